@@ -1,0 +1,1 @@
+"""Measurements: real files, real decoders, stated settings."""

@@ -1,0 +1,71 @@
+"""`sgacodec decode`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import click
+from PIL import Image
+from sgacodec import limits
+from sgacodec.decoding import decode
+
+from sgacodec_cli.files import check_output, read_input, write_output
+
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+_NO_ALPHA = {"JPEG", "PPM", "BMP"}
+
+
+@click.command("decode", short_help="Decode an .sga file to an image.")
+@click.argument("source", metavar="IN")
+@click.option("-o", "--output", default=None, help="The image; its suffix chooses the format, '-' writes PNG to "
+              "standard output.  [default: IN with .png]")  # fmt: skip
+@click.option("--device", default=None, help="Run the synthesis on a torch device, e.g. cuda; the pixels are the same.")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
+              help="Refuse larger images.")  # fmt: skip
+@click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
+def command(source: str, output: str | None, device: str | None, max_pixels: int, force: bool) -> None:
+    """Decode IN, an .sga file ('-' is standard input), to an image of any format that Pillow writes."""
+    if output is None and source == "-":
+        raise click.UsageError("name the output of standard input with -o")
+    output = output or str(Path(source).with_suffix(".png"))
+    image_format = _format_of(output)
+    check_output(output, force)
+    image = decode(read_input(source), max_pixels=max_pixels, device=device)
+    write_output(output, image_bytes(image, image_format))
+
+
+def _format_of(output: str) -> str:
+    if output == "-":
+        return "PNG"
+    Image.init()
+    suffix = Path(output).suffix.lower()
+    image_format = Image.EXTENSION.get(suffix)
+    if image_format not in Image.SAVE:
+        raise click.UsageError(f"Pillow cannot write {suffix or 'a file without a suffix'}; try .png, .tif or .webp")
+    return image_format
+
+
+def image_bytes(image: Image.Image, image_format: str) -> bytes:
+    """Return an image file with the metadata that the image carries."""
+    if image.mode in ("LA", "RGBA") and image_format in _NO_ALPHA:
+        click.echo(f"sgacodec: {image_format} has no alpha channel; it was left out", err=True)
+        image = _without_alpha(image)
+    metadata: dict[str, Any] = {key: image.info[key] for key in ("icc_profile", "exif", "xmp") if key in image.info}
+    if image_format == "PNG" and "xmp" in metadata:
+        from PIL.PngImagePlugin import PngInfo
+
+        chunks = PngInfo()
+        chunks.add_itxt("XML:com.adobe.xmp", metadata.pop("xmp").decode("utf-8", "replace"))
+        metadata["pnginfo"] = chunks
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **_SAVE_OPTIONS.get(image_format, {}), **metadata)
+    return buffer.getvalue()
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    info = image.info
+    image = image.convert(image.mode[:-1])
+    image.info.update(info)
+    return image

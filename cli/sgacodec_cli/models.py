@@ -1,0 +1,102 @@
+"""`sgacodec models`: list, show, import."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+from sgacodec import modelstore
+from sgacodec.errors import ModelError
+from sgacodec.modelfile import Model, dump
+
+from sgacodec_cli.files import check_output, write_output
+
+
+@click.group("models", short_help="List, show and import models.")
+def command() -> None:
+    """List, show and import models."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+def list_models(as_json: bool) -> None:
+    """List the installed models: name, id, where they are."""
+    entries = modelstore.installed()
+    if as_json:
+        click.echo(json.dumps([{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]))
+        return
+    for entry in entries:
+        default = " (default)" if entry.name == modelstore.DEFAULT_MODEL else ""
+        click.echo(f"{entry.name:<24}{entry.model_id}  {'packaged' if entry.packaged else entry.path}{default}")
+
+
+@command.command("show")
+@click.argument("name", default=modelstore.DEFAULT_MODEL)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def show(name: str, as_json: bool) -> None:
+    """Show a model's id, levels, networks and card. NAME is a name, an id or a path."""
+    facts = _facts(modelstore.load_by_name(name))
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        click.echo(f"{key:<12}{value}")
+
+
+def _facts(model: Model) -> dict[str, object]:
+    networks = {"g_a": model.encoder.g_a, "h_a": model.encoder.h_a, "h_s": model.decoder.h_s, "g_s": model.decoder.g_s}
+    return {
+        "name": model.name,
+        "id": model.model_id.hex(),
+        "levels": model.decoder.n_levels,
+        "lambdas": ", ".join(f"{value:g}" for value in model.lambdas),
+        "N": model.decoder.inv_gain_z.shape[1],
+        "M": model.decoder.inv_gain_y.shape[1],
+        "stride": model.decoder.z_stride,
+        **{name: " ".join(layer.kind for layer in network) for name, network in networks.items()},
+        **model.card,
+    }
+
+
+@command.command("import")
+@click.argument("source")
+@click.option("--quality", type=click.IntRange(1, 8), default=None, help="Quality of a CompressAI zoo model.")
+@click.option("--lambda", "lambdas", type=float, multiple=True,
+              help="R-D trade-off of a state dict, once per level; for one level the default is 0.013.")  # fmt: skip
+@click.option("--name", default=None, help="Name of the model.  [default: from SOURCE]")
+@click.option("--calibrate", type=click.Path(exists=True, path_type=Path), default=None,
+              help="Folder of photographs that set the integer ranges.  [default: rendered scenes]")  # fmt: skip
+@click.option("-o", "--output", default=None, help="Model file.  [default: the user's model folder]")
+@click.option("-f", "--force", is_flag=True, help="Overwrite the model file.")
+def import_model(
+    source: str,
+    quality: int | None,
+    lambdas: tuple[float, ...],
+    name: str | None,
+    calibrate: Path | None,
+    output: str | None,
+    force: bool,
+) -> None:
+    """Convert a trained mean-scale hyperprior to an integer model.
+
+    SOURCE is 'mbt2018-mean' with --quality 1 to 8 (downloaded by CompressAI), or a PyTorch state-dict file with
+    CompressAI's parameter names.
+    """
+    try:
+        from sgacodec.train import export, sources
+    except ImportError as err:
+        raise ModelError("importing models needs torch; install it with: pip install 'sgacodec[encode]'") from err
+    weights = sources.zoo(source, quality) if source in sources.ZOO else sources.state_file(Path(source))
+    name = name or weights.name
+    target = output or str(modelstore.cache_folder() / f"{name}{modelstore.SUFFIX}")
+    if output is None:
+        modelstore.cache_folder().mkdir(parents=True, exist_ok=True)
+    check_output(target, force)
+    float_model = export.read_state(weights.state, lambdas or weights.lambdas)
+    images = sources.calibration_images(calibrate, np.random.default_rng(0))
+    model = export.export(float_model, images, name, {"source": weights.origin})
+    write_output(target, dump(model))
+    click.echo(f"{target}: {name}, id {model.model_id.hex()}")

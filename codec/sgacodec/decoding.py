@@ -1,0 +1,220 @@
+"""From bytes to pixels: integer arithmetic from end to end, so every machine gives the same picture.
+
+    bytes -> container.parse -> modelstore -> entropy (z) -> hyper (mu, tables) -> entropy (y) -> g_s -> pixels -> image
+
+Source: format_spec.md, section 1.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sgacodec import container, hyper, limits, modelstore
+from sgacodec.container import Container, SectionType
+from sgacodec.entropy import coder
+from sgacodec.errors import ChecksumError, CorruptStreamError, LimitError
+from sgacodec.intnet import fast, spec
+from sgacodec.modelfile import Decoder, Model
+
+RunNetwork = Callable[[spec.Network, npt.NDArray[Any]], npt.NDArray[np.float64]]
+
+_TILE_PIXELS = 2**20
+"""g_s runs on horizontal strips of about this many pixels, which bounds memory; the result does not depend on it."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What an .sga file says of itself; needs no model.
+
+    Attributes:
+        width, height: in pixels.
+        mode: Pillow mode of the decoded image: L, LA, RGB or RGBA.
+        model_id: 16 hexadecimal digits.
+        level: rate level of the model.
+        n_bytes: length of the file.
+        bpp: bits per pixel of the whole file.
+        sections: name or number and stored bytes of each optional section.
+        z_bytes, y_bytes, header_bytes: where the rest of the bytes go.
+    """
+
+    width: int
+    height: int
+    mode: str
+    model_id: str
+    level: float
+    n_bytes: int
+    bpp: float
+    sections: dict[str, int]
+    z_bytes: int
+    y_bytes: int
+    header_bytes: int
+
+
+def read_info(data: bytes) -> Info:
+    """Read the header of an .sga file.
+
+    Raises:
+        FormatError, UnsupportedVersionError: the bytes do not start like an .sga file.
+    """
+    header = container.parse_header(data)
+    names = {int(kind): kind.name.lower() for kind in SectionType}
+    sections = {names.get(section.kind, str(section.kind)): section.n_bytes for section in header.sections}
+    mode = ("L" if header.grayscale else "RGB") + ("A" if "alpha" in sections else "")
+    return Info(
+        width=header.width,
+        height=header.height,
+        mode=mode if mode != "RGBA" else "RGBA",
+        model_id=header.model_id.hex(),
+        level=header.level_q4 / hyper.LEVEL_STEPS,
+        n_bytes=header.file_bytes,
+        bpp=8 * header.file_bytes / (header.width * header.height),
+        sections=sections,
+        z_bytes=header.z_bytes,
+        y_bytes=sum(header.y_bytes),
+        header_bytes=header.n_bytes + container.CRC_BYTES,
+    )
+
+
+def decode(data: bytes, *, max_pixels: int = limits.MAX_PIXELS, device: str | None = None) -> Image.Image:
+    """Decode an .sga file.
+
+    Args:
+        data: the file.
+        max_pixels: refuse larger images before allocating anything.
+        device: None for numpy; a torch device such as "cuda" to run g_s there. The pixels are the same.
+
+    Returns:
+        Image of mode L, LA, RGB or RGBA with its ICC profile, EXIF and XMP in `info`.
+
+    Raises:
+        FormatError: the bytes are not a sound .sga file.
+        UnsupportedVersionError: the file needs a newer sgacodec.
+        ModelNotFoundError: its model is not installed.
+    """
+    header = container.parse_header(data)
+    if header.width * header.height > max_pixels:
+        raise LimitError(
+            f"the image has {header.width}x{header.height} pixels, over the limit of {max_pixels}; "
+            "raise it with max_pixels (--max-pixels) if you trust the file"
+        )
+    box = container.parse(data)
+    model = modelstore.load_by_id(box.model_id)
+    run = fast.run if device is None else lambda network, x: fast.run_torch(network, x, device)
+    rgb = decode_pixels(box, model, run)
+    if zlib.crc32(rgb.tobytes()) != box.pixel_crc:
+        raise ChecksumError("the decoded picture is not the one that was encoded", section="pixel CRC")
+    return _to_image(box, rgb)
+
+
+def decode_pixels(box: Container, model: Model, run: RunNetwork = fast.run) -> npt.NDArray[np.uint8]:
+    """Decode a container's picture, without checking the pixel CRC.
+
+    Args:
+        box: a parsed file.
+        model: the model that it names.
+        run: evaluates g_s; `fast.run` or a call of `fast.run_torch`.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    z_symbols = decode_z(box, model.decoder)
+    parameters = hyper.y_parameters(model.decoder, z_symbols, box.level_q4)
+    y_symbols = decode_y(box, model.decoder, parameters)
+    g_s_input = hyper.g_s_input(model.decoder, y_symbols, parameters.mu_q, box.level_q4)
+    return synthesise(model.decoder, g_s_input, run)[: box.height, : box.width]
+
+
+def latent_shape(pixels: int, stride: int) -> int:
+    """Return how many latent samples cover a side of `pixels` pixels."""
+    return -(-pixels // stride)
+
+
+def decode_z(box: Container, decoder: Decoder) -> npt.NDArray[np.int32]:
+    """Return the z symbols, int32 [1, N, H/64, W/64]."""
+    shape = (
+        len(decoder.z_tables),
+        latent_shape(box.height, decoder.z_stride),
+        latent_shape(box.width, decoder.z_stride),
+    )
+    return coder.decode(box.z_stream, z_table_index(shape), decoder.z_tables, "z stream").reshape(1, *shape)
+
+
+def z_table_index(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
+    """Return each z symbol's table, its channel, in raster order of z, shape [N, H/64, W/64]."""
+    return np.repeat(np.arange(shape[0]), shape[1] * shape[2])
+
+
+def decode_y(box: Container, decoder: Decoder, parameters: hyper.YParameters) -> npt.NDArray[np.int32]:
+    """Return the y symbols, int32 [1, M, H/16, W/16], band by band."""
+    index = parameters.table_index
+    symbols = np.empty(index.shape, np.int32)
+    for stream, rows in zip(box.y_streams, y_bands(box, decoder), strict=True):
+        band = index[:, :, rows]
+        symbols[:, :, rows] = coder.decode(stream, band.ravel(), decoder.y_tables, "y band").reshape(band.shape)
+    return symbols
+
+
+def y_bands(box: Container, decoder: Decoder) -> list[slice]:
+    """Return the y rows of each band."""
+    z_rows = latent_shape(box.height, decoder.z_stride)
+    y_per_z = decoder.z_stride // decoder.y_stride
+    return [slice(first * y_per_z, end * y_per_z) for first, end in container.band_rows(z_rows, len(box.y_streams))]
+
+
+def synthesise(decoder: Decoder, g_s_input: npt.NDArray[np.int64], run: RunNetwork) -> npt.NDArray[np.uint8]:
+    """Run g_s in horizontal strips with a halo, which gives the same pixels as running it at once.
+
+    Args:
+        decoder: the model's integer part.
+        g_s_input: int64 [1, M, H/16, W/16].
+        run: evaluates a network.
+
+    Returns:
+        uint8 [H, W, 3] at the padded size.
+    """
+    _, _, height, width = g_s_input.shape
+    stride, halo = decoder.y_stride, spec.halo(decoder.g_s)
+    rows = max(4, _TILE_PIXELS // (width * stride**2))
+    pixels = np.empty((height * stride, width * stride, 3), np.uint8)
+    for first in range(0, height, rows):
+        end = min(first + rows, height)
+        top, bottom = max(0, first - halo), min(height, end + halo)
+        strip = run(decoder.g_s, g_s_input[:, :, top:bottom])[0]
+        inner = strip[:, (first - top) * stride : (end - top) * stride]
+        pixels[first * stride : end * stride] = inner.transpose(1, 2, 0)
+    return pixels
+
+
+def to_gray(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the rounded mean of the three channels, uint8 [H, W] (format_spec.md, section 7)."""
+    return ((rgb.sum(axis=2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+
+
+def unpack_alpha(data: bytes, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Return the alpha plane, uint8 [H, W], from its differences along rows (format_spec.md, section 7).
+
+    Raises:
+        CorruptStreamError: the length does not fit.
+    """
+    if len(data) != height * width:
+        raise CorruptStreamError("the alpha plane does not have the picture's size", section="alpha")
+    return np.cumsum(np.frombuffer(data, np.uint8).reshape(height, width), axis=1, dtype=np.uint8)
+
+
+def _to_image(box: Container, rgb: npt.NDArray[np.uint8]) -> Image.Image:
+    image = Image.fromarray(to_gray(rgb) if box.grayscale else np.ascontiguousarray(rgb))
+    alpha = box.section(SectionType.ALPHA)
+    if alpha is not None:
+        image.putalpha(Image.fromarray(unpack_alpha(alpha, box.height, box.width)))
+    for kind, key in ((SectionType.ICC, "icc_profile"), (SectionType.EXIF, "exif"), (SectionType.XMP, "xmp")):
+        content = box.section(kind)
+        if content is not None:
+            image.info[key] = content
+    return image

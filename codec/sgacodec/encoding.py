@@ -1,0 +1,253 @@
+"""From an image to bytes.
+
+image.read -> analyse (g_a, h_a) -> refine.loop -> symbols -> hyper -> entropy -> container.serialize
+    -> decoding (self-check)
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sgacodec import container, decoding, hyper, image, limits, modelstore
+from sgacodec.container import Container
+from sgacodec.entropy import coder
+from sgacodec.errors import EncodeError, InvalidImageError, SymbolRangeError, TargetNotReachedError
+from sgacodec.intnet import fast
+from sgacodec.metrics import psnr_db
+from sgacodec.modelfile import Model
+from sgacodec.nets import Nets
+from sgacodec.options import PRESETS, EncodeOptions
+from sgacodec.refine import loop, schedule
+from sgacodec.refine.objective import Objective
+
+log = logging.getLogger(__name__)
+
+_BAND_PIXELS = 2**22
+_BFLOAT16_CHANNELS = 16
+Report = Callable[[loop.Progress], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """An encoded image and what is known of it.
+
+    Attributes:
+        data: the .sga file.
+        refined: where the latents stood before and after refinement, by the float model.
+        table_bits: sum of -log2 of the integer tables' probabilities, in bits.
+        bpp: bits per pixel of the whole file.
+        psnr_db: PSNR of the decoded RGB picture.
+    """
+
+    data: bytes
+    refined: loop.Refined
+    table_bits: float
+    bpp: float
+    psnr_db: float
+
+
+@dataclass(frozen=True)
+class _Target:
+    level_q4: int
+    lmbda: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Symbols:
+    z: npt.NDArray[np.int32]
+    y: npt.NDArray[np.int32]
+    parameters: hyper.YParameters
+
+
+def encode(source: Any, options: EncodeOptions | None = None, report: Report | None = None) -> bytes:
+    """Encode an image.
+
+    Args:
+        source: a Pillow image, a uint8 array [H, W], [H, W, 3] or [H, W, 4], or an `image.Picture`.
+        options: see `EncodeOptions`.
+        report: called after every refinement step.
+
+    Returns:
+        The bytes of an .sga file, which `decode` has read back.
+
+    Raises:
+        InvalidImageError: `source` cannot be encoded.
+        ModelNotFoundError: the model is not installed.
+        EncodeError: refinement or the self-check failed.
+    """
+    return encode_picture(to_picture(source), options or EncodeOptions(), report).data
+
+
+def to_picture(source: Any) -> image.Picture:
+    """Return `source` (see `encode`) as a Picture."""
+    if isinstance(source, image.Picture):
+        return source
+    if isinstance(source, Image.Image):
+        return image.from_pillow(source)
+    if isinstance(source, np.ndarray):
+        return image.from_array(source)
+    raise InvalidImageError(f"expected a Pillow image or a numpy array, got {type(source).__name__}")
+
+
+def encode_picture(picture: image.Picture, options: EncodeOptions, report: Report | None = None) -> Encoded:
+    """Encode a picture and say what came of it; arguments and errors as in `encode`."""
+    model = modelstore.load_by_name(options.model)
+    target = choose_target(model, options)
+    refined = _refine(model, target, picture, options, report)
+    symbols = _to_symbols(model, target.level_q4, refined)
+    rgb = _reconstruct(model, target.level_q4, symbols, picture.rgb.shape)
+    data = container.serialize(_fill_container(picture, model, target.level_q4, symbols, rgb))
+    _self_check(data, model, rgb)
+    bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
+    return Encoded(data, refined, _table_bits(model, symbols), bpp, psnr_db(picture.rgb, rgb))
+
+
+def choose_target(model: Model, options: EncodeOptions) -> _Target:
+    """Return the level and lambda that the options ask for.
+
+    Raises:
+        TargetNotReachedError: the quality is out of range.
+    """
+    last = hyper.max_level_q4(model.decoder)
+    if options.lmbda is not None:
+        position = _position(model.lambdas, options.lmbda)
+        return _Target(min(last, max(0, round(position * hyper.LEVEL_STEPS))), options.lmbda)
+    if not 0 <= options.quality <= 100:
+        raise TargetNotReachedError(f"quality {options.quality:g} is not between 0 and 100")
+    level_q4 = round(options.quality / 100 * last)
+    return _Target(level_q4, level_lambda(model, level_q4))
+
+
+def level_lambda(model: Model, level_q4: int) -> float:
+    """Return the lambda of a level in sixteenths, interpolated geometrically."""
+    logs = np.log(model.lambdas)
+    return float(np.exp(np.interp(level_q4 / hyper.LEVEL_STEPS, np.arange(len(logs)), logs)))
+
+
+def _position(lambdas: tuple[float, ...], lmbda: float) -> float:
+    if not lmbda > 0:
+        raise TargetNotReachedError(f"lambda {lmbda:g} is not positive")
+    return float(np.interp(math.log(lmbda), np.log(lambdas), np.arange(len(lambdas))))
+
+
+def torch_device(name: str) -> torch.device:
+    """Return the torch device called `name`; "auto" is CUDA where there is one.
+
+    Raises:
+        EncodeError: torch does not have it.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as err:
+        raise EncodeError(f"device {name!r} is not available here; use --device cpu") from err
+    return device
+
+
+def bfloat16_pays(device: torch.device, model: Model) -> bool:
+    """Say whether autocast is faster: the device has bfloat16 matrix instructions and the channels fill them."""
+    if model.decoder.inv_gain_z.shape[1] % _BFLOAT16_CHANNELS:
+        return False
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # type: ignore[no-any-return]
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and supported is not None and bool(supported())
+
+
+def _refine(
+    model: Model, target: _Target, picture: image.Picture, options: EncodeOptions, report: Report | None
+) -> loop.Refined:
+    nets = Nets(model, target.level_q4, torch_device(options.device))
+    x = torch.from_numpy(picture.rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(nets.device)
+    iterations = PRESETS[options.preset] if options.iterations is None else options.iterations
+    objective = Objective(nets, x, target.lmbda, autocast=bfloat16_pays(nets.device, model))
+    settings = loop.Settings(options.method, schedule.for_iterations(iterations), options.seed)
+    with torch.no_grad():
+        y, z = nets.analyse(pad(x, nets.stride))
+    return loop.refine(objective, y, z, nets.median, settings, report)
+
+
+def pad(x: Tensor, stride: int) -> Tensor:
+    """Pad [1, C, H, W] by replication to multiples of `stride` (format_spec.md, section 7)."""
+    bottom, right = -x.shape[2] % stride, -x.shape[3] % stride
+    return torch.nn.functional.pad(x, (0, right, 0, bottom), mode="replicate")
+
+
+def _to_symbols(model: Model, level_q4: int, refined: loop.Refined) -> _Symbols:
+    """Round z, then y around the mu that the decoder will compute."""
+    decoder = model.decoder
+    median = decoder.z_median[:, None, None] * 2.0**-decoder.z_frac_bits
+    z = _to_int(refined.z.cpu().numpy() - median)
+    parameters = hyper.y_parameters(decoder, z, level_q4)
+    mu = parameters.mu_q * 2.0**-decoder.y_frac_bits
+    return _Symbols(z, _to_int(refined.y.cpu().numpy() - mu), parameters)
+
+
+def _to_int(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    rounded = np.rint(values)
+    if not np.all(np.abs(rounded) < 2**limits.MAX_ESCAPE_BITS):
+        raise SymbolRangeError("a latent is too large to be coded; this model does not suit this image")
+    return rounded.astype(np.int32)  # type: ignore[no-any-return]
+
+
+def _reconstruct(model: Model, level_q4: int, symbols: _Symbols, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    g_s_input = hyper.g_s_input(model.decoder, symbols.y, symbols.parameters.mu_q, level_q4)
+    pixels = decoding.synthesise(model.decoder, g_s_input, fast.run)[: shape[0], : shape[1]]
+    return np.ascontiguousarray(pixels)
+
+
+def _fill_container(
+    picture: image.Picture, model: Model, level_q4: int, symbols: _Symbols, rgb: npt.NDArray[np.uint8]
+) -> Container:
+    decoder = model.decoder
+    height, width = picture.rgb.shape[:2]
+    z_index = decoding.z_table_index(symbols.z.shape[1:])
+    y_index = symbols.parameters.table_index
+    y_per_z = decoder.z_stride // decoder.y_stride
+    bands = container.band_rows(symbols.z.shape[2], _n_bands(symbols.z.shape[2], height * width))
+    rows = [slice(first * y_per_z, end * y_per_z) for first, end in bands]
+    return Container(
+        width=width,
+        height=height,
+        grayscale=picture.grayscale,
+        model_id=model.model_id,
+        level_q4=level_q4,
+        z_stream=coder.encode(symbols.z.ravel(), z_index, decoder.z_tables),
+        y_streams=tuple(
+            coder.encode(symbols.y[:, :, band].ravel(), y_index[:, :, band].ravel(), decoder.y_tables) for band in rows
+        ),
+        sections=picture.sections(),
+        pixel_crc=zlib.crc32(rgb.tobytes()),
+    )
+
+
+def _n_bands(z_rows: int, n_pixels: int) -> int:
+    """Return the number of bands of about 4 Mpx that divide the rows evenly enough for the format."""
+    wanted = min(z_rows, max(1, round(n_pixels / _BAND_PIXELS)))
+    per_band = -(-z_rows // wanted)
+    return -(-z_rows // per_band)
+
+
+def _table_bits(model: Model, symbols: _Symbols) -> float:
+    decoder = model.decoder
+    z_bits = decoder.z_tables.information_bits(symbols.z.ravel(), decoding.z_table_index(symbols.z.shape[1:]))
+    return z_bits + decoder.y_tables.information_bits(symbols.y.ravel(), symbols.parameters.table_index.ravel())
+
+
+def _self_check(data: bytes, model: Model, rgb: npt.NDArray[np.uint8]) -> None:
+    decoded = decoding.decode_pixels(container.parse(data), model)
+    if not np.array_equal(decoded, rgb):
+        raise EncodeError("the encoded file does not decode to its own picture; please report this")

@@ -1,0 +1,130 @@
+"""Range coding of integer arrays with integer tables; the only importer of constriction.
+
+constriction's `Categorical` turns floats into 24-bit frequencies by giving each symbol 1 and rounding the rest in
+proportion; handing it f - 1 gives exactly f (tests hold it to a pure-Python range decoder). constriction notices hardly
+any corruption, so exhaustion is checked here and its exceptions are wrapped. Source: format_spec.md, section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from constriction import stream
+
+from sgacodec.entropy.tables import TOTAL, TableSet, escape_numbers, escaped_values
+from sgacodec.errors import CorruptStreamError, SymbolRangeError
+from sgacodec.limits import MAX_ESCAPE_BITS
+
+_WORD_BYTES = 4
+Int32Array = npt.NDArray[np.int32]
+IndexArray = npt.NDArray[np.intp]
+
+
+def encode(values: Int32Array, table_index: IndexArray, tables: TableSet) -> bytes:
+    """Range-code values, grouped by table, in order within a group, escapes' suffixes last.
+
+    Args:
+        values: int32 [n].
+        table_index: intp [n], each value's table.
+        tables: the tables.
+
+    Raises:
+        SymbolRangeError: a value is 2^20 or more off its table.
+    """
+    encoder = stream.queue.RangeEncoder()
+    order = np.argsort(table_index, kind="stable")
+    values, table_index = values[order], table_index[order]
+    entries = tables.entries(values, table_index)
+    for table, group in _groups(table_index, len(tables)):
+        encoder.encode(np.ascontiguousarray(entries[group]), _model(tables, table))
+    escaped = entries == tables.lengths[table_index] - 1
+    where = table_index[escaped]
+    for number in escape_numbers(values[escaped], tables.minima[where], tables.lengths[where]):
+        _encode_exp_golomb(encoder, int(number))
+    return encoder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")  # type: ignore[no-any-return]
+
+
+def decode(data: bytes, table_index: IndexArray, tables: TableSet, section: str) -> Int32Array:
+    """Invert `encode`.
+
+    Args:
+        data: the stream.
+        table_index: intp [n], each value's table.
+        tables: the tables.
+        section: name of the stream, for errors.
+
+    Returns:
+        int32 [n].
+
+    Raises:
+        CorruptStreamError: the stream is not one that `encode` writes.
+    """
+    order = np.argsort(table_index, kind="stable")
+    sorted_index = table_index[order]
+    decoder = stream.queue.RangeDecoder(_words(data))
+    values = np.empty(len(order), np.int64)
+    try:
+        for table, group in _groups(sorted_index, len(tables)):
+            values[group] = decoder.decode(_model(tables, table), group.stop - group.start)
+        escaped = np.flatnonzero(values == tables.lengths[sorted_index] - 1)
+        values += tables.minima[sorted_index]
+        numbers = np.array([_decode_exp_golomb(decoder, section) for _ in escaped], np.int64)
+        exhausted = decoder.maybe_exhausted()
+    except (AssertionError, KeyError, TypeError, ValueError, OverflowError) as err:
+        if isinstance(err, CorruptStreamError):
+            raise
+        raise CorruptStreamError("the range coder met bits that no encoder writes", section=section) from err
+    if not exhausted or data.endswith(b"\0"):
+        raise CorruptStreamError("the stream is longer than its symbols", section=section)
+    where = sorted_index[escaped]
+    values[escaped] = escaped_values(numbers, tables.minima[where], tables.lengths[where])
+    result = np.empty(len(order), np.int32)
+    result[order] = values
+    return result
+
+
+def _words(data: bytes) -> npt.NDArray[np.uint32]:
+    padded = data + b"\0" * (-len(data) % _WORD_BYTES)
+    return np.frombuffer(padded, "<u4").astype(np.uint32)
+
+
+def _groups(sorted_index: IndexArray, n_tables: int) -> Iterator[tuple[int, slice]]:
+    """Yield (table, slice of its values) for every table in use."""
+    ends = np.cumsum(np.bincount(sorted_index, minlength=n_tables))
+    start = 0
+    for table, end in enumerate(ends.tolist()):
+        if end > start:
+            yield table, slice(start, end)
+        start = end
+
+
+@lru_cache(maxsize=1024)
+def _model(tables: TableSet, table: int) -> Any:
+    return stream.model.Categorical((tables.table(table) - 1).astype(np.float64), perfect=False)
+
+
+_BIT = stream.model.Categorical(np.full(2, TOTAL / 2 - 1), perfect=False)
+
+
+def _encode_exp_golomb(encoder: Any, number: int) -> None:
+    n_bits = (number + 1).bit_length()
+    if n_bits - 1 > MAX_ESCAPE_BITS:
+        raise SymbolRangeError(f"a latent lies {number // 2} off its table, which the format cannot hold")
+    bits = [0] * (n_bits - 1) + [(number + 1) >> place & 1 for place in reversed(range(n_bits))]
+    encoder.encode(np.array(bits, np.int32), _BIT)
+
+
+def _decode_exp_golomb(decoder: Any, section: str) -> int:
+    n_zeros = 0
+    while decoder.decode(_BIT) == 0:
+        n_zeros += 1
+        if n_zeros > MAX_ESCAPE_BITS:
+            raise CorruptStreamError("an escaped symbol is too large", section=section)
+    number = 1
+    for _ in range(n_zeros):
+        number = number << 1 | int(decoder.decode(_BIT))
+    return number - 1

@@ -1,0 +1,28 @@
+"""Every bound on untrusted input, in one place."""
+
+MAX_PIXELS = 2**28
+"""Default bound on width * height of an image; `decode(..., max_pixels=)` raises it."""
+
+MAX_SIDE = 2**24
+"""Largest width or height the format allows, in pixels."""
+
+MAX_BANDS = 2**16
+"""Most y bands in one file."""
+
+MAX_SECTIONS = 64
+"""Most optional sections in one file."""
+
+MAX_SECTION_BYTES = 2**26
+"""Largest optional section other than alpha, after inflating, in bytes."""
+
+MAX_ESCAPE_BITS = 20
+"""Longest Exp-Golomb prefix of an escaped symbol; a symbol's magnitude stays below 2^21."""
+
+MAX_MODEL_BYTES = 2**30
+"""Largest model file, in bytes."""
+
+MAX_LAYERS = 256
+"""Most layers in one network of a model file."""
+
+MAX_CHANNELS = 4096
+"""Most channels in one layer of a model file."""

@@ -1,0 +1,52 @@
+"""Distortion and rate metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def psnr_db(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
+    """Return the PSNR of two 8-bit images in dB over all samples; infinite for equal images.
+
+    Args:
+        a: uint8, any shape.
+        b: uint8, the same shape.
+    """
+    mse = float(np.mean((a.astype(np.float64) - b) ** 2))
+    return 10 * math.log10(255**2 / mse) if mse else math.inf
+
+
+Curve = Sequence[tuple[float, float]]
+"""Points (rate, PSNR in dB) of one codec, in any order."""
+
+
+def bd_rate_percent(anchor: Curve, test: Curve) -> float:
+    """Return the Bjøntegaard delta rate: by how much `test` needs more rate at equal PSNR, in per cent.
+
+    Piecewise cubic (PCHIP) interpolation of the logarithm of the rate over PSNR, by the `bjontegaard` package, over the
+    range of PSNR that both curves cover.
+
+    Args:
+        anchor: at least two points.
+        test: at least two points.
+
+    Raises:
+        ValueError: the curves have no PSNR in common.
+    """
+    import bjontegaard
+
+    (anchor_rate, anchor_psnr), (test_rate, test_psnr) = (zip(*sorted(curve), strict=True) for curve in (anchor, test))
+    if min(max(anchor_psnr), max(test_psnr)) <= max(min(anchor_psnr), min(test_psnr)):
+        raise ValueError(
+            f"the curves do not overlap: {min(anchor_psnr):.2f}..{max(anchor_psnr):.2f} dB and "
+            f"{min(test_psnr):.2f}..{max(test_psnr):.2f} dB"
+        )
+    return float(
+        bjontegaard.bd_rate(
+            anchor_rate, anchor_psnr, test_rate, test_psnr, "pchip", require_matching_points=False, min_overlap=0
+        )
+    )

@@ -1,0 +1,1 @@
+"""Iterative inference: gradient descent on the latents of one image with annealed stochastic rounding."""

@@ -1,0 +1,1 @@
+"""Making model files: conversion of trained float weights."""

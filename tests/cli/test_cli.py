@@ -1,0 +1,233 @@
+"""The commands: exit codes, clean stdout, one line on stderr, nothing harmed."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sgacodec
+from click.testing import CliRunner
+from PIL import Image
+from sgacodec_cli.main import COMMANDS, main
+
+ENCODE = ["encode", "--model", "tiny", "--device", "cpu", "--preset", "none"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments, data=None):
+        return CliRunner().invoke(main, [str(argument) for argument in arguments], input=data)
+
+    return invoke
+
+
+@pytest.fixture
+def png(tmp_path, scene):
+    path = tmp_path / "scene.png"
+    Image.fromarray(scene).save(path)
+    return path
+
+
+def one_line(result):
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert result.stdout == ""
+    return lines[0]
+
+
+def test_encode_decode_info_verify(run, png):
+    encoded = run(*ENCODE, png)
+    assert encoded.exit_code == 0, encoded.stderr
+    assert encoded.stdout == ""
+    assert "bpp" in encoded.stderr
+    assert "PSNR" in encoded.stderr
+    decoded = run("decode", "scene.sga", "-o", "again.png")
+    assert (decoded.exit_code, decoded.stdout, decoded.stderr) == (0, "", "")
+    data = Path("scene.sga").read_bytes()
+    np.testing.assert_array_equal(np.asarray(Image.open("again.png")), np.asarray(sgacodec.decode(data)))
+    info = json.loads(run("info", "--json", "scene.sga").stdout)
+    assert (info["width"], info["height"], info["n_bytes"]) == (130, 96, len(data))
+    assert info["header_bytes"] + info["y_bytes"] + info["z_bytes"] == len(data)
+    assert "130 x 96, RGB" in run("info", "scene.sga").stdout
+    assert run("verify", "scene.sga").stdout == "scene.sga: ok, 130 x 96, RGB\n"
+
+
+def test_standard_input_and_output(run, png):
+    encoded = run(*ENCODE, "-", "-o", "-", "--quiet", data=png.read_bytes())
+    assert encoded.exit_code == 0, encoded.stderr
+    decoded = run("decode", "-", "-o", "-", data=encoded.stdout_bytes)
+    with Image.open(io.BytesIO(decoded.stdout_bytes)) as picture:
+        assert picture.size == (130, 96)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".ppm"])
+def test_formats_that_pillow_writes(run, small_file, suffix):
+    Path("a.sga").write_bytes(small_file)
+    result = run("decode", "a.sga", "-o", f"a{suffix}")
+    assert result.exit_code == 0, result.stderr
+    with Image.open(f"a{suffix}") as picture:
+        assert picture.size == (130, 96)
+
+
+def test_metadata_survives_files(run, scene):
+    picture = Image.fromarray(scene)
+    exif = picture.getexif()
+    exif[0x010E] = "a lake"
+    picture.save("in.png", exif=exif, icc_profile=b"profile")
+    assert run(*ENCODE, "in.png").exit_code == 0
+    assert run("decode", "in.sga", "-o", "out.png").exit_code == 0
+    with Image.open("out.png") as out:
+        assert out.getexif()[0x010E] == "a lake"
+        assert out.info["icc_profile"] == b"profile"
+
+
+def test_alpha_is_left_out_of_jpeg_with_a_word(run, scene):
+    Image.fromarray(np.dstack([scene, scene[:, :, 0]])).save("in.png")
+    assert run(*ENCODE, "in.png").exit_code == 0
+    result = run("decode", "in.sga", "-o", "out.jpg")
+    assert result.exit_code == 0
+    assert "no alpha" in one_line(result)
+
+
+def test_existing_files_are_kept(run, png):
+    Path("scene.sga").write_bytes(b"precious")
+    refused = run(*ENCODE, png)
+    assert refused.exit_code == 2
+    assert "--force" in refused.stderr
+    assert Path("scene.sga").read_bytes() == b"precious"
+    assert run(*ENCODE, png, "--force").exit_code == 0
+    assert Path("scene.sga").read_bytes() != b"precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["encode", "none.png"], 1, "none.png does not exist"),
+        (["encode", "folder", "-o", "x.sga"], 1, "is a folder"),
+        (["encode", "text.png"], 1, "not an image"),
+        (["encode", "scene.png", "--model", "nope"], 5, "no model is called 'nope'; installed are"),
+        (["encode", "scene.png", "--model", "tiny", "--device", "warp"], 1, "--device cpu"),
+        (["encode", "scene.png", "--max-pixels", "100"], 1, "over the limit of 100"),
+        (["decode", "none.sga"], 1, "none.sga: No such file"),
+        (["decode", "scene.png", "-o", "y.png"], 3, "not an .sga file"),
+        (["decode", "cut.sga"], 3, "fetch it again"),
+        (["decode", "newer.sga"], 4, "upgrade"),
+        (["decode", "stranger.sga"], 5, "SGACODEC_MODELS"),
+        (["decode", "good.sga", "-o", "y.png", "--max-pixels", "100"], 3, "--max-pixels"),
+        (["info", "scene.png"], 3, "not an .sga file"),
+        (["verify", "flipped.sga"], 3, "altered"),
+        (["models", "show", "nope"], 5, "no model is called"),
+        (["models", "import", "none.pt"], 5, "does not exist"),
+    ],
+)
+def test_one_clear_line(run, png, small_file, arguments, code, message):
+    Path("folder").mkdir()
+    Path("text.png").write_text("hello")
+    Path("good.sga").write_bytes(small_file)
+    Path("cut.sga").write_bytes(small_file[:-20])
+    Path("newer.sga").write_bytes(small_file[:4] + b"\x20" + small_file[5:])
+    Path("flipped.sga").write_bytes(small_file[:60] + bytes([small_file[60] ^ 1]) + small_file[61:])
+    Path("stranger.sga").write_bytes(with_another_model(small_file))
+    before = sorted(os.listdir())
+    result = run(*arguments)
+    assert result.exit_code == code, result.stderr
+    assert message in one_line(result)
+    assert sorted(os.listdir()) == before
+
+
+def with_another_model(data):
+    from dataclasses import replace
+
+    from sgacodec import container
+
+    return container.serialize(replace(container.parse(data), model_id=b"stranger"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["encode"], "Missing argument"),
+        (["encode", "-"], "name the output"),
+        (["encode", "scene.png", "-q", "101"], "0<=x<=100"),
+        (["encode", "scene.png", "--preset", "perfect"], "'none', 'fast', 'balanced', 'best'"),
+        (["encode", "scene.png", "-o", "missing/x.sga"], "does not exist"),
+        (["decode", "scene.png", "-o", "x.docx"], "cannot write .docx"),
+        (["decode", "scene.png", "-o", "folder"], "cannot write"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_usage_errors(run, png, arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs /dev/full")
+def test_full_disk_leaves_the_old_file(run, png, monkeypatch):
+    import tempfile
+
+    Path("scene.sga").write_bytes(b"precious")
+    real = tempfile.mkstemp
+
+    def on_a_full_disk(prefix, dir):
+        handle, name = real(prefix=prefix, dir=dir)
+        os.close(handle)
+        return os.open("/dev/full", os.O_WRONLY), name
+
+    monkeypatch.setattr(tempfile, "mkstemp", on_a_full_disk)
+    result = run(*ENCODE, png, "--force", "--quiet")
+    assert result.exit_code == 1
+    assert "No space left" in one_line(result)
+    assert Path("scene.sga").read_bytes() == b"precious"
+    assert sorted(os.listdir()) == ["scene.png", "scene.sga"]
+
+
+def test_interrupt_writes_nothing(run, png, monkeypatch):
+    from sgacodec import encoding
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(encoding, "encode_picture", interrupted)
+    result = run(*ENCODE, png)
+    assert result.exit_code == 130
+    assert "nothing was written" in one_line(result)
+    assert os.listdir() == ["scene.png"]
+
+
+def test_models_list_and_show(run):
+    listed = run("models", "list")
+    assert "tiny" in listed.stdout
+    assert "(default)" in listed.stdout
+    assert {"tiny"} <= {entry["name"] for entry in json.loads(run("models", "list", "--json").stdout)}
+    assert "deconv igdn" in run("models", "show", "tiny").stdout
+    assert json.loads(run("models", "show", "tiny", "--json").stdout)["stride"] == 64
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["models", "import"]])
+def test_help(run, command):
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_a_real_process_without_torch(tmp_path, small_file):
+    """Help, info and decode never import torch; warnings stay off stdout."""
+    (tmp_path / "a.sga").write_bytes(small_file)
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['compressai'] = None\n"
+        "from sgacodec_cli.main import main; main(sys.argv[1:])"
+    )
+    for arguments in (["--help"], ["encode", "--help"], ["info", "a.sga"], ["decode", "a.sga", "-o", "-"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0, done.stderr
+    Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
+    done = subprocess.run([sys.executable, "-c", code, "encode", "b.png"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'sgacodec[encode]'" in done.stderr

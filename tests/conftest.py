@@ -1,0 +1,49 @@
+"""Fixtures: a tiny trained model, rendered scenes, and no model folder but the tests' own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden" / "v1"
+TINY = "tiny"
+
+os.environ["SGACODEC_MODELS"] = str(GOLDEN)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    from sgacodec import modelfile
+
+    return modelfile.load_file(GOLDEN / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def scene():
+    """A rendered picture, uint8 [96, 130, 3]."""
+    from sgacodec.train.scenes import render
+
+    return render(96, 130, np.random.default_rng(5))
+
+
+@pytest.fixture
+def tiny_options():
+    from sgacodec import EncodeOptions
+
+    return EncodeOptions(model=TINY, preset="none", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def small_file(scene):
+    """An .sga file of the scene."""
+    import sgacodec
+
+    return sgacodec.encode(scene, sgacodec.EncodeOptions(model=TINY, preset="none", device="cpu"))

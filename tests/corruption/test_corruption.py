@@ -1,0 +1,69 @@
+"""No damaged file crashes, hangs, or decodes to a wrong picture."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sgacodec
+from sgacodec import container
+from sgacodec.errors import LimitError, SgacodecError
+
+V1 = Path(__file__).parents[1] / "golden" / "v1"
+SMALLEST = (V1 / "one-pixel" / "file.sga").read_bytes()
+SCENE = (V1 / "scene" / "file.sga").read_bytes()
+METADATA = (V1 / "metadata" / "file.sga").read_bytes()
+
+
+@pytest.mark.parametrize("data", [SMALLEST, SCENE, METADATA], ids=["one-pixel", "scene", "metadata"])
+def test_every_truncation(data):
+    for end in range(len(data)):
+        with pytest.raises(SgacodecError):
+            sgacodec.decode(data[:end])
+
+
+@pytest.mark.parametrize("data", [SMALLEST, METADATA], ids=["one-pixel", "metadata"])
+def test_every_byte_flip(data):
+    for place in range(len(data)):
+        for flip in (1, 0x80, 0xFF):
+            damaged = bytearray(data)
+            damaged[place] ^= flip
+            with pytest.raises(SgacodecError):
+                sgacodec.decode(bytes(damaged))
+
+
+def test_every_value_of_every_byte_of_the_smallest():
+    for place in range(len(SMALLEST)):
+        for value in range(256):
+            if value != SMALLEST[place]:
+                with pytest.raises(SgacodecError):
+                    sgacodec.decode(SMALLEST[:place] + bytes([value]) + SMALLEST[place + 1 :])
+
+
+@pytest.mark.parametrize("data", [SMALLEST, SCENE], ids=["one-pixel", "scene"])
+def test_mutations_with_a_repaired_crc_never_give_a_wrong_picture(data):
+    rng = np.random.default_rng(0)
+    colours = container.parse(data).pixel_crc
+    refused = 0
+    for _ in range(600):
+        body = bytearray(data[:-4])
+        for _ in range(rng.integers(1, 4)):
+            body[rng.integers(5, len(body))] = rng.integers(256)
+        mutated = bytes(body) + zlib.crc32(body).to_bytes(4, "little")
+        try:
+            picture = sgacodec.decode(mutated, max_pixels=2**16)
+        except SgacodecError:
+            refused += 1
+        else:
+            box = container.parse(mutated)
+            assert box.grayscale or zlib.crc32(picture.convert("RGB").tobytes()) == colours
+    assert refused > 500
+
+
+def test_huge_sizes_are_refused_before_anything_is_allocated():
+    body = bytearray(SMALLEST[:-4])
+    assert body[6:8] == b"\x01\x01"
+    body[6:8] = b"\xff\xff\xff\x07" * 2
+    data = bytes(body) + zlib.crc32(body).to_bytes(4, "little")
+    with pytest.raises(LimitError, match="max-pixels"):
+        sgacodec.decode(data)

@@ -1,0 +1,70 @@
+"""Writes the golden files of format version 1 once: python tests/golden/make.py (refuses to touch what is there)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+HERE = Path(__file__).parent / "v1"
+os.environ["SGACODEC_MODELS"] = str(HERE)
+
+import sgacodec  # noqa: E402
+import slow_decoder  # noqa: E402
+from sgacodec import encoding  # noqa: E402
+from sgacodec.train.scenes import render  # noqa: E402
+
+
+def cases() -> dict:
+    scene = render(70, 101, np.random.default_rng(11))
+    ramp = np.add.outer(np.arange(33), np.arange(20)).astype(np.uint8) * 4
+    gray = Image.fromarray(scene[:48, :40].mean(axis=2).astype(np.uint8))
+    rgba = Image.fromarray(np.dstack([scene[:33, :20], ramp]))
+    tagged = Image.fromarray(scene[:40, :64])
+    exif = tagged.getexif()
+    exif[0x010E] = "a lake"
+    buffer = io.BytesIO()
+    tagged.save(buffer, "PNG", exif=exif, icc_profile=b"not a real profile " * 9)
+    noise = np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    return {
+        "scene": (scene, 43, 30),
+        "one-pixel": (np.full((1, 1, 3), (200, 30, 90), np.uint8), 0, 0),
+        "gray": (gray, 100, 0),
+        "alpha": (rgba, 37.5, 0),
+        "metadata": (Image.open(buffer), 10, 0),
+        "escapes": (noise, 100, 0),
+        "bands": (render(200, 64, np.random.default_rng(12)), 25, 0),
+    }
+
+
+def write(name: str, source: object, quality: float, iterations: int) -> None:
+    folder = HERE / name
+    folder.mkdir()
+    options = sgacodec.EncodeOptions(quality=quality, iterations=iterations, model="tiny", device="cpu")
+    if name == "bands":
+        encoding._BAND_PIXELS = 64 * 64
+    data = encoding.encode(source, options)
+    stages = slow_decoder.decode(data, (HERE / "tiny.safetensors").read_bytes())
+    (folder / "file.sga").write_bytes(data)
+    sgacodec.decode(data).save(folder / "picture.png")
+    assert np.array_equal(np.atleast_3d(np.asarray(sgacodec.decode(data))), stages["picture"])
+    (folder / "hashes.json").write_text(json.dumps(hashes(stages), indent=1) + "\n")
+    print(name, len(data), "bytes")
+
+
+def hashes(stages: dict) -> dict:
+    """SHA-256 of each stage's integers: int32, little-endian, C order; rgb as bytes."""
+    digest = {name: np.ascontiguousarray(stages[name].astype("<i4")).tobytes() for name in ("z", "table_index", "y")}
+    digest["rgb"] = stages["rgb"].tobytes()
+    return {name: hashlib.sha256(content).hexdigest() for name, content in digest.items()}
+
+
+if __name__ == "__main__":
+    for case, arguments in cases().items():
+        if not (HERE / case).exists():
+            write(case, *arguments)

@@ -1,0 +1,111 @@
+"""The golden files decode, stage by stage, to what they decoded to when they were written."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sgacodec
+from PIL import Image
+from sgacodec import container, decoding, hyper
+from sgacodec.intnet import fast
+
+sys.path.insert(0, str(Path(__file__).parent))
+import slow_decoder
+
+V1 = Path(__file__).parent / "v1"
+CASES = ("scene", "one-pixel", "gray", "alpha", "metadata", "escapes", "bands")
+
+
+def sha256(array, dtype):
+    return hashlib.sha256(np.ascontiguousarray(array.astype(dtype)).tobytes()).hexdigest()
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    folder = V1 / request.param
+    return (folder / "file.sga").read_bytes(), json.loads((folder / "hashes.json").read_text()), folder
+
+
+def test_every_stage(case, tiny_model):
+    data, expected, _ = case
+    box = container.parse(data)
+    decoder = tiny_model.decoder
+    assert box.model_id == tiny_model.model_id
+    z = decoding.decode_z(box, decoder)
+    assert sha256(z[0], "<i4") == expected["z"]
+    parameters = hyper.y_parameters(decoder, z, box.level_q4)
+    assert sha256(parameters.table_index[0], "<i4") == expected["table_index"]
+    y = decoding.decode_y(box, decoder, parameters)
+    assert sha256(y[0], "<i4") == expected["y"]
+    assert sha256(decoding.decode_pixels(box, tiny_model), "u1") == expected["rgb"]
+
+
+def test_picture(case):
+    data, _, folder = case
+    decoded = sgacodec.decode(data)
+    with Image.open(folder / "picture.png") as picture:
+        assert decoded.mode == picture.mode
+        np.testing.assert_array_equal(np.asarray(decoded), np.asarray(picture))
+
+
+def test_slow_decoder_agrees(case):
+    data, expected, folder = case
+    stages = slow_decoder.decode(data, (V1 / "tiny.safetensors").read_bytes())
+    for name in ("z", "table_index", "y"):
+        assert sha256(stages[name], "<i4") == expected[name], name
+    assert sha256(stages["rgb"], "u1") == expected["rgb"]
+    with Image.open(folder / "picture.png") as picture:
+        np.testing.assert_array_equal(stages["picture"], np.atleast_3d(np.asarray(picture)))
+
+
+def test_torch_float64_agrees(case, tiny_model):
+    data, expected, _ = case
+    box = container.parse(data)
+
+    def run(network, x):
+        return fast.run_torch(network, x, "cpu")
+
+    assert sha256(decoding.decode_pixels(box, tiny_model, run), "u1") == expected["rgb"]
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "3"])
+def test_thread_counts_agree(threads):
+    code = (
+        "import sys, hashlib, sgacodec\n"
+        "for path in sys.argv[1:]:\n"
+        "    print(hashlib.sha256(sgacodec.decode(open(path, 'rb').read()).tobytes()).hexdigest())\n"
+        "assert 'torch' not in sys.modules and 'compressai' not in sys.modules\n"
+    )
+    import os
+
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+    files = [str(V1 / name / "file.sga") for name in CASES]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *files], env=environment, capture_output=True, text=True, check=True
+    )
+    pictures = [Image.open(V1 / name / "picture.png").tobytes() for name in CASES]
+    assert done.stdout.split() == [hashlib.sha256(picture).hexdigest() for picture in pictures]
+
+
+def test_metadata_comes_back():
+    decoded = sgacodec.decode((V1 / "metadata" / "file.sga").read_bytes())
+    assert decoded.info["icc_profile"] == b"not a real profile " * 9
+    assert decoded.getexif()[0x010E] == "a lake"
+
+
+def test_the_cases_cover_bands_and_escapes(tiny_model):
+    assert len(container.parse((V1 / "bands" / "file.sga").read_bytes()).y_streams) > 1
+    box = container.parse((V1 / "escapes" / "file.sga").read_bytes())
+    decoder = tiny_model.decoder
+    z = decoding.decode_z(box, decoder)
+    parameters = hyper.y_parameters(decoder, z, box.level_q4)
+    y = decoding.decode_y(box, decoder, parameters).ravel()
+    index = parameters.table_index.ravel()
+    z_index = decoding.z_table_index(z.shape[1:])
+    escaped = (decoder.y_tables.entries(y, index) == decoder.y_tables.lengths[index] - 1).sum()
+    escaped += (decoder.z_tables.entries(z.ravel(), z_index) == decoder.z_tables.lengths[z_index] - 1).sum()
+    assert escaped > 0

@@ -1,0 +1,125 @@
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import sgacodec
+from PIL import Image
+from sgacodec import EncodeOptions, encoding, hyper
+from sgacodec.errors import EncodeError, InvalidImageError, TargetNotReachedError
+from sgacodec.refine import schedule
+from sgacodec.train.scenes import render
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (64, 64), (65, 63), (97, 31)])
+def test_any_size_round_trips(size, tiny_options):
+    source = render(*size, np.random.default_rng(1)) if min(size) > 8 else np.full((*size, 3), 90, np.uint8)
+    decoded = sgacodec.decode(sgacodec.encode(source, replace(tiny_options, quality=100)))
+    assert decoded.size == size[::-1]
+    assert np.abs(np.asarray(decoded).astype(int) - source).mean() < 12
+
+
+def test_gray_and_alpha_come_back(scene, tiny_options):
+    alpha = np.random.default_rng(0).integers(0, 256, scene.shape[:2]).astype(np.uint8)
+    decoded = sgacodec.decode(sgacodec.encode(np.dstack([scene, alpha]), tiny_options))
+    assert decoded.mode == "RGBA"
+    np.testing.assert_array_equal(np.asarray(decoded)[:, :, 3], alpha)
+    assert sgacodec.decode(sgacodec.encode(scene[:, :, 0], tiny_options)).mode == "L"
+
+
+def test_rate_and_quality_rise_with_quality(scene, tiny_options):
+    encoded = [
+        encoding.encode_picture(encoding.to_picture(scene), replace(tiny_options, quality=q)) for q in (0, 50, 100)
+    ]
+    assert sorted(e.bpp for e in encoded) == [e.bpp for e in encoded]
+    assert sorted(e.psnr_db for e in encoded) == [e.psnr_db for e in encoded]
+
+
+def test_refinement_lowers_the_loss_and_none_is_the_floor(scene, tiny_options):
+    picture = encoding.to_picture(scene)
+    refined = encoding.encode_picture(picture, replace(tiny_options, iterations=60)).refined
+    assert refined.best.loss < refined.start.loss * 0.99
+    one_step = encoding.encode_picture(picture, replace(tiny_options, iterations=1)).refined
+    assert one_step.best.loss <= one_step.start.loss
+
+
+def test_size_is_what_the_tables_say(scene, tiny_options):
+    for quality in (0, 50, 100):
+        encoded = encoding.encode_picture(encoding.to_picture(scene), replace(tiny_options, quality=quality))
+        assert len(encoded.data) <= encoded.table_bits / 8 * 1.005 + 32 + 16  # two streams end on whole words
+
+
+def test_equal_options_give_equal_bytes(scene, tiny_options):
+    options = replace(tiny_options, iterations=5, seed=3)
+    assert sgacodec.encode(scene, options) == sgacodec.encode(scene, options)
+    assert sgacodec.encode(scene, options) != sgacodec.encode(scene, replace(options, seed=4))
+
+
+def test_lambda_chooses_the_level(tiny_model):
+    for level, lmbda in enumerate(tiny_model.lambdas):
+        target = encoding.choose_target(tiny_model, EncodeOptions(lmbda=lmbda))
+        assert target.level_q4 == level * hyper.LEVEL_STEPS
+        assert encoding.level_lambda(tiny_model, target.level_q4) == pytest.approx(lmbda)
+    beyond = encoding.choose_target(tiny_model, EncodeOptions(lmbda=10.0))
+    assert beyond.level_q4 == hyper.max_level_q4(tiny_model.decoder)
+
+
+@pytest.mark.parametrize("options", [EncodeOptions(quality=101), EncodeOptions(lmbda=-1.0)])
+def test_targets_out_of_range(options, tiny_model):
+    with pytest.raises(TargetNotReachedError):
+        encoding.choose_target(tiny_model, options)
+
+
+def test_unknown_device():
+    with pytest.raises(EncodeError, match="--device cpu"):
+        encoding.torch_device("warp")
+
+
+def test_not_an_image():
+    with pytest.raises(InvalidImageError, match="got str"):
+        sgacodec.encode("picture.png")
+
+
+def test_strips_do_not_change_the_gradient(scene, tiny_model, monkeypatch):
+    import torch
+    from sgacodec.nets import Nets
+    from sgacodec.refine import objective
+
+    nets = Nets(tiny_model, 40, torch.device("cpu"))
+    tall = np.concatenate([scene] * 4)
+    x = torch.from_numpy(tall.transpose(2, 0, 1)[None].astype(np.float32))
+    y, _ = nets.analyse(encoding.pad(x, nets.stride))
+    target = objective.Objective(nets, x, 0.01, autocast=False)
+    whole = target._distortion_gradient(y.detach().clone())
+    monkeypatch.setattr(objective, "_STRIP_PIXELS", 1)
+    strips = target._distortion_gradient(y.detach().clone())
+    assert strips[0] == pytest.approx(whole[0], rel=1e-5)
+    assert torch.allclose(strips[1], whole[1], atol=1e-6)
+
+
+def test_temperature_schedule_of_the_papers():
+    paper = schedule.Schedule(2000, tau_max=0.5)
+    assert paper.temperature(0) == 0.5
+    assert paper.temperature(2000) == pytest.approx(np.exp(-0.001 * 2000))
+    assert schedule.Schedule(100, warm_down=0.5).lr_factor(10) == 1
+    assert schedule.Schedule(100, warm_down=0.5).lr_factor(75) == pytest.approx(0.55)
+
+
+def test_progress_is_reported(scene, tiny_options):
+    seen = []
+    sgacodec.encode(scene, replace(tiny_options, iterations=4), seen.append)
+    assert [progress.step for progress in seen] == [1, 2, 3, 4]
+    assert all(np.isfinite(progress.sampled.loss) for progress in seen)
+
+
+def test_pillow_plugin(scene, tmp_path):
+    from sgacodec import pillow_plugin
+
+    pillow_plugin.register()
+    path = tmp_path / "scene.sga"
+    Image.fromarray(scene).save(path, quality=30, preset="none", model="tiny", device="cpu")
+    with Image.open(path) as opened:
+        assert (opened.format, opened.size) == ("SGA", (130, 96))
+        np.testing.assert_array_equal(np.asarray(opened), np.asarray(sgacodec.decode(path.read_bytes())))
+    with Image.open(io.BytesIO(path.read_bytes())) as opened:
+        assert opened.convert("L").mode == "L"

@@ -1,0 +1,131 @@
+import io
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+from sgacodec import image
+from sgacodec.decoding import unpack_alpha
+from sgacodec.errors import CorruptStreamError, InvalidImageError
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (20, 31, 3)).astype(np.uint8)
+
+
+def saved(picture, suffix, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, suffix, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "gray", "alpha", "warning"),
+    [
+        ("RGB", False, False, None),
+        ("L", True, False, None),
+        ("LA", True, True, None),
+        ("RGBA", False, True, None),
+        ("1", True, False, None),
+        ("P", False, False, "palette"),
+        ("CMYK", False, False, "CMYK separation"),
+        ("YCbCr", False, False, "YCbCr"),
+        ("HSV", False, False, "HSV"),
+        ("I", True, False, "upper 8 of 16"),
+        ("F", True, False, "fractions"),
+    ],
+)
+def test_modes(mode, gray, alpha, warning, caplog):
+    with caplog.at_level(logging.WARNING, "sgacodec"):
+        picture = image.from_pillow(Image.fromarray(RGB).convert(mode))
+    assert picture.rgb.shape == RGB.shape
+    assert picture.grayscale == gray
+    assert (picture.alpha is not None) == alpha
+    assert (warning or "") in caplog.text
+    assert bool(warning) == bool(caplog.records)
+
+
+def test_palette_with_transparency_keeps_alpha():
+    palette = Image.fromarray(RGB).quantize(8)
+    picture = image.read_bytes(saved(palette, "PNG", transparency=3))
+    assert picture.alpha is not None
+    assert set(np.unique(picture.alpha)) == {0, 255}
+
+
+def test_16_bit_gray_keeps_the_upper_8_bits(caplog):
+    values = RNG.integers(0, 65536, (9, 7)).astype(np.uint16)
+    picture = image.read_bytes(saved(Image.fromarray(values), "PNG"))
+    np.testing.assert_array_equal(picture.rgb[:, :, 0], values >> 8)
+    assert "16" in caplog.text
+
+
+def test_orientation_is_applied_and_removed():
+    upright = Image.fromarray(RGB)
+    exif = upright.getexif()
+    exif[0x0112], exif[0x010E] = 6, "rotated"
+    picture = image.read_bytes(saved(upright, "PNG", exif=exif))
+    np.testing.assert_array_equal(picture.rgb, np.rot90(RGB, -1))
+    kept = Image.Exif()
+    kept.load(picture.exif)
+    assert kept.get(0x010E) == "rotated"
+    assert 0x0112 not in kept
+
+
+def test_profile_and_xmp_are_kept():
+    picture = image.read_bytes(saved(Image.fromarray(RGB), "JPEG", icc_profile=b"profile", xmp=b"<x/>"))
+    assert (picture.icc, picture.xmp) == (b"profile", b"<x/>")
+
+
+def test_animation_warns(caplog):
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    image.read_bytes(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert "2 frames" in caplog.text
+
+
+def test_alpha_packing_is_lossless():
+    alpha = RNG.integers(0, 256, (9, 14)).astype(np.uint8)
+    np.testing.assert_array_equal(unpack_alpha(image.pack_alpha(alpha), 9, 14), alpha)
+    with pytest.raises(CorruptStreamError):
+        unpack_alpha(image.pack_alpha(alpha), 9, 13)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not an image"),
+        (b"hello, this is text", "not an image"),
+        (saved(Image.fromarray(RGB), "PNG")[:200], "damaged"),
+    ],
+)
+def test_bad_files(content, message, tmp_path):
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(InvalidImageError, match=message) as caught:
+        image.read(path)
+    assert "bad.png" in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(InvalidImageError, match="does not exist"):
+        image.read(tmp_path / "none.png")
+    with pytest.raises(InvalidImageError, match="is a folder"):
+        image.read(tmp_path)
+
+
+def test_too_many_pixels():
+    with pytest.raises(InvalidImageError, match=r"31x20 pixels, over the limit of 600.*--max-pixels"):
+        image.from_pillow(Image.fromarray(RGB), max_pixels=600)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 1), (5, 4, 3), (5, 4, 4)])
+def test_arrays(shape):
+    array = RNG.integers(0, 256, shape).astype(np.uint8)
+    picture = image.from_array(array)
+    np.testing.assert_array_equal(picture.rgb[:, :, 0], np.atleast_3d(array)[:, :, 0])
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((5, 4, 2), np.uint8), np.zeros((5, 4)), np.zeros((0, 4), np.uint8), np.zeros(3, np.uint8)]
+)
+def test_bad_arrays(array):
+    with pytest.raises(InvalidImageError, match="expected"):
+        image.from_array(array)

@@ -1,0 +1,142 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sgacodec.errors import ModelError
+from sgacodec.fixedpoint import isqrt, shift_right
+from sgacodec.intnet import fast, reference, spec
+from sgacodec.intnet.spec import Add, Clamp, Conv, Deconv, Igdn, LeakyRelu, PixelShuffle, Scale
+
+RNG = np.random.default_rng(0)
+
+
+def kernel(cls, n_in, n_out, size, stride, padding=None):
+    shape = (n_out, n_in, size, size) if cls is Conv else (n_in, n_out, size, size)
+    return cls(
+        weight=RNG.integers(-(2**15), 2**15, shape).astype(np.int16),
+        bias=RNG.integers(-(2**30), 2**30, n_out),
+        shift=RNG.integers(10, 20, n_out),
+        stride=stride,
+        padding=size // 2 if padding is None else padding,
+        bits=16,
+    )
+
+
+def igdn(channels):
+    return Igdn(RNG.integers(0, 2**40, channels), RNG.integers(0, 2**16, (channels, channels)), 18, 24)
+
+
+LAYERS = {
+    "conv": (kernel(Conv, 3, 5, 5, 1),),
+    "conv, stride 2": (kernel(Conv, 3, 5, 5, 2),),
+    "conv, 1x1": (kernel(Conv, 3, 5, 1, 1),),
+    "conv, no padding": (kernel(Conv, 3, 5, 3, 1, 0),),
+    "deconv": (kernel(Deconv, 3, 5, 5, 2),),
+    "deconv, narrow": (kernel(Deconv, 3, 1, 5, 2), kernel(Deconv, 1, 9, 5, 2), kernel(Deconv, 9, 2, 5, 2)),
+    "deconv, 3x3": (kernel(Deconv, 3, 5, 3, 1),),
+    "deconv, stride 4": (kernel(Deconv, 3, 5, 7, 4, 2),),
+    "leaky_relu": (LeakyRelu(655, 16),),
+    "igdn": (Clamp(-(2**15), 2**15 - 1), igdn(3)),
+    "scale": (Scale(np.array([1, 70000, 2**20]), 12, 24),),
+    "add": (kernel(Conv, 3, 3, 3, 1), Add(0, 24), Add(1, 20)),
+    "pixel_shuffle": (kernel(Conv, 3, 8, 3, 1), PixelShuffle(2)),
+    "clamp": (Clamp(-5, 255),),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 5), (40, 61)])
+def test_fast_equals_reference(name, size):
+    network = LAYERS[name]
+    if "no padding" in name and min(size) < 3:
+        pytest.skip("a 3x3 kernel without padding needs 3 pixels")
+    x = RNG.integers(-(2**23), 2**23, (1, 3, *size))
+    spec.check_network(network, 3, 2**23, name)
+    expected = reference.run(network, x)
+    np.testing.assert_array_equal(fast.run(network, x), expected)
+    np.testing.assert_array_equal(fast.run_torch(network, x, "cpu"), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", LAYERS)
+def test_gpu_equals_reference(name):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    x = RNG.integers(-(2**23), 2**23, (1, 3, 40, 61))
+    np.testing.assert_array_equal(fast.run_torch(LAYERS[name], x, "cuda"), reference.run(LAYERS[name], x))
+
+
+def test_known_values():
+    assert shift_right(np.array([5, -5, 6, -6, 7]), 2).tolist() == [1, -1, 2, -1, 2]
+    values = np.array([0, 1, 3, 4, 2**52 - 1, (2**26 - 1) ** 2, (2**26 - 1) ** 2 - 1])
+    assert isqrt(values).tolist() == [0, 1, 1, 2, 2**26 - 1, 2**26 - 1, 2**26 - 2]
+
+
+def test_deconv_of_one_pixel_is_its_kernel():
+    layer = Deconv(np.arange(25, dtype=np.int16).reshape(1, 1, 5, 5) * 2, np.zeros(1, int), np.ones(1, int), 2, 2, 24)
+    out = reference.run((layer,), np.array([[[[1]]]]))
+    assert out[0, 0].tolist() == [[12, 13], [17, 18]]
+
+
+def test_stored_form_round_trip():
+    for name, network in LAYERS.items():
+        listing, tensors = spec.to_stored(network, "net")
+        again = spec.from_stored(listing, tensors, "net")
+        x = RNG.integers(-(2**15), 2**15, (1, 3, 9, 9))
+        np.testing.assert_array_equal(reference.run(again, x), reference.run(network, x), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        None,
+        [{"kind": "gelu"}],
+        [{"kind": "clamp", "low": 0}],
+        [{"kind": "clamp", "low": 0, "high": True}],
+        [{"kind": "clamp", "low": 0, "high": 1, "mode": 2}],
+        [{"kind": "clamp", "low": 0, "high": 1}] * 300,
+    ],
+)
+def test_bad_listings_are_refused(listing):
+    with pytest.raises(ModelError):
+        spec.from_stored(listing, {}, "net")
+
+
+def test_accumulators_beyond_float64_are_refused():
+    layer = kernel(Conv, 3, 5, 5, 1)
+    with pytest.raises(ModelError, match="does not hold exactly"):
+        spec.check_network((replace(layer, bias=np.full(5, 2**53)),), 3, 2**23, "net")
+    with pytest.raises(ModelError, match="does not hold exactly"):
+        spec.check_network((igdn(3),), 3, 2**23, "net")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        replace(kernel(Conv, 3, 5, 5, 1), bits=25),
+        replace(kernel(Conv, 3, 5, 5, 1), shift=np.zeros(5, int)),
+        replace(kernel(Conv, 3, 5, 5, 1), padding=5),
+        replace(kernel(Deconv, 3, 5, 5, 2), padding=1),
+        kernel(Conv, 4, 5, 5, 1),
+        Add(7, 24),
+        PixelShuffle(2),
+        LeakyRelu(1, 0),
+        Scale(np.ones(4, int), 1, 24),
+    ],
+)
+def test_layers_that_do_not_fit_are_refused(layer):
+    with pytest.raises(ModelError, match="out of range"):
+        spec.check_network((layer,), 3, 2**23, "net")
+
+
+def test_halo_is_just_enough(tiny_model):
+    g_s = tiny_model.decoder.g_s
+    halo, step = spec.halo(g_s), spec.upscale(g_s)
+    channels = tiny_model.decoder.inv_gain_y.shape[1]
+    x = RNG.integers(-20000, 20000, (1, channels, 12, 3))
+    whole = fast.run(g_s, x)
+    cut = fast.run(g_s, x[:, :, 4 - halo : 8 + halo])[:, :, halo * step : (halo + 4) * step]
+    np.testing.assert_array_equal(cut, whole[:, :, 4 * step : 8 * step])
+    short = fast.run(g_s, x[:, :, 4 - halo + 1 : 8 + halo - 1])[:, :, (halo - 1) * step : (halo + 3) * step]
+    assert not np.array_equal(short, whole[:, :, 4 * step : 8 * step])

@@ -1,0 +1,148 @@
+"""The float evaluator against CompressAI's modules, the integer networks against the float model."""
+
+import numpy as np
+import pytest
+import torch
+from sgacodec import hyper, modelfile
+from sgacodec.errors import ModelError
+from sgacodec.intnet import fast
+from sgacodec.nets import FloatNetwork, Nets, gaussian_bits
+from sgacodec.train import export, sources
+
+CPU = torch.device("cpu")
+
+
+def random_model(n, m, seed=0):
+    models = pytest.importorskip("compressai.models")
+    torch.manual_seed(seed)
+    net = models.MeanScaleHyperprior(n, m).eval()
+    with torch.no_grad():
+        net.g_a[6].weight *= 30  # random weights give latents that all round to zero
+        net.h_a[4].weight *= 30
+    return net
+
+
+@pytest.mark.parametrize(("n", "m"), [(128, 192), (192, 320), (8, 12)])
+def test_float_networks_equal_compressai(n, m):
+    net = random_model(n, m)
+    model = export.read_state(net.state_dict(), (0.013,))
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        y = net.g_a(x)
+        z = net.h_a(y)
+        for network, module, given in (
+            (model.g_a, net.g_a, x),
+            (model.h_a, net.h_a, y),
+            (model.h_s, net.h_s, z),
+            (model.g_s, net.g_s, y),
+        ):
+            expected = module(given)
+            torch.testing.assert_close(FloatNetwork(network, CPU)(given), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("n", "m"), [(128, 192), (192, 320)])
+def test_import_of_both_zoo_widths(n, m, tmp_path, scene):
+    """A randomly initialised CompressAI model becomes an integer model that codes a picture."""
+    import sgacodec
+
+    net = random_model(n, m)
+    torch.save(net.state_dict(), tmp_path / "weights.pt")
+    weights = sources.state_file(tmp_path / "weights.pt")
+    images = sources.calibration_images(None, np.random.default_rng(0))[:2]
+    model = export.export(export.read_state(weights.state, weights.lambdas), images, "random", {})
+    path = tmp_path / "random.safetensors"
+    path.write_bytes(modelfile.dump(model))
+    options = sgacodec.EncodeOptions(model=str(path), preset="none", device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SGACODEC_MODELS", str(tmp_path))
+        assert sgacodec.decode(sgacodec.encode(scene, options)).size == (130, 96)
+
+
+def test_integer_networks_follow_the_float_model():
+    """Sigma, mu and pixels of the integer networks stay within a hundredth of the float ones."""
+    net = random_model(16, 24, seed=1)
+    images = sources.calibration_images(None, np.random.default_rng(0))[:3]
+    model = export.export(export.read_state(net.state_dict(), (0.013,)), images, "random", {})
+    x = torch.from_numpy(images[0].transpose(2, 0, 1)[None].copy()).float() / 255
+    with torch.no_grad():
+        y = net.g_a(x)
+        z = net.h_a(y)
+        medians = net.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1)
+        z_symbols = torch.round(z - medians)
+        sigma, mu = net.h_s(z_symbols + medians).chunk(2, 1)
+        y_symbols = torch.round(y - mu)
+        x_hat = net.g_s(y_symbols + mu) * 255
+    parameters = hyper.y_parameters(model.decoder, z_symbols.int().numpy(), 0)
+    np.testing.assert_allclose(parameters.mu_q / 2**10, mu.numpy(), atol=0.01)
+    scales = export.sigma_scales()[parameters.table_index]
+    np.testing.assert_allclose(np.log(scales), np.log(np.clip(sigma.numpy(), 0.11, 256)), atol=0.08)
+    pixels = fast.run(
+        model.decoder.g_s[:-1],
+        hyper.g_s_input(model.decoder, y_symbols.int().numpy(), parameters.mu_q, 0),
+    )
+    np.testing.assert_allclose(pixels, x_hat.numpy(), atol=0.6)
+
+
+def test_nets_follow_the_integer_networks(tiny_model):
+    """Refinement optimises what the decoder computes."""
+    rng = np.random.default_rng(0)
+    decoder = tiny_model.decoder
+    nets = Nets(tiny_model, 40, CPU)
+    z = rng.integers(-3, 4, (1, decoder.inv_gain_z.shape[1], 2, 2)).astype(np.int32)
+    parameters = hyper.y_parameters(decoder, z, 40)
+    sigma, mu = nets.y_parameters(torch.from_numpy(z).float() + nets.median)
+    np.testing.assert_allclose(mu.numpy(), parameters.mu_q / 2**decoder.y_frac_bits, atol=0.01)
+    scales = export.sigma_scales()[parameters.table_index]
+    np.testing.assert_allclose(np.log(sigma.numpy()), np.log(scales), atol=0.08)
+    y = rng.integers(-4, 5, parameters.mu_q.shape).astype(np.int32)
+    x_hat = nets.synthesise(torch.from_numpy(y) + mu)
+    pixels = fast.run(decoder.g_s, hyper.g_s_input(decoder, y, parameters.mu_q, 40))
+    np.testing.assert_allclose(x_hat.numpy(), pixels, atol=0.75)
+
+
+def test_z_bits_are_the_tables_at_integers(tiny_model):
+    tables = tiny_model.decoder.z_tables
+    nets = Nets(tiny_model, 0, CPU)
+    z = np.zeros((1, len(tables), 1, 1), np.int32)
+    bits = float(nets.z_bits(torch.from_numpy(z).float()).sum())
+    assert bits == pytest.approx(tables.information_bits(z.ravel(), np.arange(len(tables))), rel=1e-5)
+
+
+def test_gaussian_bits_match_the_tables(tiny_model):
+    tables = tiny_model.decoder.y_tables
+    sigma = export.sigma_scales()
+    values = np.round(sigma).astype(np.int32)
+    bits = gaussian_bits(torch.from_numpy(values), torch.from_numpy(sigma)).numpy().sum()
+    assert tables.information_bits(values, np.arange(len(tables))) == pytest.approx(bits, rel=1e-4)
+
+
+def test_igdn_gradient():
+    """The hand-written backward pass equals numerical differentiation."""
+    from sgacodec.nets import _InverseGdn
+
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(1, 4, 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    gamma = torch.rand(4, 4, 1, 1, dtype=torch.float64, generator=generator)
+    beta = torch.rand(4, dtype=torch.float64, generator=generator) + 0.1
+    assert torch.autograd.gradcheck(lambda t: _InverseGdn.apply(t, gamma, beta), (a,))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [({"weight": torch.zeros(3)}, "is missing"), ({"h_a.4.weight": torch.zeros(3, 3, 5, 5)}, "is missing")],
+)
+def test_other_architectures_are_refused(content, message):
+    with pytest.raises(ModelError, match=message):
+        export.read_state(content, (0.01,))
+
+
+def test_bad_weight_files(tmp_path):
+    with pytest.raises(ModelError, match="does not exist"):
+        sources.state_file(tmp_path / "none.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(ModelError, match=r"torch\.save"):
+        sources.state_file(tmp_path / "text.pt")
+    with pytest.raises(ModelError, match="--quality"):
+        sources.zoo("mbt2018-mean", None)
+    with pytest.raises(ModelError, match="no image of at least 256"):
+        sources.calibration_images(tmp_path, np.random.default_rng(0))
