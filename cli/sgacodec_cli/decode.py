@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 from PIL import Image
+
 from sgacodec import limits
 from sgacodec.decoding import decode
-
 from sgacodec_cli.files import check_output, read_input, write_output
 
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from tqdm import tqdm
+
 from sgacodec import limits
 from sgacodec.errors import EncodeError
 from sgacodec.options import PRESETS, EncodeOptions
-from tqdm import tqdm
-
 from sgacodec_cli.files import check_output, write_output
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def command(
 
 def _encode(source: str, options: EncodeOptions, max_pixels: int, quiet: bool) -> Encoded:
     from PIL import Image
+
     from sgacodec import image
 
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and an option

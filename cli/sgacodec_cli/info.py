@@ -6,8 +6,8 @@ import dataclasses
 import json
 
 import click
-from sgacodec.decoding import Info, read_info
 
+from sgacodec.decoding import Info, read_info
 from sgacodec_cli.files import read_input
 
 

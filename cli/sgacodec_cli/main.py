@@ -10,6 +10,7 @@ import traceback
 from typing import Any
 
 import click
+
 from sgacodec.errors import FormatError, ModelError, SgacodecError, UnsupportedVersionError
 
 COMMANDS = {

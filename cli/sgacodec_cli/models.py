@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 import numpy as np
+
 from sgacodec import modelstore
 from sgacodec.errors import ModelError
 from sgacodec.modelfile import Model, dump
-
 from sgacodec_cli.files import check_output, write_output
 
 

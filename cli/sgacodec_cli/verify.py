@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import click
+
 from sgacodec import limits
 from sgacodec.decoding import decode
-
 from sgacodec_cli.files import read_input
 
 

@@ -125,6 +125,8 @@ def choose_target(model: Model, options: EncodeOptions) -> _Target:
         return _Target(min(last, max(0, round(position * hyper.LEVEL_STEPS))), options.lmbda)
     if not 0 <= options.quality <= 100:
         raise TargetNotReachedError(f"quality {options.quality:g} is not between 0 and 100")
+    if last == 0 and options.quality != EncodeOptions.quality:
+        log.warning("model %s has one rate level; the quality has no effect", model.name)
     level_q4 = round(options.quality / 100 * last)
     return _Target(level_q4, level_lambda(model, level_q4))
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sgacodec
 from click.testing import CliRunner
 from PIL import Image
+
+import sgacodec
 from sgacodec_cli.main import COMMANDS, main
 
 ENCODE = ["encode", "--model", "tiny", "--device", "cpu", "--preset", "none"]
@@ -120,6 +121,7 @@ def test_existing_files_are_kept(run, png):
         (["decode", "newer.sga"], 4, "upgrade"),
         (["decode", "stranger.sga"], 5, "SGACODEC_MODELS"),
         (["decode", "good.sga", "-o", "y.png", "--max-pixels", "100"], 3, "--max-pixels"),
+        (["decode", "good.sga", "-o", "y.png", "--device", "warp"], 1, "decode without it"),
         (["info", "scene.png"], 3, "not an .sga file"),
         (["verify", "flipped.sga"], 3, "altered"),
         (["models", "show", "nope"], 5, "no model is called"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import sgacodec
 from sgacodec import container
 from sgacodec.errors import LimitError, SgacodecError

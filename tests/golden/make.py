@@ -14,8 +14,9 @@ from PIL import Image
 HERE = Path(__file__).parent / "v1"
 os.environ["SGACODEC_MODELS"] = str(HERE)
 
-import sgacodec  # noqa: E402
 import slow_decoder  # noqa: E402
+
+import sgacodec  # noqa: E402
 from sgacodec import encoding  # noqa: E402
 from sgacodec.train.scenes import render  # noqa: E402
 

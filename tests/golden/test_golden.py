@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sgacodec
 from PIL import Image
+
+import sgacodec
 from sgacodec import container, decoding, hyper
 from sgacodec.intnet import fast
 

@@ -1,5 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sgacodec.container import Container, Section, parse, serialize
 from sgacodec.errors import SgacodecError
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sgacodec.entropy import coder, tables
 from sgacodec.errors import CorruptStreamError, ModelError, SymbolRangeError
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sgacodec.refine.rounding import LOG_ODDS, round_up_probability, stochastic_round
 
 methods = pytest.mark.parametrize("method", LOG_ODDS)

@@ -2,6 +2,7 @@ import zlib
 from dataclasses import replace
 
 import pytest
+
 from sgacodec import container
 from sgacodec.container import Container, Section, SectionType, parse, parse_header, serialize
 from sgacodec.errors import (

@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import sgacodec
 from PIL import Image
+
+import sgacodec
 from sgacodec import EncodeOptions, encoding, hyper
 from sgacodec.errors import EncodeError, InvalidImageError, TargetNotReachedError
 from sgacodec.refine import schedule
@@ -82,6 +83,7 @@ def test_not_an_image():
 
 def test_strips_do_not_change_the_gradient(scene, tiny_model, monkeypatch):
     import torch
+
     from sgacodec.nets import Nets
     from sgacodec.refine import objective
 

@@ -4,6 +4,7 @@ import logging
 import numpy as np
 import pytest
 from PIL import Image
+
 from sgacodec import image
 from sgacodec.decoding import unpack_alpha
 from sgacodec.errors import CorruptStreamError, InvalidImageError

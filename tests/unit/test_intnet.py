@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from sgacodec.errors import ModelError
 from sgacodec.fixedpoint import isqrt, shift_right
 from sgacodec.intnet import fast, reference, spec

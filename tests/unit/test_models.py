@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from sgacodec import modelfile, modelstore
 from sgacodec.errors import ModelError, ModelMismatchError, ModelNotFoundError
 from sgacodec.intnet.spec import Clamp

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from sgacodec import hyper, modelfile
 from sgacodec.errors import ModelError
 from sgacodec.intnet import fast

@@ -1,4 +1,5 @@
 import pytest
+
 from sgacodec.errors import CorruptStreamError, TruncatedError
 from sgacodec.wire import Reader, write_uint, write_varint
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec.errors import ModelError
+from sgacodec.errors import ModelError, SgacodecError
 from sgacodec.fixedpoint import signed_range
 from sgacodec.intnet.spec import (
     Add,
@@ -230,10 +230,18 @@ def run_torch(network: Network, x: npt.NDArray[Any], device: str) -> Float64Arra
         network: integer layers, checked by `spec.check_network`.
         x: integers of any dtype, [1, C, H, W].
         device: torch device, for example "cuda" or "cpu".
-    """
-    import torch
 
-    tensor = torch.as_tensor(np.asarray(x, np.float64), device=device)
+    Raises:
+        SgacodecError: torch, or the device, is not there.
+    """
+    try:
+        import torch
+
+        tensor = torch.as_tensor(np.asarray(x, np.float64), device=device)
+    except ImportError as err:
+        raise SgacodecError("a torch device needs torch; install it with: pip install 'sgacodec[encode]'") from err
+    except (RuntimeError, AssertionError) as err:
+        raise SgacodecError(f"device {device!r} is not available here; decode without it") from err
     outputs = [tensor]
     sources = {layer.source for layer in network if isinstance(layer, Add)}
     with torch.no_grad():
