@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 import sgacodec
+from benchmarks.provenance import commit
 from sgacodec import encoding, hyper, image, metrics, modelstore
 from sgacodec.options import PRESETS, EncodeOptions
 
@@ -60,12 +60,6 @@ def head(arguments: argparse.Namespace, model) -> dict:
         "seed": EncodeOptions.seed,
         "rows": [],
     }
-
-
-def commit() -> str:
-    here = Path(__file__).parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
 
 
 def load(path: Path, fresh: dict) -> dict:

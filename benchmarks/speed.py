@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import sgacodec
-from benchmarks.run import commit
+from benchmarks.provenance import commit
 
 REPEATS = 5
 SGACODEC = [sys.executable, "-m", "sgacodec_cli"]
