@@ -13,7 +13,6 @@ from sgacodec import image, metrics
 from sgacodec.container import MAGIC
 from sgacodec.decoding import decode
 from sgacodec.errors import InvalidImageError
-from sgacodec_cli.files import read_input
 
 
 @click.command("compare", short_help="PSNR, MS-SSIM and largest error between two images.")
@@ -42,6 +41,7 @@ def _line(key: str, value: float | None) -> str:
 def load(name: str) -> npt.NDArray[np.uint8]:
     """Return the pixels of an image or an .sga file, uint8 [H, W, 3]."""
     path = Path(name)
-    if path.is_file() and path.open("rb").read(len(MAGIC)) == MAGIC:
-        return np.asarray(decode(read_input(name)).convert("RGB"))
+    data = path.read_bytes() if path.is_file() else b""
+    if data.startswith(MAGIC):
+        return np.asarray(decode(data).convert("RGB"))
     return image.read(path).rgb
