@@ -248,7 +248,7 @@ class _TableRate:
     def __call__(self, z_centred: Tensor) -> Tensor:
         inside = torch.maximum(torch.minimum(z_centred, self._high), self._low)
         position = inside - self._minima
-        low = position.detach().floor().long().clamp_max(self._bits.shape[1] - 2)
+        low = position.detach().floor().long().clamp(0, self._bits.shape[1] - 2)  # from below: NaN is any integer
         channel = torch.arange(self._bits.shape[0], device=low.device)[None, :, None, None]
         start, end = self._bits[channel, low], self._bits[channel, low + 1]
         # Beyond the table each further step costs about two bits of the escape's Exp-Golomb code.
