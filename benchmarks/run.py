@@ -46,9 +46,18 @@ def main() -> None:
 
 
 def head(arguments: argparse.Namespace, model) -> dict:
-    device = encoding.torch_device(arguments.device)
     return {
         "codec": f"sgacodec {arguments.preset}",
+        **model_head(model, encoding.torch_device(arguments.device)),
+        "iterations": PRESETS[arguments.preset],
+        "seed": EncodeOptions.seed,
+        "rows": [],
+    }
+
+
+def model_head(model, device: torch.device) -> dict:
+    """Return what every result records of software, model and machine."""
+    return {
         "version": sgacodec.__version__,
         "commit": commit(),
         "model": model.name,
@@ -56,9 +65,6 @@ def head(arguments: argparse.Namespace, model) -> dict:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "iterations": PRESETS[arguments.preset],
-        "seed": EncodeOptions.seed,
-        "rows": [],
     }
 
 
