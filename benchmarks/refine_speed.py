@@ -22,7 +22,7 @@ import torch
 from benchmarks.experiment import cropped
 from benchmarks.reference_loop import Reference, multiply_adds
 from benchmarks.run import model_head
-from sgacodec import encoding, image, modelstore
+from sgacodec import encoding, hyper, image, modelstore
 from sgacodec.image import Picture
 from sgacodec.options import EncodeOptions
 from sgacodec.refine import loop, schedule
@@ -68,10 +68,11 @@ def measure(plan: encoding.Plan, picture: Picture, blocks: int) -> dict:
     return {
         **model_head(plan.model, plan.device),
         "size": list(picture.rgb.shape[1::-1]),
-        "level": plan.target.level_q4 / 16,
+        "level": plan.target.level_q4 / hyper.LEVEL_STEPS,
         "blocks": blocks,
         "steps_per_block": plan.settings.schedule.iterations,
         "bfloat16": autocast,
+        "tf32_convolutions": plan.device.type == "cuda" and torch.backends.cudnn.allow_tf32,
         "engine_step_seconds": step,
         "engine_check_seconds": max(0.0, check - step),
         "engine_seconds_per_iteration": engine,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from tqdm import tqdm
 
 from sgacodec import limits
@@ -61,6 +62,8 @@ def command(
     """Encode IN, an image of any format that Pillow reads ('-' is standard input), to an .sga file."""
     if output is None and source == "-":
         raise click.UsageError("name the output of standard input with -o")
+    if options["level"] is not None and _is_given("quality"):
+        raise click.UsageError("--level and --quality both pick the level; give one")
     output = output or str(Path(source).with_suffix(".sga"))
     check_output(output, force)
     if log_file is not None:
@@ -72,6 +75,10 @@ def command(
         write_output(log_file, curve.dump(options, encoded.refined, rows))
     if not quiet:
         click.echo(_summary(output, encoded), err=True)
+
+
+def _is_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _check_log(log_file: str, output: str, force: bool) -> None:

@@ -167,6 +167,7 @@ def with_another_model(data):
         (["encode", "scene.png", "--method", "sga", "--classes", "3"], "3 classes go with ssl, linear, cosine"),
         (["encode", "scene.png", "--classes", "4"], "ssl has 2 or 3"),
         (["encode", "scene.png", "--level", "-1"], "x>=0"),
+        (["encode", "scene.png", "--level", "1", "-q", "50"], "give one"),
         (["encode", "scene.png", "--log", "missing/curve.json"], "missing does not exist"),
         (["encode", "scene.png", "--log", "scene.png"], "scene.png exists"),
         (["encode", "scene.png", "--log", "scene.sga"], "cannot both be scene.sga"),

@@ -129,6 +129,15 @@ def test_samples_follow_the_probability(name):
     assert float(up.float().mean()) == pytest.approx(float(probabilities(name, 4.3, 0.8)[-1]), abs=0.02)
 
 
+def test_a_two_class_sample_is_one_logistic_variable():
+    """Files of equal options stay equal only as long as this does."""
+    v, tau = torch.linspace(-3.05, 3.95, 64), 0.6
+    uniform = torch.rand(v.shape, generator=generator(5)).clamp(1e-6, 1 - 1e-6)
+    log_odds = 2.3 * torch.logit((v - v.floor()).clamp(1e-4, 1 - 1e-4)) / tau
+    expected = v.floor() + torch.sigmoid((log_odds + torch.logit(uniform)) / tau)
+    assert torch.equal(of["ssl-2"](v, tau, generator(5)), expected)
+
+
 @three_class
 def test_three_classes_are_all_drawn(name):
     sample = of[name](torch.zeros(50000), 1.0, generator(3))

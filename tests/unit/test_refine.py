@@ -1,6 +1,5 @@
 """Schedules, the loop and its stops."""
 
-import dataclasses
 import itertools
 import logging
 import math
@@ -14,7 +13,7 @@ import sgacodec
 from sgacodec import EncodeOptions, encoding
 from sgacodec.errors import OptionError, SymbolRangeError
 from sgacodec.options import METHODS
-from sgacodec.refine import loop, rounding, schedule
+from sgacodec.refine import rounding, schedule
 
 
 def plan_of(options, **changes):
@@ -171,9 +170,3 @@ def test_latents_that_are_not_finite_are_refused(scene, tiny_model, tiny_options
     plan = replace(encoding.make_plan(tiny_options), model=model)
     with pytest.raises(SymbolRangeError, match="not finite"):
         encoding.carry_out(plan, encoding.to_picture(scene))
-
-
-def test_settings_are_frozen():
-    for cls in (schedule.Schedule, schedule.Plateau, rounding.Form, loop.Settings, loop.Progress):
-        assert cls.__dataclass_params__.frozen
-        assert dataclasses.fields(cls)

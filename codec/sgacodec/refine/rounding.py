@@ -106,8 +106,8 @@ class ThreeClass:
         power: n.
         factor: r, more than 2/3.
 
-    Source: Perugachi-Diaz et al. 2024, section 3.2 (their code stretches the distances of ssl by 1/1.5 in addition,
-    which is not done here, and clips the weight where here the distance is clipped).
+    Source: Perugachi-Diaz et al. 2024, section 3.2 (their code also divides the distances of ssl by 1.5; that is not
+    done here, so that one formula holds for all three).
     """
 
     log_weight: Callable[[Tensor], Tensor]
