@@ -8,15 +8,17 @@ python -m sgacodec_bench.report benchmarks/results/0.1.0/kodak [--check]
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sgacodec import image
 from sgacodec_bench import html, plots
 from sgacodec_bench.adapters import Absent, Codec
 from sgacodec_bench.presets import exactness, preset_table
-from sgacodec_bench.results import Result, load_folder
+from sgacodec_bench.results import load_folder
 from sgacodec_bench.search import Candidate, at_most, candidate
 from sgacodec_bench.tables import bd_table, markdown
 
@@ -55,10 +57,36 @@ def _equal_size(source: Path, codecs: Sequence[Codec]) -> list[Candidate]:
     return [lead, *(at_most(codec, rgb, len(lead.data)) for codec in others)]
 
 
-def readme_tables(results: dict[str, Result]) -> str:
-    """Return the README's results in Markdown."""
+def readme_tables(folder: Path) -> str:
+    """Return the README's results in Markdown.
+
+    Args:
+        folder: of the result files; `speed.json` lies beside it.
+    """
+    results = load_folder(folder)
     others = {name: result for name, result in results.items() if not name.startswith("sgacodec-")}
-    return "\n".join([markdown(preset_table(results, ANCHOR)), exactness(results), markdown(bd_table(others, ANCHOR))])
+    speed = json.loads((folder.parent / "speed.json").read_text())
+    return "\n".join(
+        [
+            markdown(preset_table(results, ANCHOR)),
+            exactness(results),
+            "Other codecs, the same images and the same yardstick (all settings in the result files):\n",
+            markdown(bd_table(others, ANCHOR)),
+            _speed(speed),
+        ]
+    )
+
+
+def _speed(speed: dict[str, Any]) -> str:
+    rows = speed["rows"]
+    listed = ", ".join(
+        f"`{name}` {row['median_seconds']:.2f} s" for name, row in rows.items() if "median_seconds" in row
+    )
+    peak = rows["sgacodec decode"]["peak_megabytes"]
+    return (
+        f"Whole commands on {speed['image']}, {speed['cores']} cores, medians of {speed['repeats']}: {listed}. Decoding takes "
+        f"{peak} MB; importing sgacodec {rows['import sgacodec; decode()']['median_import_seconds']:.2f} s of the time.\n"
+    )
 
 
 def main() -> None:
@@ -69,7 +97,7 @@ def main() -> None:
     arguments = parser.parse_args()
     text = README.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
-    fresh = f"{before}{BEGIN}\n{readme_tables(load_folder(arguments.results))}{END}{rest.partition(END)[2]}"
+    fresh = f"{before}{BEGIN}\n{readme_tables(arguments.results)}{END}{rest.partition(END)[2]}"
     if fresh != text and arguments.check:
         sys.exit(f"README.md is out of date; run: python -m sgacodec_bench.report {arguments.results}")
     README.write_text(fresh, encoding="utf-8")

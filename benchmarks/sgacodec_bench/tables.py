@@ -18,7 +18,7 @@ def bd_table(results: Mapping[str, Result], anchor: str) -> Table:
             (
                 name,
                 str(len(images_of(result))),
-                _bd_cell(results[anchor], result),
+                bd_cell(results[anchor], result),
                 _seconds(result, "encode_seconds"),
                 _seconds(result, "decode_seconds"),
                 str(len(result["rows"]) - len(good(result["rows"]))),
@@ -27,7 +27,8 @@ def bd_table(results: Mapping[str, Result], anchor: str) -> Table:
     return rows
 
 
-def _bd_cell(anchor: Result, result: Result) -> str:
+def bd_cell(anchor: Result, result: Result) -> str:
+    """Return a BD-rate, or why there is none."""
     try:
         return f"{bd_rate(anchor, result):+.2f} %"
     except ValueError as err:
