@@ -19,6 +19,7 @@ COMMANDS = {
     "info": "sgacodec_cli.info",
     "verify": "sgacodec_cli.verify",
     "models": "sgacodec_cli.models",
+    "train": "sgacodec_cli.train",
 }
 
 _EXIT_CODES: tuple[tuple[type[SgacodecError], int], ...] = (

@@ -22,6 +22,7 @@ from sgacodec.errors import (
     SgacodecError,
     SymbolRangeError,
     TargetNotReachedError,
+    TrainError,
     TruncatedError,
     UnsupportedVersionError,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "SgacodecError",
     "SymbolRangeError",
     "TargetNotReachedError",
+    "TrainError",
     "TruncatedError",
     "UnsupportedVersionError",
     "decode",
