@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -79,7 +80,7 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_pa
 @pytest.mark.parametrize("optimizer", ["adam", "muon", "soap"])
 def test_each_optimiser_lowers_the_validation_loss(job, optimizer):
     seen = []
-    options = {"optimizer": optimizer, "steps": 60, "init": "default"}
+    options = {"optimizer": optimizer, "steps": 40, "init": "default"}
     loop.train(change(job, options={**options, "steps": 1}), [seen.append])
     start = seen[-1].loss
     end = loop.train(change(job, options=options)).validation
@@ -90,7 +91,7 @@ def test_each_optimiser_lowers_the_validation_loss(job, optimizer):
 def test_a_checkpoint_becomes_a_model_that_codes_a_picture(job, tmp_path, scene, monkeypatch):
     from sgacodec.train import cost, loss, publish
 
-    job = change(job, options={"steps": 3, "lambdas": (0.003, 0.03)})
+    job = change(job, options={"steps": 100, "lambdas": (0.003, 0.03), "lr": 2e-3})
     trained = loop.train(job)
     path = tmp_path / "small.safetensors"
     model = publish.to_model(job, trained, "small")
@@ -99,11 +100,11 @@ def test_a_checkpoint_becomes_a_model_that_codes_a_picture(job, tmp_path, scene,
     options = sgacodec.EncodeOptions(model="small", preset="none", device="cpu")
     assert sgacodec.decode(sgacodec.encode(scene, options)).size == (130, 96)
     assert model.lambdas == (0.003, 0.03)
-    assert "3 steps" in model.card["seen"]
+    assert "100 steps" in model.card["seen"]
     images = job.dataset.validation
     levels = loss.validate(trained.net, images, job.options.lambdas, 4)
     for row in cost.measure(levels, path, publish.to_images(images)):
-        assert row.integer_bpp == pytest.approx(row.float_bpp, rel=0.02, abs=0.01)
+        assert row.integer_bpp == pytest.approx(row.float_bpp, rel=0.02, abs=0.005)
         assert row.integer_psnr_db == pytest.approx(row.float_psnr_db, abs=0.1)
         assert row.file_bpp > row.integer_bpp
 
@@ -141,15 +142,12 @@ def test_a_single_rate_run_leaves_the_gains_at_one(job):
 
 def test_divergence_is_an_error_and_leaves_the_last_good_state(job):
     loop.train(change(job, options={"steps": 2}))
-    good = job.run.output.read_bytes()
     with pytest.raises(TrainError, match=r"no longer finite at step \d+; .*run.pt holds the last good state"):
         loop.train(change(job, options={"steps": 20, "lr": 1e20, "warmup_steps": 0}, save_every=0))
-    assert set(dict(leaves(state(job.run.output)["ema"]))) == set(dict(leaves(state(job.run.output)["raw"])))
     assert all(value.isfinite().all() for _, value in leaves(state(job.run.output)["raw"]))
     job.run.output.unlink()
     with pytest.raises(TrainError, match="nothing was saved"):
         loop.train(change(job, options={"steps": 20, "lr": 1e20, "warmup_steps": 0}))
-    assert good
 
 
 def test_a_run_bounded_by_time_ends_and_goes_on(job):
@@ -193,8 +191,8 @@ def test_wrong_checkpoints(job, tmp_path):
     lacking = dataclasses.replace(weights, state={k: v for k, v in weights.state.items() if k != "h_s.0.bias"})
     with pytest.raises(TrainError, match=r"h_s\.0\.bias is missing"):
         loop.train(dataclasses.replace(job, start=lacking))
+    resume = dataclasses.replace(checkpoint.read(job.run.output), optimizers=[])
     with pytest.raises(TrainError, match="optimisers do not fit"):
-        resume = dataclasses.replace(checkpoint.read(job.run.output), optimizers=[])
         loop.train(dataclasses.replace(job, resume=resume))
     with pytest.raises(ModelError):
         sources.state_file(tmp_path / "text.pt")
@@ -264,14 +262,21 @@ with workers.join("cpu") as worker:
 
 
 def test_two_processes_train_one_model(scene_files, tmp_path):
-    """Under torchrun, with gloo: each draws its own patches, both hold the same weights."""
+    """With torchrun's environment and gloo: each draws its own patches, both hold the same weights."""
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(TWO_PROCESSES))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
-               "--rdzv-endpoint", "localhost:0", str(script), str(scene_files), str(tmp_path)]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = str(probe.getsockname()[1])
+    common = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), "WORLD_SIZE": "2",
+              "MASTER_ADDR": "localhost", "MASTER_PORT": port}  # fmt: skip
+    command = [sys.executable, str(script), str(scene_files), str(tmp_path)]
+    started = [
+        subprocess.Popen(command, env={**common, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], errors
     first, second = (state(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert not torch.equal(first["crops"], second["crops"])
     for name, weight in first["weights"].items():
