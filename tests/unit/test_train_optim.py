@@ -97,7 +97,7 @@ def test_options_out_of_range(values, message):
 
 def test_a_resumed_run_keeps_its_options():
     stored = TrainOptions(steps=5)
-    assert continue_with(stored, {"steps": 5}) == stored
+    assert continue_with(stored, {"steps": 5, "lr": LEARNING_RATES["adam"]}) == stored
     with pytest.raises(TrainError, match="started with N 128, not 64"):
         continue_with(stored, {"N": 64})
 

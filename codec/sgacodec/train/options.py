@@ -128,7 +128,7 @@ def continue_with(stored: TrainOptions, given: Mapping[str, Any]) -> TrainOption
     Raises:
         TrainError: one differs from what is stored.
     """
-    known = dataclasses.asdict(stored)
+    known = {**dataclasses.asdict(stored), "lr": stored.learning_rate}
     for name, value in given.items():
         if known[name] != value:
             raise TrainError(
