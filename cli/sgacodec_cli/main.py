@@ -20,6 +20,9 @@ COMMANDS = {
     "verify": "sgacodec_cli.verify",
     "models": "sgacodec_cli.models",
     "train": "sgacodec_cli.train",
+    "compare": "sgacodec_cli.compare",
+    "bench": "sgacodec_bench.cli_bench",
+    "race": "sgacodec_bench.cli_race",
 }
 
 _EXIT_CODES: tuple[tuple[type[SgacodecError], int], ...] = (
@@ -38,7 +41,12 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        try:
+            command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        except ModuleNotFoundError as err:
+            extra = "bench" if COMMANDS[cmd_name].startswith("sgacodec_bench") else "encode"
+            remedy = f"install it with: pip install 'sgacodec[{extra}]'"
+            raise click.UsageError(f"{cmd_name} needs {err.name}; {remedy}") from err
         return command
 
 

@@ -124,11 +124,37 @@ def decode_pixels(box: Container, model: Model, run: RunNetwork = fast.run) -> n
     Returns:
         uint8 [H, W, 3].
     """
-    z_symbols = decode_z(box, model.decoder)
-    parameters = hyper.y_parameters(model.decoder, z_symbols, box.level_q4)
-    y_symbols = decode_y(box, model.decoder, parameters)
-    g_s_input = hyper.g_s_input(model.decoder, y_symbols, parameters.mu_q, box.level_q4)
-    return synthesise(model.decoder, g_s_input, run)[: box.height, : box.width]
+    return reconstruct(box, model.decoder, decode_symbols(box, model.decoder), run)
+
+
+@dataclass(frozen=True, eq=False)
+class Symbols:
+    """What the streams of a file code.
+
+    Attributes:
+        z: int32 [1, N, H/64, W/64].
+        y: int32 [1, M, H/16, W/16].
+        parameters: what h_s says of y, given z.
+    """
+
+    z: npt.NDArray[np.int32]
+    y: npt.NDArray[np.int32]
+    parameters: hyper.YParameters
+
+
+def decode_symbols(box: Container, decoder: Decoder) -> Symbols:
+    """Decode a container's streams: z, then the parameters of y, then y."""
+    z = decode_z(box, decoder)
+    parameters = hyper.y_parameters(decoder, z, box.level_q4)
+    return Symbols(z, decode_y(box, decoder, parameters), parameters)
+
+
+def reconstruct(
+    box: Container, decoder: Decoder, symbols: Symbols, run: RunNetwork = fast.run
+) -> npt.NDArray[np.uint8]:
+    """Return the picture of decoded symbols, uint8 [H, W, 3]."""
+    g_s_input = hyper.g_s_input(decoder, symbols.y, symbols.parameters.mu_q, box.level_q4)
+    return np.ascontiguousarray(synthesise(decoder, g_s_input, run)[: box.height, : box.width])
 
 
 def latent_shape(pixels: int, stride: int) -> int:
@@ -209,7 +235,7 @@ def unpack_alpha(data: bytes, height: int, width: int) -> npt.NDArray[np.uint8]:
 
 
 def _to_image(box: Container, rgb: npt.NDArray[np.uint8]) -> Image.Image:
-    image = Image.fromarray(to_gray(rgb) if box.grayscale else np.ascontiguousarray(rgb))
+    image = Image.fromarray(to_gray(rgb) if box.grayscale else rgb)
     alpha = box.section(SectionType.ALPHA)
     if alpha is not None:
         image.putalpha(Image.fromarray(unpack_alpha(alpha, box.height, box.width)))

@@ -1,7 +1,7 @@
 """From an image to bytes.
 
-image.read -> analyse (g_a, h_a) -> refine.loop -> symbols -> hyper -> entropy -> container.serialize
-    -> decoding (self-check)
+image.read -> analyse (g_a, h_a) -> refine.loop -> symbols -> hyper -> entropy -> decoding (self-check)
+    -> container.serialize
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import math
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,11 @@ from torch import Tensor
 
 from sgacodec import container, decoding, hyper, image, limits, modelstore
 from sgacodec.container import Container
+from sgacodec.decoding import Symbols
 from sgacodec.entropy import coder
 from sgacodec.errors import EncodeError, InvalidImageError, SymbolRangeError, TargetNotReachedError
-from sgacodec.intnet import fast
 from sgacodec.metrics import psnr_db
-from sgacodec.modelfile import Model
+from sgacodec.modelfile import Decoder, Model
 from sgacodec.nets import Nets
 from sgacodec.options import PRESETS, EncodeOptions
 from sgacodec.refine import loop, schedule
@@ -61,13 +61,6 @@ class Encoded:
 class _Target:
     level_q4: int
     lmbda: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Symbols:
-    z: npt.NDArray[np.int32]
-    y: npt.NDArray[np.int32]
-    parameters: hyper.YParameters
 
 
 def encode(source: Any, options: EncodeOptions | None = None, report: Report | None = None) -> bytes:
@@ -106,9 +99,9 @@ def encode_picture(picture: image.Picture, options: EncodeOptions, report: Repor
     target = choose_target(model, options)
     refined = _refine(model, target, picture, options, report)
     symbols = _to_symbols(model, target.level_q4, refined)
-    rgb = _reconstruct(model, target.level_q4, symbols, picture.rgb.shape)
-    data = container.serialize(_fill_container(picture, model, target.level_q4, symbols, rgb))
-    _self_check(data, model, rgb)
+    box = _fill_container(picture, model, target.level_q4, symbols)
+    rgb = _decode_own(box, model.decoder, symbols)
+    data = container.serialize(replace(box, pixel_crc=zlib.crc32(rgb.tobytes())))
     bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
     return Encoded(data, refined, _table_bits(model, symbols), bpp, psnr_db(picture.rgb, rgb))
 
@@ -160,8 +153,13 @@ def torch_device(name: str) -> torch.device:
 
 
 def bfloat16_pays(device: torch.device, model: Model) -> bool:
-    """Say whether autocast is faster: the device has bfloat16 matrix instructions and the channels fill them."""
-    if model.decoder.inv_gain_z.shape[1] % _BFLOAT16_CHANNELS:
+    """Say whether autocast is faster for a model."""
+    return has_fast_bfloat16(device, model.decoder.inv_gain_z.shape[1])
+
+
+def has_fast_bfloat16(device: torch.device, n_channels: int) -> bool:
+    """Say whether the device has bfloat16 matrix instructions and so many channels fill them."""
+    if n_channels % _BFLOAT16_CHANNELS:
         return False
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)  # type: ignore[no-any-return]
@@ -188,14 +186,14 @@ def pad(x: Tensor, stride: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, right, 0, bottom), mode="replicate")
 
 
-def _to_symbols(model: Model, level_q4: int, refined: loop.Refined) -> _Symbols:
+def _to_symbols(model: Model, level_q4: int, refined: loop.Refined) -> Symbols:
     """Round z, then y around the mu that the decoder will compute."""
     decoder = model.decoder
     median = decoder.z_median[:, None, None] * 2.0**-decoder.z_frac_bits
     z = _to_int(refined.z.cpu().numpy() - median)
     parameters = hyper.y_parameters(decoder, z, level_q4)
     mu = parameters.mu_q * 2.0**-decoder.y_frac_bits
-    return _Symbols(z, _to_int(refined.y.cpu().numpy() - mu), parameters)
+    return Symbols(z, _to_int(refined.y.cpu().numpy() - mu), parameters)
 
 
 def _to_int(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
@@ -205,15 +203,8 @@ def _to_int(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
     return rounded.astype(np.int32)  # type: ignore[no-any-return]
 
 
-def _reconstruct(model: Model, level_q4: int, symbols: _Symbols, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    g_s_input = hyper.g_s_input(model.decoder, symbols.y, symbols.parameters.mu_q, level_q4)
-    pixels = decoding.synthesise(model.decoder, g_s_input, fast.run)[: shape[0], : shape[1]]
-    return np.ascontiguousarray(pixels)
-
-
-def _fill_container(
-    picture: image.Picture, model: Model, level_q4: int, symbols: _Symbols, rgb: npt.NDArray[np.uint8]
-) -> Container:
+def _fill_container(picture: image.Picture, model: Model, level_q4: int, symbols: Symbols) -> Container:
+    """Code the symbols; the pixel CRC is still to come."""
     decoder = model.decoder
     height, width = picture.rgb.shape[:2]
     z_index = decoding.z_table_index(symbols.z.shape[1:])
@@ -232,7 +223,7 @@ def _fill_container(
             coder.encode(symbols.y[:, :, band].ravel(), y_index[:, :, band].ravel(), decoder.y_tables) for band in rows
         ),
         sections=picture.sections(),
-        pixel_crc=zlib.crc32(rgb.tobytes()),
+        pixel_crc=0,
     )
 
 
@@ -243,13 +234,20 @@ def _n_bands(z_rows: int, n_pixels: int) -> int:
     return -(-z_rows // per_band)
 
 
-def _table_bits(model: Model, symbols: _Symbols) -> float:
+def _table_bits(model: Model, symbols: Symbols) -> float:
     decoder = model.decoder
     z_bits = decoder.z_tables.information_bits(symbols.z.ravel(), decoding.z_table_index(symbols.z.shape[1:]))
     return z_bits + decoder.y_tables.information_bits(symbols.y.ravel(), symbols.parameters.table_index.ravel())
 
 
-def _self_check(data: bytes, model: Model, rgb: npt.NDArray[np.uint8]) -> None:
-    decoded = decoding.decode_pixels(container.parse(data), model)
-    if not np.array_equal(decoded, rgb):
-        raise EncodeError("the encoded file does not decode to its own picture; please report this")
+def _decode_own(box: Container, decoder: Decoder, symbols: Symbols) -> npt.NDArray[np.uint8]:
+    """Decode the bytes that were just made, and return their picture.
+
+    Raises:
+        EncodeError: they do not give the symbols that were coded.
+    """
+    reread = container.parse(container.serialize(box))
+    decoded = decoding.decode_symbols(reread, decoder)
+    if not (np.array_equal(decoded.z, symbols.z) and np.array_equal(decoded.y, symbols.y)):
+        raise EncodeError("the encoded file does not decode to its own symbols; please report this")
+    return decoding.reconstruct(reread, decoder, decoded)

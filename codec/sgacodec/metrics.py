@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+MS_SSIM_MIN_SIDE = 160
+"""Images with a side up to this are too small for five scales and a window of 11."""
+
 
 def psnr_db(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
     """Return the PSNR of two 8-bit images in dB over all samples; infinite for equal images.
@@ -50,3 +53,21 @@ def bd_rate_percent(anchor: Curve, test: Curve) -> float:
             anchor_rate, anchor_psnr, test_rate, test_psnr, "pchip", require_matching_points=False, min_overlap=0
         )
     )
+
+
+def ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None:
+    """Return the MS-SSIM of two RGB images by `pytorch-msssim`, or None for sides of at most 160 pixels.
+
+    Args:
+        a: uint8 [H, W, 3].
+        b: uint8 [H, W, 3].
+
+    Source: Wang, Simoncelli, Bovik 2003; five scales, window of 11.
+    """
+    import pytorch_msssim
+    import torch
+
+    if min(a.shape[:2]) <= MS_SSIM_MIN_SIDE:
+        return None
+    planes = [torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32)) for image in (a, b)]
+    return float(pytorch_msssim.ms_ssim(*planes, data_range=255))

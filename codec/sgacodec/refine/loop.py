@@ -92,6 +92,8 @@ def refine(
     schedule = settings.schedule
     start = objective.rounded(y, z)
     result = Refined(y.clone(), z.clone(), start, start)
+    if schedule.iterations == 0:
+        return result  # creating an optimiser costs a second of imports
     y, z = y.clone().requires_grad_(True), z.clone().requires_grad_(True)
     adam = torch.optim.Adam([{"params": [y], "lr": schedule.lr_y}, {"params": [z], "lr": schedule.lr_z}])
     rates = [group["lr"] for group in adam.param_groups]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgacodec.encoding import has_fast_bfloat16
 from sgacodec.errors import TrainError
 from sgacodec.train import checkpoint, data, klt, loss, model, optim, schedule
 from sgacodec.train.checkpoint import Checkpoint
@@ -21,7 +22,7 @@ from sgacodec.train.data import Dataset
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.records import Averaged, Record, Sink, Started, Stepped, Validated
 from sgacodec.train.sources import Weights
-from sgacodec.train.workers import Worker, bfloat16_pays
+from sgacodec.train.workers import Worker
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class _Trainer:
     def _autocast(self) -> AbstractContextManager[Any]:
         enabled = self._job.run.autocast
         if enabled is None:
-            enabled = bfloat16_pays(self._worker.device, self._options.N)
+            enabled = has_fast_bfloat16(self._worker.device, self._options.N)
         return torch.autocast(self._worker.device.type, torch.bfloat16, enabled=enabled)
 
     @torch.no_grad()

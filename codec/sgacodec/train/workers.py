@@ -92,13 +92,3 @@ def join(device: str) -> Iterator[Worker]:
         yield Worker(distributed.get_rank(), distributed.get_world_size(), chosen)
     finally:
         distributed.destroy_process_group()
-
-
-def bfloat16_pays(device: torch.device, n_channels: int) -> bool:
-    """Say whether convolutions are faster in bfloat16: the device has instructions for it, and channels fill them."""
-    if n_channels % 16:
-        return False
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return device.type == "cpu" and supported is not None and bool(supported())

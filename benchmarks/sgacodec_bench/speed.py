@@ -1,6 +1,6 @@
 """Times the commands as a user runs them: medians over fresh processes, peak memory, machine and threads.
 
-python -m benchmarks.speed IMAGE --out benchmarks/results/0.1.0/speed.json
+python -m sgacodec_bench.speed IMAGE --out benchmarks/results/0.1.0/speed.json
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import sgacodec
-from benchmarks.run import commit
+from sgacodec_bench.provenance import commit
 
 REPEATS = 5
 SGACODEC = [sys.executable, "-m", "sgacodec_cli"]
@@ -28,6 +28,7 @@ DECODE_IN_PROCESS = (
 
 
 def main() -> None:
+    """Time every command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -40,7 +41,7 @@ def main() -> None:
             "sgacodec encode --preset none": [
                 *SGACODEC,
                 "encode",
-                arguments.image,
+                str(arguments.image),
                 "-o",
                 encoded,
                 "--preset",
@@ -65,7 +66,7 @@ def main() -> None:
     print(json.dumps(rows, indent=1))
 
 
-def measure(command: list) -> dict:
+def measure(command: list[str]) -> dict[str, float]:
     """Return the median wall time and the largest peak memory of a command."""
     seconds, peak_bytes = [], []
     for _ in range(REPEATS):
@@ -79,7 +80,7 @@ def measure(command: list) -> dict:
     return {"median_seconds": round(statistics.median(seconds), 3), "peak_megabytes": round(max(peak_bytes) / 1e6)}
 
 
-def in_process(encoded: str) -> dict:
+def in_process(encoded: str) -> dict[str, float]:
     """Return the medians of importing the package and of one decode, apart from starting Python."""
     command = [sys.executable, "-c", DECODE_IN_PROCESS, encoded]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(REPEATS)]

@@ -1,6 +1,6 @@
 """Draws the README's picture pair: the same number of bytes as JPEG and as sgacodec.
 
-python -m benchmarks.pair tests/data/lake.png --out benchmarks/results/0.1.0/lake-pair.png
+python -m sgacodec_bench.pair tests/data/lake.png --out benchmarks/results/0.1.0/lake-pair.png
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from PIL import Image
 
 import sgacodec
 from sgacodec import encoding, image, metrics
+from sgacodec_bench.adapters.base import Rgb
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- pair: begin -->", "<!-- pair: end -->"
 
 
 def main() -> None:
+    """Encode twice, draw, and write the caption into the README."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -45,7 +47,7 @@ def main() -> None:
     README.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}")
 
 
-def jpeg_of_size(rgb: np.ndarray, n_bytes: int) -> tuple[bytes, int]:
+def jpeg_of_size(rgb: Rgb, n_bytes: int) -> tuple[bytes, int]:
     """Return the first JPEG, by falling quality, of at most `n_bytes` bytes, or the smallest there is."""
     for quality in range(95, -1, -1):
         buffer = io.BytesIO()
@@ -55,7 +57,7 @@ def jpeg_of_size(rgb: np.ndarray, n_bytes: int) -> tuple[bytes, int]:
     return buffer.getvalue(), quality
 
 
-def draw(left: np.ndarray, right: np.ndarray, box: list[int]) -> Image.Image:
+def draw(left: Rgb, right: Rgb, box: list[int]) -> Image.Image:
     """Return both crops side by side with a white line between them."""
     first, top, last, bottom = box
     crops = [picture[top:bottom, first:last] for picture in (left, right)]

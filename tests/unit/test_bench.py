@@ -1,0 +1,202 @@
+"""The benchmark: adapters, failures that cost one row, resuming, search at equal size, report."""
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from sgacodec import metrics
+from sgacodec.errors import TargetNotReachedError
+from sgacodec.train.scenes import render
+from sgacodec_bench import results, search
+from sgacodec_bench.adapters import Absent, Codec, all_codecs
+from sgacodec_bench.run import Plan, execute, head, open_tasks
+from sgacodec_bench.tables import bd_table, markdown
+from sgacodec_cli.main import main
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "0.1.0" / "kodak"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for seed, size in enumerate(((180, 200), (170, 256))):
+        Image.fromarray(render(*size, np.random.default_rng(seed))).save(folder / f"scene{seed}.png")
+    return folder
+
+
+@pytest.fixture
+def fake_bpg(tmp_path, monkeypatch):
+    """A bpgenc that writes PNG, or crashes at -q 40, or hangs at -q 41, and a bpgdec that reads it."""
+    encoder, decoder = tmp_path / "bpgenc", tmp_path / "bpgdec"
+    encoder.write_text(
+        f"#!{sys.executable}\nimport sys, time, shutil\n"
+        "if '-h' in sys.argv: print('BPG Image Encoder version 0.9.8\\n-e encoder  x265'); sys.exit(1)\n"
+        "qp = sys.argv[sys.argv.index('-q') + 1]\n"
+        "if qp == '40': print('out of luck', file=sys.stderr); sys.exit(7)\n"
+        "if qp == '41': time.sleep(60)\n"
+        "shutil.copy(sys.argv[-1], sys.argv[sys.argv.index('-o') + 1])\n"
+    )
+    decoder.write_text(f"#!{sys.executable}\nimport sys, shutil\nshutil.copy(sys.argv[3], sys.argv[2])\n")
+    for program in (encoder, decoder):
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return all_codecs()["bpg-444"]
+
+
+def runnable(name):
+    codec = all_codecs()[name]
+    assert isinstance(codec, Codec), codec
+    return codec
+
+
+@pytest.mark.parametrize("name", ["jpeg", "jpeg2000", "webp", "avif", "heic", "jxl"])
+def test_codecs_of_pillow(name, folder):
+    codec = runnable(name)
+    rgb = np.asarray(Image.open(folder / "scene0.png"))
+    low, high = (codec.encode(rgb, setting) for setting in (codec.settings[1], codec.settings[-2]))
+    assert len(low) < len(high)
+    assert metrics.psnr_db(rgb, codec.decode(low)) < metrics.psnr_db(rgb, codec.decode(high))
+
+
+def test_absent_codecs_say_how_to_get_them(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    absent = all_codecs()["bpg-444"]
+    assert isinstance(absent, Absent)
+    assert "not on PATH" in absent.reason
+    assert "bpgenc" in absent.remedy
+
+
+def test_crash_and_hang_cost_one_row(fake_bpg, folder, tmp_path):
+    assert "x265" in fake_bpg.version
+    plan = Plan((folder / "scene0.png",), (fake_bpg,), (30.0, 40.0, 41.0), tmp_path / "out", timeout=4, jobs=3)
+    execute(plan, lambda row: None)
+    rows = {row["setting"]: row for row in results.load(tmp_path / "out" / "bpg-444.json")["rows"]}
+    assert rows[30.0]["psnr_db"] > 99
+    assert rows[40.0]["error"] == "bpgenc failed with exit code 7: out of luck"
+    assert rows[41.0]["error"] == "no answer within 4 s"
+    assert {task.setting for task in open_tasks(plan, fake_bpg)} == {40.0, 41.0}
+
+
+def test_unreadable_image_costs_one_row(folder, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_text("no image")
+    plan = Plan((bad, folder / "scene0.png", folder / "scene1.png"), (runnable("jpeg"),), (50.0,), tmp_path, timeout=30)
+    rows = []
+    execute(plan, rows.append)
+    assert "not an image" in rows[0]["error"]
+    assert [row["image"] for row in rows[1:]] == ["scene0", "scene1"]
+    assert all(row["bytes"] > 0 and row["peak_megabytes"] > 10 and 0 < row["ms_ssim"] <= 1 for row in rows[1:])
+
+
+def test_results_of_another_version_are_not_mixed(tmp_path):
+    codec = runnable("jpeg")
+    results.save(tmp_path / "jpeg.json", {**head(codec), "version": "0.0", "rows": []})
+    with pytest.raises(ValueError, match=r"version 0\.0.*move it away"):
+        open_tasks(Plan((), (codec,), None, tmp_path, timeout=1), codec)
+
+
+def test_bench_command_resumes_and_reports(folder, tmp_path):
+    arguments = [
+        "bench",
+        str(folder),
+        "--codecs",
+        "jpeg,webp",
+        "--qualities",
+        "20,60",
+        "-o",
+        str(tmp_path),
+        "--anchor",
+        "jpeg",
+    ]
+    first = CliRunner().invoke(main, arguments)
+    assert first.exit_code == 0, first.output
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    assert set(before) == {"jpeg.json", "webp.json"}
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")} == before
+    page = (tmp_path / "report.html").read_text()
+    assert "@@" not in page
+    assert "BD-rate against jpeg" in page
+    assert page.count("data:image/webp;base64") == 2
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {"rd-psnr", "rd-ms-ssim", "savings", "per-image"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["bench", "none.png", "-o", "out"], 1, "none.png does not exist"),
+        (["bench", "empty", "-o", "out"], 2, "there are no images"),
+        (["bench", "a.png", "--codecs", "gif", "-o", "out"], 2, "no codec is called gif; there are"),
+        (["bench", "a.png", "--qualities", "x", "-o", "out"], 2, "numbers separated by commas"),
+        (["bench", "a.png", "twice", "-o", "out"], 2, "two images are called a"),
+        (["race", "a.png", "--against", "jpeg", "--bytes", "5"], 1, "needs at least"),
+        (["race", "a.png", "--against", "vvc", "--bytes", "5000"], 1, "cannot run here"),
+        (["compare", "a.png", "b.png"], 1, "different sizes: 70x64 and 64x64"),
+    ],
+)
+def test_bad_input(arguments, code, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sgacodec_bench.adapters.learned.EncodeOptions.model", "tiny")
+    Path("empty").mkdir()
+    Path("twice").mkdir()
+    Image.new("RGB", (70, 64), (40, 90, 200)).save("a.png")
+    Image.new("RGB", (70, 64)).save("twice/a.png")
+    Image.new("RGB", (64, 64)).save("b.png")
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.output
+
+
+def test_compare(tmp_path, folder, small_file, scene):
+    (tmp_path / "a.sga").write_bytes(small_file)
+    Image.fromarray(scene).save(tmp_path / "a.png")
+    result = CliRunner().invoke(main, ["compare", "--json", str(tmp_path / "a.sga"), str(tmp_path / "a.png")])
+    facts = json.loads(result.stdout)
+    assert 15 < facts["psnr_db"] < 60
+    assert facts["ms_ssim"] is None
+    same = CliRunner().invoke(main, ["compare", str(folder / "scene0.png"), str(folder / "scene0.png")])
+    assert "inf" in same.stdout
+
+
+@pytest.mark.parametrize("n_bytes", [2500, 6000])
+def test_search_finds_the_largest_file_that_fits(folder, n_bytes):
+    codec = runnable("jpeg")
+    rgb = np.asarray(Image.open(folder / "scene0.png"))
+    found = search.at_most(codec, rgb, n_bytes)
+    assert len(found.data) <= n_bytes < len(codec.encode(rgb, found.setting + 1))
+    with pytest.raises(TargetNotReachedError, match="needs at least"):
+        search.at_most(codec, rgb, 50)
+
+
+def test_bd_rate_of_the_papers():
+    """Published points of Yang et al. 2020 on Kodak against BPG 4:4:4, as measured for this repository."""
+    published = json.loads((RESULTS.parent / "yang2020.json").read_text())
+    bpg = results.load(RESULTS / "bpg-444.json")
+    anchor = results.mean_curve(bpg["rows"], results.images_of(bpg))
+    expected = {"mbt2018": -0.71, "sga": -16.24, "bb_sga": -17.92}
+    for method, value in expected.items():
+        assert metrics.bd_rate_percent(anchor, published[method]) == pytest.approx(value, abs=0.05)
+
+
+def test_tables():
+    bpg = results.load(RESULTS / "bpg-444.json")
+    table = bd_table({"bpg-444": bpg}, "bpg-444")
+    assert table[1][:3] == ("bpg-444", "24", "+0.00 %")
+    assert markdown(table).startswith("| codec | images | BD-rate against bpg-444 |")
+
+
+def test_ms_ssim_of_known_pairs():
+    rgb = render(180, 180, np.random.default_rng(0))
+    assert metrics.ms_ssim(rgb, rgb) == pytest.approx(1)
+    noisy = np.clip(rgb + np.random.default_rng(1).normal(0, 40, rgb.shape), 0, 255).astype(np.uint8)
+    assert metrics.ms_ssim(rgb, noisy) < 0.9
+    assert metrics.ms_ssim(rgb[:160], rgb[:160]) is None
