@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 TINY = "tiny"
 
 os.environ["SGACODEC_MODELS"] = str(GOLDEN)
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

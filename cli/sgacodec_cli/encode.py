@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from tqdm import tqdm
 
 from sgacodec import limits
-from sgacodec.errors import EncodeError
-from sgacodec.options import PRESETS, EncodeOptions
+from sgacodec.errors import EncodeError, OptionError
+from sgacodec.options import METHODS, PRESETS, EncodeOptions
+from sgacodec_cli import curve
 from sgacodec_cli.files import check_output, write_output
 
 if TYPE_CHECKING:
-    from sgacodec.encoding import Encoded, Report
+    from sgacodec.encoding import Encoded
     from sgacodec.refine.loop import Progress
 
 _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
@@ -28,9 +31,16 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
               help="0 is smallest, 100 is best.")  # fmt: skip
 @click.option("--lambda", "lmbda", type=click.FloatRange(min=0, min_open=True), default=None,
               help="R-D trade-off instead of a quality: loss = lambda * 255^2 * MSE + bpp.")  # fmt: skip
+@click.option("--level", type=click.FloatRange(min=0), default=None,
+              help="The model's level instead of a quality, in steps of 1/16, with any --lambda.")  # fmt: skip
 @click.option("-p", "--preset", type=click.Choice(list(PRESETS)), default="fast", show_default=True,
               help=f"How long to refine; steps: {_PRESET_HELP}.")  # fmt: skip
 @click.option("--iterations", type=click.IntRange(0, 1_000_000), default=None, help="Steps instead of a preset's.")
+@click.option("--method", type=click.Choice(list(METHODS)), default=EncodeOptions.method, show_default=True,
+              help="How the refinement rounds.")  # fmt: skip
+@click.option("--classes", type=int, metavar="2|3", default=EncodeOptions.classes, show_default=True,
+              help="Integers that a latent may round to.")  # fmt: skip
+@click.option("--log", "log_file", default=None, help="A JSON file for loss, rate and quality of every step.")
 @click.option(
     "--model", default=EncodeOptions.model, show_default=True, help="Name, id or path; see 'sgacodec models'."
 )
@@ -41,20 +51,52 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 def command(
-    source: str, output: str | None, max_pixels: int, force: bool, quiet: bool, **options: float | int | str | None
+    source: str,
+    output: str | None,
+    max_pixels: int,
+    log_file: str | None,
+    force: bool,
+    quiet: bool,
+    **options: float | int | str | None,
 ) -> None:
     """Encode IN, an image of any format that Pillow reads ('-' is standard input), to an .sga file."""
     if output is None and source == "-":
         raise click.UsageError("name the output of standard input with -o")
+    if options["level"] is not None and _is_given("quality"):
+        raise click.UsageError("--level and --quality both pick the level; give one")
     output = output or str(Path(source).with_suffix(".sga"))
     check_output(output, force)
-    encoded = _encode(source, EncodeOptions(**options), max_pixels, quiet)  # type: ignore[arg-type]
+    if log_file is not None:
+        _check_log(log_file, output, force)
+    rows: list[curve.Row] = []
+    encoded = _encode(source, _options(options), max_pixels, quiet, lambda progress: rows.append(curve.row(progress)))
     write_output(output, encoded.data)
+    if log_file is not None:
+        write_output(log_file, curve.dump(options, encoded.refined, rows))
     if not quiet:
         click.echo(_summary(output, encoded), err=True)
 
 
-def _encode(source: str, options: EncodeOptions, max_pixels: int, quiet: bool) -> Encoded:
+def _is_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _check_log(log_file: str, output: str, force: bool) -> None:
+    if log_file == output:
+        raise click.UsageError(f"the log and the .sga file cannot both be {output}")
+    check_output(log_file, force)
+
+
+def _options(given: dict[str, float | int | str | None]) -> EncodeOptions:
+    try:
+        return EncodeOptions(**given)  # type: ignore[arg-type]
+    except OptionError as err:
+        raise click.UsageError(str(err)) from err
+
+
+def _encode(
+    source: str, options: EncodeOptions, max_pixels: int, quiet: bool, watch: Callable[[Progress], None]
+) -> Encoded:
     from PIL import Image
 
     from sgacodec import image
@@ -69,20 +111,22 @@ def _encode(source: str, options: EncodeOptions, max_pixels: int, quiet: bool) -
         from sgacodec import encoding
     except ImportError as err:
         raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
-    steps = PRESETS[options.preset] if options.iterations is None else options.iterations
+    steps = options.steps
     with tqdm(total=steps, desc="refining", unit="step", disable=quiet or steps == 0, leave=False, delay=0.1) as bar:
-        return encoding.encode_picture(picture, options, _reporter(bar))
+
+        def report(progress: Progress) -> None:
+            watch(progress)
+            _show(bar, progress)
+
+        return encoding.encode_picture(picture, options, report)
 
 
-def _reporter(bar: tqdm[Any]) -> Report:
-    def report(progress: Progress) -> None:
-        bar.set_postfix_str(
-            f"loss {progress.sampled.loss:.4f} bpp {progress.sampled.bpp:.4f} PSNR {progress.sampled.psnr_db:.2f} dB",
-            refresh=False,
-        )
-        bar.update(progress.step - bar.n)
-
-    return report
+def _show(bar: tqdm[Any], progress: Progress) -> None:
+    bar.set_postfix_str(
+        f"loss {progress.sampled.loss:.4f} bpp {progress.sampled.bpp:.4f} PSNR {progress.sampled.psnr_db:.2f} dB",
+        refresh=False,
+    )
+    bar.update(progress.step - bar.n)
 
 
 def _summary(output: str, encoded: Encoded) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,15 +26,15 @@ from sgacodec.errors import EncodeError, InvalidImageError, SymbolRangeError, Ta
 from sgacodec.metrics import psnr_db
 from sgacodec.modelfile import Decoder, Model
 from sgacodec.nets import Nets
-from sgacodec.options import PRESETS, EncodeOptions
-from sgacodec.refine import loop, schedule
+from sgacodec.options import EncodeOptions
+from sgacodec.refine import loop, rounding, schedule
 from sgacodec.refine.objective import Objective
 
 log = logging.getLogger(__name__)
 
 _BAND_PIXELS = 2**22
 _BFLOAT16_CHANNELS = 16
-Report = Callable[[loop.Progress], None]
+Report = loop.Report
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +57,33 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class _Target:
+class Target:
+    """What is aimed for.
+
+    Attributes:
+        level_q4: the model's level in sixteenths.
+        lmbda: R-D trade-off of the refinement; need not be the level's own.
+    """
+
     level_q4: int
     lmbda: float
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that `EncodeOptions` stand for.
+
+    Attributes:
+        model: the model.
+        target: level and lambda.
+        settings: how to refine.
+        device: where to refine.
+    """
+
+    model: Model
+    target: Target
+    settings: loop.Settings
+    device: torch.device
 
 
 def encode(source: Any, options: EncodeOptions | None = None, report: Report | None = None) -> bytes:
@@ -95,33 +118,59 @@ def to_picture(source: Any) -> image.Picture:
 
 def encode_picture(picture: image.Picture, options: EncodeOptions, report: Report | None = None) -> Encoded:
     """Encode a picture and say what came of it; arguments and errors as in `encode`."""
+    return carry_out(make_plan(options), picture, report)
+
+
+def make_plan(options: EncodeOptions) -> Plan:
+    """Return what the options stand for; errors as in `encode`."""
     model = modelstore.load_by_name(options.model)
-    target = choose_target(model, options)
-    refined = _refine(model, target, picture, options, report)
-    symbols = _to_symbols(model, target.level_q4, refined)
-    box = _fill_container(picture, model, target.level_q4, symbols)
+    round_ = rounding.choose(options.method, rounding.Form(options.classes))
+    settings = loop.Settings(round_, schedule.for_iterations(options.steps), options.seed)
+    return Plan(model, choose_target(model, options), settings, torch_device(options.device))
+
+
+def carry_out(plan: Plan, picture: image.Picture, report: Report | None = None) -> Encoded:
+    """Encode a picture as planned and say what came of it."""
+    model, level_q4 = plan.model, plan.target.level_q4
+    refined = _refine(plan, picture, report)
+    symbols = _to_symbols(model, level_q4, refined)
+    box = _fill_container(picture, model, level_q4, symbols)
     rgb = _decode_own(box, model.decoder, symbols)
     data = container.serialize(replace(box, pixel_crc=zlib.crc32(rgb.tobytes())))
     bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
     return Encoded(data, refined, _table_bits(model, symbols), bpp, psnr_db(picture.rgb, rgb))
 
 
-def choose_target(model: Model, options: EncodeOptions) -> _Target:
+def choose_target(model: Model, options: EncodeOptions) -> Target:
     """Return the level and lambda that the options ask for.
 
     Raises:
-        TargetNotReachedError: the quality is out of range.
+        TargetNotReachedError: the quality, level or lambda is out of range.
     """
     last = hyper.max_level_q4(model.decoder)
-    if options.lmbda is not None:
-        position = _position(model.lambdas, options.lmbda)
-        return _Target(min(last, max(0, round(position * hyper.LEVEL_STEPS))), options.lmbda)
-    if not 0 <= options.quality <= 100:
-        raise TargetNotReachedError(f"quality {options.quality:g} is not between 0 and 100")
-    if last == 0 and options.quality != EncodeOptions.quality:
-        log.warning("model %s has one rate level; the quality has no effect", model.name)
-    level_q4 = round(options.quality / 100 * last)
-    return _Target(level_q4, level_lambda(model, level_q4))
+    if options.lmbda is not None and not options.lmbda > 0:
+        raise TargetNotReachedError(f"lambda {options.lmbda:g} is not positive")
+    if options.level is not None:
+        level_q4 = _in_sixteenths(options.level, last)
+    elif options.lmbda is not None:
+        level_q4 = min(last, max(0, round(_position(model.lambdas, options.lmbda) * hyper.LEVEL_STEPS)))
+    else:
+        level_q4 = _of_quality(options.quality, last)
+        if last == 0 and options.quality != EncodeOptions.quality:
+            log.warning("model %s has one rate level; the quality has no effect", model.name)
+    return Target(level_q4, level_lambda(model, level_q4) if options.lmbda is None else options.lmbda)
+
+
+def _of_quality(quality: float, last: int) -> int:
+    if not 0 <= quality <= 100:
+        raise TargetNotReachedError(f"quality {quality:g} is not between 0 and 100")
+    return round(quality / 100 * last)
+
+
+def _in_sixteenths(level: float, last: int) -> int:
+    if not 0 <= level * hyper.LEVEL_STEPS <= last:
+        raise TargetNotReachedError(f"level {level:g} is not between 0 and {last / hyper.LEVEL_STEPS:g}")
+    return round(level * hyper.LEVEL_STEPS)
 
 
 def level_lambda(model: Model, level_q4: int) -> float:
@@ -131,8 +180,6 @@ def level_lambda(model: Model, level_q4: int) -> float:
 
 
 def _position(lambdas: tuple[float, ...], lmbda: float) -> float:
-    if not lmbda > 0:
-        raise TargetNotReachedError(f"lambda {lmbda:g} is not positive")
     return float(np.interp(math.log(lmbda), np.log(lambdas), np.arange(len(lambdas))))
 
 
@@ -167,17 +214,20 @@ def has_fast_bfloat16(device: torch.device, n_channels: int) -> bool:
     return device.type == "cpu" and supported is not None and bool(supported())
 
 
-def _refine(
-    model: Model, target: _Target, picture: image.Picture, options: EncodeOptions, report: Report | None
-) -> loop.Refined:
-    nets = Nets(model, target.level_q4, torch_device(options.device))
-    x = torch.from_numpy(picture.rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(nets.device)
-    iterations = PRESETS[options.preset] if options.iterations is None else options.iterations
-    objective = Objective(nets, x, target.lmbda, autocast=bfloat16_pays(nets.device, model))
-    settings = loop.Settings(options.method, schedule.for_iterations(iterations), options.seed)
+def _refine(plan: Plan, picture: image.Picture, report: Report | None) -> loop.Refined:
+    nets, x, objective = prepare(plan, picture)
     with torch.no_grad():
         y, z = nets.analyse(pad(x, nets.stride))
-    return loop.refine(objective, y, z, nets.median, settings, report)
+    if not torch.isfinite(y.sum() + z.sum()):
+        raise SymbolRangeError("a latent is not finite; this model does not suit this image")
+    return loop.refine(objective, y, z, nets.median, plan.settings, report)
+
+
+def prepare(plan: Plan, picture: image.Picture) -> tuple[Nets, Tensor, Objective]:
+    """Return the networks, the picture as float32 [1, 3, H, W] in 0..255, and its objective, on the plan's device."""
+    nets = Nets(plan.model, plan.target.level_q4, plan.device)
+    x = torch.from_numpy(picture.rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(plan.device)
+    return nets, x, Objective(nets, x, plan.target.lmbda, autocast=bfloat16_pays(plan.device, plan.model))
 
 
 def pad(x: Tensor, stride: int) -> Tensor:

@@ -66,6 +66,10 @@ class EncodeError(SgacodecError):
     """Encoding failed."""
 
 
+class OptionError(EncodeError, ValueError):
+    """An option, or a combination of options, that does not exist."""
+
+
 class InvalidImageError(EncodeError, ValueError):
     """The input is not an image that can be encoded."""
 

@@ -163,6 +163,11 @@ class Nets:
         stride: images are padded to a multiple of it.
         y_stride: pixels per y sample along one side.
         halo: rows of y on either side of a strip that reach its pixels.
+        median: the prior's medians, [1, N, 1, 1].
+        inverse_gain_y: from y_hat to g_s's input, [1, M, 1, 1].
+        inverse_gain_z: from z_hat to h_s's input, [1, N, 1, 1].
+        y_unit: h_s's output for a sigma or mu of 1.
+        sigma_min: lower bound of sigma.
     """
 
     def __init__(self, model: Model, level_q4: int, device: torch.device) -> None:
@@ -179,8 +184,8 @@ class Nets:
         y_unit, z_unit = 2.0**decoder.y_frac_bits, 2.0**decoder.z_frac_bits
         inverse_y = hyper.inverse_gain(decoder.inv_gain_y, level_q4) * 2.0**-decoder.g_s_shift * y_unit
         inverse_z = hyper.inverse_gain(decoder.inv_gain_z, level_q4) * 2.0**-decoder.h_s_shift * z_unit
-        self._inverse_y, self._inverse_z = _channels(inverse_y, device), _channels(inverse_z, device)
-        self._y_unit = y_unit
+        self.inverse_gain_y, self.inverse_gain_z = _channels(inverse_y, device), _channels(inverse_z, device)
+        self.y_unit = y_unit
         self.median = _channels(decoder.z_median / z_unit, device)
         first, second = decoder.sigma_thresholds[:2] / y_unit
         self.sigma_min = float(first * (first / second) ** 0.5)  # the first table's sigma: thresholds are log-spaced
@@ -193,12 +198,12 @@ class Nets:
 
     def y_parameters(self, z_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Return sigma (bounded below) and mu of y, float32, from z_hat."""
-        sigma, mu = (self._h_s(z_hat * self._inverse_z).float() / self._y_unit).chunk(2, 1)
+        sigma, mu = (self._h_s(z_hat * self.inverse_gain_z).float() / self.y_unit).chunk(2, 1)
         return _LowerBound.apply(sigma, self.sigma_min), mu
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         """Return x_hat [B, 3, H, W], float32 in 0..255, not rounded."""
-        return self._g_s(y_hat * self._inverse_y).float()
+        return self._g_s(y_hat * self.inverse_gain_y).float()
 
     def z_bits(self, z_centred: Tensor) -> Tensor:
         """Return the bits of z_hat - median under the factorised prior, elementwise."""
@@ -248,7 +253,7 @@ class _TableRate:
     def __call__(self, z_centred: Tensor) -> Tensor:
         inside = torch.maximum(torch.minimum(z_centred, self._high), self._low)
         position = inside - self._minima
-        low = position.detach().floor().long().clamp_max(self._bits.shape[1] - 2)
+        low = position.detach().floor().long().clamp(0, self._bits.shape[1] - 2)  # from below: NaN is any integer
         channel = torch.arange(self._bits.shape[0], device=low.device)[None, :, None, None]
         start, end = self._bits[channel, low], self._bits[channel, low + 1]
         # Beyond the table each further step costs about two bits of the escape's Exp-Golomb code.

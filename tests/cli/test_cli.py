@@ -114,6 +114,7 @@ def test_existing_files_are_kept(run, png):
         (["encode", "text.png"], 1, "not an image"),
         (["encode", "scene.png", "--model", "nope"], 5, "no model is called 'nope'; installed are"),
         (["encode", "scene.png", "--model", "tiny", "--device", "warp"], 1, "--device cpu"),
+        (["encode", "scene.png", "--model", "tiny", "--level", "50"], 1, "level 50 is not between 0 and 7"),
         (["encode", "scene.png", "--max-pixels", "100"], 1, "over the limit of 100"),
         (["decode", "none.sga"], 1, "none.sga: No such file"),
         (["decode", "scene.png", "-o", "y.png"], 3, "not an .sga file"),
@@ -159,6 +160,17 @@ def with_another_model(data):
         (["encode", "scene.png", "-q", "101"], "0<=x<=100"),
         (["encode", "scene.png", "--preset", "perfect"], "'none', 'fast', 'balanced', 'best'"),
         (["encode", "scene.png", "-o", "missing/x.sga"], "does not exist"),
+        (
+            ["encode", "scene.png", "--method", "round"],
+            "'ssl', 'linear', 'cosine', 'sga', 'map', 'ste', 'uniform-noise'",
+        ),
+        (["encode", "scene.png", "--method", "sga", "--classes", "3"], "3 classes go with ssl, linear, cosine"),
+        (["encode", "scene.png", "--classes", "4"], "ssl has 2 or 3"),
+        (["encode", "scene.png", "--level", "-1"], "x>=0"),
+        (["encode", "scene.png", "--level", "1", "-q", "50"], "give one"),
+        (["encode", "scene.png", "--log", "missing/curve.json"], "missing does not exist"),
+        (["encode", "scene.png", "--log", "scene.png"], "scene.png exists"),
+        (["encode", "scene.png", "--log", "scene.sga"], "cannot both be scene.sga"),
         (["decode", "scene.png", "-o", "x.docx"], "cannot write .docx"),
         (["decode", "scene.png", "-o", "folder"], "cannot write"),
         (["frobnicate"], "No such command"),
@@ -168,6 +180,51 @@ def test_usage_errors(run, png, arguments, message):
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(("method", "classes"), [("ssl", 2), ("cosine", 3), ("ste", 2)])
+def test_log(run, png, method, classes):
+    options = ["--iterations", 8, "--method", method, "--classes", classes]
+    assert run(*ENCODE, png, *options, "-o", "plain.sga").exit_code == 0
+    logged = run(*ENCODE, png, *options, "--log", "curve.json")
+    assert logged.exit_code == 0, logged.stderr
+    assert Path("scene.sga").read_bytes() == Path("plain.sga").read_bytes()
+    log = json.loads(Path("curve.json").read_text())
+    assert (log["options"]["method"], log["options"]["classes"]) == (method, classes)
+    assert log["best"]["loss"] <= log["start"]["loss"]
+    assert [row["step"] for row in log["steps"]] == list(range(1, 9))
+    keys = {"step", "tau", "loss", "bpp", "psnr_db", "true_loss", "true_bpp", "true_psnr_db", "gap"}
+    for row in log["steps"]:
+        assert set(row) == keys
+        assert 0 < row["tau"] <= 1
+        assert (row["gap"] is None) == (row["true_loss"] is None)
+    last = log["steps"][-1]
+    assert last["gap"] == pytest.approx(last["true_loss"] - last["loss"])
+
+
+def test_log_without_a_step(run, png):
+    assert run(*ENCODE, png, "--log", "curve.json").exit_code == 0
+    assert json.loads(Path("curve.json").read_text())["steps"] == []
+
+
+def test_level_with_another_lambda(run, png):
+    for name, options in {"own": [], "more": ["--lambda", 0.2]}.items():
+        result = run(*ENCODE, png, "--level", 1.5, "--iterations", 30, *options, "-o", f"{name}.sga")
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(run("info", "--json", f"{name}.sga").stdout)["level"] == 1.5
+    assert Path("more.sga").stat().st_size > Path("own.sga").stat().st_size
+
+
+def test_nan_is_one_warning_and_a_valid_file(run, png, monkeypatch, caplog):
+    from sgacodec.refine import rounding
+
+    monkeypatch.setitem(rounding.ROUNDINGS, ("ssl", 2), lambda _: lambda v, *_: v * float("nan"))
+    result = run(*ENCODE, png, "--iterations", 5)
+    assert result.exit_code == 0, result.stderr
+    assert [record.getMessage() for record in caplog.records] == [
+        "refinement stopped: not finite at step 1; the best state so far is encoded"
+    ]
+    assert run("verify", "scene.sga").exit_code == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs /dev/full")

@@ -6,9 +6,8 @@ import pytest
 from PIL import Image
 
 import sgacodec
-from sgacodec import EncodeOptions, encoding, hyper
+from sgacodec import EncodeOptions, container, encoding, hyper
 from sgacodec.errors import EncodeError, InvalidImageError, TargetNotReachedError
-from sgacodec.refine import schedule
 from sgacodec.train.scenes import render
 
 
@@ -65,7 +64,30 @@ def test_lambda_chooses_the_level(tiny_model):
     assert beyond.level_q4 == hyper.max_level_q4(tiny_model.decoder)
 
 
-@pytest.mark.parametrize("options", [EncodeOptions(quality=101), EncodeOptions(lmbda=-1.0)])
+def test_a_level_is_taken_as_it_is_and_keeps_any_lambda(tiny_model):
+    own = encoding.choose_target(tiny_model, EncodeOptions(level=2.5))
+    assert own == encoding.Target(40, encoding.level_lambda(tiny_model, 40))
+    other = encoding.choose_target(tiny_model, EncodeOptions(level=2.5, lmbda=0.5, quality=3))
+    assert other == encoding.Target(40, 0.5)
+    assert encoding.choose_target(tiny_model, EncodeOptions(level=0.0)).level_q4 == 0
+
+
+def test_one_level_covers_a_stretch_of_the_curve(scene, tiny_model, tiny_options):
+    own = encoding.level_lambda(tiny_model, 32)
+    options = replace(tiny_options, level=2.0, iterations=60)
+    low, mid, high = (
+        encoding.encode_picture(encoding.to_picture(scene), replace(options, lmbda=factor * own))
+        for factor in (0.4, 1, 2.5)
+    )
+    assert low.bpp < mid.bpp < high.bpp
+    assert low.psnr_db < mid.psnr_db < high.psnr_db
+    assert {container.parse(encoded.data).level_q4 for encoded in (low, mid, high)} == {32}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [EncodeOptions(quality=101), EncodeOptions(lmbda=-1.0), EncodeOptions(level=99.0), EncodeOptions(level=1, lmbda=0)],
+)
 def test_targets_out_of_range(options, tiny_model):
     with pytest.raises(TargetNotReachedError):
         encoding.choose_target(tiny_model, options)
@@ -97,14 +119,6 @@ def test_strips_do_not_change_the_gradient(scene, tiny_model, monkeypatch):
     strips = target._distortion_gradient(y.detach().clone())
     assert strips[0] == pytest.approx(whole[0], rel=1e-5)
     assert torch.allclose(strips[1], whole[1], atol=1e-6)
-
-
-def test_temperature_schedule_of_the_papers():
-    paper = schedule.Schedule(2000, tau_max=0.5)
-    assert paper.temperature(0) == 0.5
-    assert paper.temperature(2000) == pytest.approx(np.exp(-0.001 * 2000))
-    assert schedule.Schedule(100, warm_down=0.5).lr_factor(10) == 1
-    assert schedule.Schedule(100, warm_down=0.5).lr_factor(75) == pytest.approx(0.55)
 
 
 def test_progress_is_reported(scene, tiny_options):

@@ -1,40 +1,46 @@
-"""The refinement loop: Adam on y and z under annealed stochastic rounding (SGA, SGA+)."""
+"""The refinement loop: Adam on y and z under relaxed rounding (SGA, SGA+ and the baselines)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from sgacodec.refine.objective import Objective, Quality
-from sgacodec.refine.rounding import stochastic_round
+from sgacodec.refine.rounding import Rounding
 from sgacodec.refine.schedule import Schedule
 
 log = logging.getLogger(__name__)
 
-_CHECKS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
+CHECKS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 """Shares of the run after which the truly rounded loss is measured; early states never win."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress display needs.
+    """What a progress display or a log needs.
 
     Attributes:
         step: steps done.
         iterations: steps in all.
-        sampled: where the last relaxed sample stood.
+        temperature: tau of the last step.
+        sampled: where the last relaxed sample stood, before the step.
+        rounded: where plain rounding stands after the step, where that was measured.
         best: the best truly rounded state so far.
     """
 
     step: int
     iterations: int
+    temperature: float
     sampled: Quality
+    rounded: Quality | None
     best: Quality
+
+
+Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +65,23 @@ class Settings:
     """How to refine.
 
     Attributes:
-        method: rounding method, a key of `rounding.LOG_ODDS`.
+        rounding: the relaxation, see `rounding.choose`.
         schedule: temperature and learning rates.
         seed: seeds the rounding noise.
+        check_every: measure the truly rounded loss every so many steps; None does so after the shares `CHECKS`.
     """
 
-    method: str
+    rounding: Rounding
     schedule: Schedule
     seed: int
+    check_every: int | None = None
+
+    def checks(self, step: int) -> bool:
+        """Say whether the truly rounded loss is measured after `step` steps."""
+        last = self.schedule.iterations
+        if self.check_every is not None:
+            return step % self.check_every == 0 or step == last
+        return step in {round(share * last) for share in CHECKS}
 
 
 def refine(
@@ -75,16 +90,18 @@ def refine(
     z: Tensor,
     median: Tensor,
     settings: Settings,
-    report: Callable[[Progress], None] | None = None,
+    report: Report | None = None,
 ) -> Refined:
     """Lower the R-D loss of one image's latents; never returns a state worse than the one given.
+
+    A loss or gradient that is not finite ends the run with a warning, and the best state so far is the result.
 
     Args:
         objective: the image's R-D objective.
         y: float32 [1, M, H/16, W/16], from g_a.
         z: float32 [1, N, H/64, W/64], from h_a.
         median: the prior's medians, [1, N, 1, 1].
-        settings: method, schedule and seed.
+        settings: rounding, schedule and seed.
         report: called after every step.
 
     Source: Yang et al. 2020, section 3.2; Perugachi-Diaz et al. 2024, section 3.
@@ -94,33 +111,64 @@ def refine(
     result = Refined(y.clone(), z.clone(), start, start)
     if schedule.iterations == 0:
         return result  # creating an optimiser costs a second of imports
-    y, z = y.clone().requires_grad_(True), z.clone().requires_grad_(True)
-    adam = torch.optim.Adam([{"params": [y], "lr": schedule.lr_y}, {"params": [z], "lr": schedule.lr_z}])
-    rates = [group["lr"] for group in adam.param_groups]
-    generator = torch.Generator(y.device).manual_seed(settings.seed)
-    checks = {round(share * schedule.iterations) for share in _CHECKS}
-    for step in range(schedule.iterations):
-        for group, rate in zip(adam.param_groups, rates, strict=True):
-            group["lr"] = rate * schedule.lr_factor(step)
-        round_at = partial(
-            stochastic_round, settings.method, temperature=schedule.temperature(step), generator=generator
-        )
-        adam.zero_grad()
-        surrogate, sampled = objective.sampled(round_at(z - median), lambda mu, r=round_at: r(y - mu))  # type: ignore[misc]
-        surrogate.backward()
-        if not torch.isfinite(surrogate):
-            log.warning("the loss is not finite at step %d; the best state so far is kept", step)
-            break
-        adam.step()
-        if step + 1 in checks:
-            result = _better(result, objective, y, z)
+    losses = []
+    descent = _Descent(objective, y, z, median, settings)
+    for step in range(1, schedule.iterations + 1):
+        sampled = descent.step(step - 1)
+        if sampled is None:
+            log.warning("refinement stopped: not finite at step %d; the best state so far is encoded", step)
+            return _better(result, *descent.rounded())
+        rounded = None
+        if settings.checks(step):
+            state, rounded = descent.rounded()
+            result = _better(result, state, rounded)
+            losses.append(rounded.loss)
         if report is not None:
-            report(Progress(step + 1, schedule.iterations, sampled, result.best))
+            temperature = schedule.temperature(step - 1)
+            report(Progress(step, schedule.iterations, temperature, sampled, rounded, result.best))
+        if rounded is not None and schedule.ends_early(losses, step):
+            log.info("no more gain after step %d of %d", step, schedule.iterations)
+            break
     return result
 
 
-def _better(so_far: Refined, objective: Objective, y: Tensor, z: Tensor) -> Refined:
-    now = objective.rounded(y.detach(), z.detach())
+class _Descent:
+    """Adam on one image's latents."""
+
+    def __init__(self, objective: Objective, y: Tensor, z: Tensor, median: Tensor, settings: Settings) -> None:
+        self._objective, self._median = objective, median
+        self._round, self._schedule = settings.rounding, settings.schedule
+        self._y, self._z = y.clone().requires_grad_(True), z.clone().requires_grad_(True)
+        self._adam = torch.optim.Adam(
+            [{"params": [self._y], "lr": self._schedule.lr_y}, {"params": [self._z], "lr": self._schedule.lr_z}]
+        )
+        self._rates = [group["lr"] for group in self._adam.param_groups]
+        self._generator = torch.Generator(y.device).manual_seed(settings.seed)
+
+    def step(self, index: int) -> Quality | None:
+        """Take a step; return where its sample stood, or None, having taken none, if something is not finite."""
+        for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self._schedule.lr_factor(index)
+        temperature = self._schedule.temperature(index)
+        self._adam.zero_grad()
+        surrogate, sampled = self._objective.sampled(
+            self._round(self._z - self._median, temperature, self._generator),
+            lambda mu: self._round(self._y - mu, temperature, self._generator),
+        )
+        surrogate.backward()
+        if not torch.isfinite(surrogate.detach() + self._y.grad.sum() + self._z.grad.sum()):
+            return None
+        self._adam.step()
+        return sampled
+
+    def rounded(self) -> tuple[tuple[Tensor, Tensor], Quality]:
+        """Return the latents and where their plain rounding stands."""
+        state = self._y.detach(), self._z.detach()
+        return state, self._objective.rounded(*state)
+
+
+def _better(so_far: Refined, state: tuple[Tensor, Tensor], now: Quality) -> Refined:
     if not now.loss < so_far.best.loss:
         return so_far
-    return Refined(y.detach().clone(), z.detach().clone(), now, so_far.start)
+    y, z = state
+    return replace(so_far, y=y.clone(), z=z.clone(), best=now)

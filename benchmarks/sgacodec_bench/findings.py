@@ -1,0 +1,218 @@
+"""What the rows of an experiment say: a line on the paper's ordering, a table, a plot.
+
+Losses are compared as the mean over images and levels of the truly rounded loss after the last step, relative to that of
+plain rounding without refinement, in per cent; below zero is a gain.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import numpy as np
+
+from sgacodec import metrics
+
+YANG = ("sga", "map", "ste", "uniform-noise", "deterministic-annealing")
+SSL_A_OF_THE_PAPER = (2.0, 2.7)
+
+
+def curves(rows: list[dict]) -> str:
+    change = changes_at(rows, most_steps(rows))
+    change = {name: change[name] for name in YANG if name in change}
+    gap = {name: mean_of(rows, name, most_steps(rows), "last_gap") for name in change}
+    return claim(
+        "Yang et al. 2020, figure 3: of the five methods there, sga ends lowest and its gap is below those of map and "
+        "uniform-noise",
+        lowest(change) == "sga" and abs(gap["sga"]) < min(abs(gap["map"]), abs(gap["uniform-noise"])),
+        f"{listing(change)}; gaps {', '.join(f'{name} {value:+.4f}' for name, value in gap.items())}",
+    )
+
+
+def ablations(rows: list[dict]) -> str:
+    change = changes_at(rows, most_steps(rows))
+    everywhere = all(
+        at["ssl"] <= at["sga"] for steps in steps_of(rows) if "ssl" in (at := changes_at(rows, steps)) and "sga" in at
+    )
+    baselines = {name: change[name] for name in YANG if name in change}
+    return claim(
+        "Yang et al. 2020, figure 5, and Perugachi-Diaz et al. 2024: sga gains most of Yang's methods, ste is the worst, "
+        "ssl is at least as good as sga at every number of steps",
+        lowest(baselines) == "sga" and max(change, key=change.__getitem__) == "ste" and everywhere,
+        listing(change),
+    )
+
+
+def tau(rows: list[dict]) -> str:
+    spread = spreads(rows)
+    return claim(
+        "Perugachi-Diaz et al. 2024, table 2: linear, cosine and ssl depend less on tau_max than sga",
+        spread["sga"] > max(spread[name] for name in ("linear", "cosine", "ssl")),
+        f"best to worst, in points: {listing(spread)}",
+    )
+
+
+def ssl_a(rows: list[dict]) -> str:
+    rows = [row for row in rows if row["iterations"] == most_steps(rows)]
+    change = {f"{x:g}": mean_change([row for row in rows if row["x"] == x]) for x in sorted({row["x"] for row in rows})}
+    low, high = SSL_A_OF_THE_PAPER
+    return claim(
+        f"Perugachi-Diaz et al. 2024, the sweep over a: the best a is near 2.3 ({low:g} to {high:g})",
+        low <= float(lowest(change)) <= high,
+        listing(change),
+    )
+
+
+def classes(rows: list[dict]) -> str:
+    few, most = steps_of(rows)[0], most_steps(rows)
+    names = sorted({row["setting"].split()[0] for row in rows})
+    ahead = {
+        steps: {name: (at := changes_at(rows, steps))[f"{name} 2"] - at[f"{name} 3"] for name in names}
+        for steps in (few, most)
+    }
+    return claim(
+        f"Perugachi-Diaz et al. 2024, section 3.2: three classes are ahead of two after {few} steps, by more than after {most}",
+        all(ahead[few][name] > max(0, ahead[most][name] if most > few else 0) for name in names),
+        f"lead of three classes, in points: {few} steps {listing(ahead[few])}; {most} steps {listing(ahead[most])}",
+    )
+
+
+def learning_rate(rows: list[dict]) -> str:
+    spread = spreads(rows)
+    return claim(
+        "Perugachi-Diaz et al. 2024, learning rates: ssl depends less on the learning rate than sga",
+        spread["ssl"] < spread["sga"],
+        f"best to worst, in points: {listing(spread)}",
+    )
+
+
+def claim(text: str, holds: bool, details: str) -> str:
+    return f"{text}: {'holds' if holds else 'does not hold'} ({details})."
+
+
+def listing(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {values[name]:+.2f}" for name in sorted(values, key=values.__getitem__))
+
+
+def lowest(values: dict[str, float]) -> str:
+    return min(values, key=values.__getitem__)
+
+
+def steps_of(rows: list[dict]) -> list[int]:
+    return sorted({row["iterations"] for row in rows if row["iterations"]})
+
+
+def most_steps(rows: list[dict]) -> int:
+    return steps_of(rows)[-1]
+
+
+def mean_change(rows: list[dict]) -> float:
+    return float(np.mean([100 * (row["last_loss"] / row["start_loss"] - 1) for row in rows]))
+
+
+def mean_of(rows: list[dict], setting: str, steps: int, key: str) -> float:
+    return float(np.mean([row[key] for row in rows if (row["setting"], row["iterations"]) == (setting, steps)]))
+
+
+def grouped(rows: list[dict], *keys: str) -> dict[tuple, list[dict]]:
+    """Return the rows that share the values of some keys, in order of those."""
+
+    def key_of(row: dict) -> tuple:
+        return tuple(row[key] for key in keys)
+
+    return {key: list(chosen) for key, chosen in groupby(sorted(rows, key=key_of), key_of)}
+
+
+def changes_at(rows: list[dict], steps: int) -> dict[str, float]:
+    """Return the mean change of the loss of every setting after so many steps, in per cent."""
+    chosen = [row for row in rows if row["iterations"] == steps]
+    return {setting: mean_change(same) for (setting,), same in grouped(chosen, "setting").items()}
+
+
+def spreads(rows: list[dict]) -> dict[str, float]:
+    """Return by how much the worst setting of each group is behind the best, in points, after most steps."""
+    chosen = [row for row in rows if row["iterations"] == most_steps(rows)]
+    change: dict[str, list[float]] = {}
+    for (group, _), same in grouped(chosen, "group", "x").items():
+        change.setdefault(group, []).append(mean_change(same))
+    return {group: max(values) - min(values) for group, values in change.items()}
+
+
+def table(name: str, result: dict) -> str:
+    """Return Markdown: the finding, and for each setting and number of steps the loss, gains and time."""
+    rows = result["rows"]
+    sizes = ", ".join(sorted({"x".join(map(str, row["size"])) for row in rows}))
+    lines = [
+        f"# {name}",
+        "",
+        result["finding"],
+        "",
+        f"{len({row['image'] for row in rows})} images of {sizes}, levels {', '.join(f'{x:g}' for x in sorted({row['level'] for row in rows}))}, "
+        f"{result['model']}, {result['device']}, {result['threads']} threads. The best state is what the file holds.",
+        "",
+        "| setting | steps | true loss, last | best | against no refinement, last | best | BD-rate of the files | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    none = [row for row in rows if not row["iterations"]]
+    for (setting, steps), same in grouped(rows, "setting", "iterations").items():
+        last, best = (np.mean([row[key] for row in same]) for key in ("last_loss", "best_loss"))
+        gain = 100 * np.mean([row["best_loss"] / row["start_loss"] - 1 for row in same])
+        lines.append(
+            f"| {setting} | {steps} | {last:.4f} | {best:.4f} | {mean_change(same):+.2f} % | {gain:+.2f} % "
+            f"| {bd_rate_text(none, same)} | {np.median([row['seconds'] for row in same]):.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def bd_rate_text(none: list[dict], rows: list[dict]) -> str:
+    """Return the BD-rate of files against those without refinement; empty without two levels of both."""
+    levels = {row["level"] for row in rows} & {row["level"] for row in none}
+    if len(levels) < 2:
+        return ""
+    try:
+        return f"{metrics.bd_rate_percent(*(mean_by_level(each, levels) for each in (none, rows))):+.2f} %"
+    except ValueError:  # no PSNR in common
+        return "none in common"
+
+
+def mean_by_level(rows: list[dict], levels: set[float]) -> list[tuple[float, float]]:
+    """Return (bpp, PSNR) of each level, the mean over its images."""
+    at_level = ([row for row in rows if row["level"] == level] for level in sorted(levels))
+    return [(float(np.mean([r["bpp"] for r in at])), float(np.mean([r["psnr_db"] for r in at]))) for at in at_level]
+
+
+def plot(result: dict, x_label: str):
+    """Return a figure of the rows: learning curves with their gaps where there are any, else loss over x."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure.suptitle(f"{result['experiment']}: {result['model']}")
+    if any(row["curve"] for row in result["rows"]):
+        plot_curves(result["rows"], *figure.subplots(1, 2))
+    else:
+        plot_lines(result["rows"], figure.subplots(), x_label)
+    return figure
+
+
+def plot_curves(rows: list[dict], losses, gaps) -> None:
+    longest = [row for row in rows if row["iterations"] == most_steps(rows) and row["curve"]]
+    for (group,), same in grouped(longest, "group").items():
+        n_points = min(len(row["curve"]) for row in same)
+        steps = [point["step"] for point in same[0]["curve"][:n_points]]
+        change = [[100 * (p["true_loss"] / row["start_loss"] - 1) for p in row["curve"][:n_points]] for row in same]
+        gap = [[p["gap"] for p in row["curve"][:n_points]] for row in same]
+        losses.plot(steps, np.mean(change, axis=0), label=group)
+        gaps.plot(steps, np.mean(gap, axis=0), label=group)
+    losses.set(xlabel="steps", ylabel="truly rounded loss against no refinement, %")
+    gaps.set(xlabel="steps", ylabel="gap: truly rounded loss minus sample's")
+    losses.legend()
+
+
+def plot_lines(rows: list[dict], axes, x_label: str) -> None:
+    refined = [row for row in rows if row["iterations"]]
+    many = len(steps_of(refined)) > 1 and any(row["x"] != row["iterations"] for row in refined)
+    keys = ("group", "iterations") if many else ("group",)
+    for key, same in grouped(refined, *keys).items():
+        points = [(x, mean_change(chosen)) for (x,), chosen in grouped(same, "x").items()]
+        axes.plot(*zip(*points, strict=True), marker="o", label=", ".join(map(str, key)))
+    axes.set(xlabel=x_label, ylabel="truly rounded loss against no refinement, %")
+    axes.legend()

@@ -1,0 +1,156 @@
+"""The yardstick computes what the engine computes; the experiment runner measures, resumes and reports."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("bjontegaard")
+
+from sgacodec import encoding
+from sgacodec.options import METHODS
+from sgacodec.refine import schedule
+from sgacodec_bench import experiment, findings, reference_loop, refine_speed
+
+
+@pytest.fixture
+def plan(tiny_options):
+    return encoding.make_plan(replace(tiny_options, level=2.0, iterations=12))
+
+
+@pytest.fixture
+def png(tmp_path, scene):
+    path = tmp_path / "scene.png"
+    Image.fromarray(scene).save(path)
+    return path
+
+
+def test_the_yardstick_is_the_same_objective(plan, scene):
+    picture = encoding.to_picture(scene)
+    reference = reference_loop.Reference(plan, picture)
+    assert all(parameter.requires_grad for parameter in reference.g_s.parameters())
+    _, _, objective = encoding.prepare(plan, picture)
+    expected = objective.rounded(reference.y.detach(), reference.z.detach()).loss
+    assert reference.true_loss() == pytest.approx(expected, rel=1e-5)
+    reference.loss(lambda v: v).backward()
+    grad = reference.y.grad
+    y = reference.y.detach().clone().requires_grad_(True)
+    surrogate, sampled = objective.sampled(reference.z.detach() - reference.nets.median, lambda mu: y - mu)
+    surrogate.backward()
+    assert float(torch.nn.functional.cosine_similarity(grad.ravel(), y.grad.ravel(), dim=0)) > 0.999
+    assert sampled.loss == pytest.approx(reference.loss(lambda v: v).item(), rel=1e-4)
+
+
+def test_the_yardstick_gains_like_the_engine(plan, scene):
+    picture = encoding.to_picture(scene)
+    reference = reference_loop.Reference(plan, picture)
+    start = reference.true_loss()
+    steps = list(reference.run(schedule.for_iterations(30)))
+    long = replace(plan, settings=replace(plan.settings, schedule=schedule.for_iterations(30)))
+    gain = 1 - encoding.carry_out(long, picture).refined.best.loss / start
+    assert 1 - steps[-1].true_loss / start == pytest.approx(gain, rel=0.3)
+
+
+def test_speed_measures_both_loops(plan, scene, monkeypatch):
+    monkeypatch.setattr(refine_speed, "peak_flops", lambda device, dtype: 1e11)
+    result = refine_speed.measure(plan, encoding.to_picture(scene), blocks=1)
+    assert result["ratio"] == pytest.approx(
+        result["reference_seconds_per_iteration"] / result["engine_seconds_per_iteration"]
+    )
+    assert result["engine_fraction_of_peak"] > 0
+    assert json.dumps(result)
+
+
+def test_multiply_adds(tiny_model):
+    first = tiny_model.decoder.g_s[0]
+    assert reference_loop.multiply_adds((first,), 3, 5) == first.weight.size * 15
+    assert refine_speed.peak_flops(torch.device("cpu"), torch.float32, repeats=0) > 0
+
+
+@pytest.mark.parametrize("name", experiment.EXPERIMENTS)
+def test_settings_of_every_experiment_are_valid(name):
+    labels = [setting.label for setting in experiment.EXPERIMENTS[name].settings]
+    assert len(set(labels)) == len(labels)
+    for setting in experiment.EXPERIMENTS[name].settings:
+        assert setting.form.classes in METHODS[setting.method]
+        taus = [setting.schedule(50).temperature(step) for step in range(51)]
+        assert taus == sorted(taus, reverse=True)
+
+
+@pytest.mark.parametrize("name", experiment.EXPERIMENTS)
+def test_an_experiment_measures_reports_and_resumes(name, png, tmp_path, capsys, monkeypatch):
+    chosen = experiment.EXPERIMENTS[name]
+    iterations, levels = {"classes": ((2, 3), (2,)), "ablations": ((2,), (0, 4))}.get(name, ((2,), (2,)))
+    arguments = [name, str(png), "--out", str(tmp_path / "out"), "--crop", "64", "--model", "tiny", "--device", "cpu"]
+    arguments += ["--iterations", *map(str, iterations), "--levels", *map(str, levels)]
+    experiment.main(arguments)
+    result = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+    n_rows = sum(len(setting.iterations or iterations) * len(levels) for setting in chosen.settings)
+    assert len(result["rows"]) == n_rows
+    assert {tuple(row["size"]) for row in result["rows"]} == {(64, 64)}
+    assert all(row["best_loss"] <= row["start_loss"] and row["bytes"] > 50 for row in result["rows"])
+    assert ": holds (" in result["finding"] or ": does not hold (" in result["finding"]
+    assert capsys.readouterr().out.strip().splitlines()[-1] == result["finding"]
+    assert result["finding"] in (tmp_path / "out" / f"{name}.md").read_text()
+    with Image.open(tmp_path / "out" / f"{name}.png") as picture:
+        assert picture.width > 500
+
+    def measured_again(*arguments):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(experiment, "measure", measured_again)
+    experiment.main(arguments)
+    with pytest.raises(SystemExit, match="--crop 64"):
+        experiment.main([*arguments, "--crop", "32"])
+
+
+def row(setting, change, steps=500, x=None, gap=0.0, **more):
+    return {
+        "setting": setting,
+        "group": setting.split()[0],
+        "x": steps if x is None else x,
+        "iterations": steps,
+        "image": "a",
+        "level": 2.0,
+        "start_loss": 2.0,
+        "last_loss": 2 + change / 50,
+        "last_gap": gap,
+        **more,
+    }
+
+
+def test_findings_tell_what_holds():
+    order = {"sga": -9, "ssl": -10, "ste": 3, "map": -1, "uniform-noise": -2, "deterministic-annealing": -4}
+    rows = [row(name, change, gap=0.0 if name == "sga" else 0.5) for name, change in order.items()]
+    assert ": holds (" in findings.curves(rows)
+    assert ": holds (ssl -10.00, sga -9.00" in findings.ablations(rows)
+    worse = [row(name, -change) for name, change in order.items()]
+    assert ": does not hold (" in findings.curves(worse)
+    assert ": does not hold (" in findings.ablations(worse)
+    swept = [row(f"{name} {x}", slope * x, x=x) for name, slope in (("sga", 5), ("linear", 1), ("cosine", 2), ("ssl", -1)) for x in (1, 2)]  # fmt: skip
+    assert ": holds (best to worst, in points: linear +1.00" in findings.tau(swept)
+    assert ": holds (" in findings.learning_rate(swept)
+    assert ": holds (2.3 -5.00" in findings.ssl_a([row("ssl", abs(a - 2.3) - 5, x=a) for a in (1, 2.3, 5)])
+    assert ": does not hold (" in findings.ssl_a([row("ssl", -a, x=a) for a in (1, 2.3, 5)])
+    lead = [row(f"ssl {c}", -5 - (c == 3) * (s == 500), steps=s) for c in (2, 3) for s in (500, 2000)]
+    assert ": holds (" in findings.classes(lead)
+
+
+def test_bd_rate_needs_two_levels():
+    def at(level, bpp):
+        return row("none", 0, level=level, bpp=bpp, psnr_db=30 + 3 * level)
+
+    none = [at(0, 0.2), at(2, 0.6)]
+    assert findings.bd_rate_text(none, [at(0, 0.18), at(2, 0.54)]) == "-10.00 %"
+    assert findings.bd_rate_text(none, none[:1]) == ""
+
+
+def test_crops_are_centred(scene):
+    picture = encoding.to_picture(scene)
+    np.testing.assert_array_equal(experiment.cropped(picture, 64).rgb, scene[16:80, 33:97])
+    assert experiment.cropped(picture, 0) is picture
+    assert experiment.cropped(picture, 100).rgb.shape == (96, 100, 3)
