@@ -16,7 +16,7 @@ from sgacodec_bench.run import Plan, execute, open_tasks
 _DEFAULT = "sgacodec-none,sgacodec-fast,bpg-444,jpeg,jpeg2000,webp,avif,heic,jxl"
 
 
-@click.command("bench", short_help="Measure codecs against each other on your images.")
+@click.command("bench")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--codecs", default=_DEFAULT, show_default=True, help="Comma-separated; 'all' for every codec.")
 @click.option("--qualities", default=None, help="Comma-separated settings in place of the codecs' own.")

@@ -13,7 +13,7 @@ from sgacodec_bench.cli_bench import choose
 from sgacodec_bench.search import Candidate, at_most
 
 
-@click.command("race", short_help="Encode an image with two codecs at equal size and say which is better.")
+@click.command("race")
 @click.argument("source", metavar="IMG", type=click.Path(path_type=Path))
 @click.option("--against", default="bpg-444", show_default=True, help="The other codec; see 'sgacodec bench --codecs'.")
 @click.option("--bytes", "n_bytes", type=click.IntRange(min=1), required=True, help="Neither file may be larger.")

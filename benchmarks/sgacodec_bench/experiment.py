@@ -195,9 +195,9 @@ def resume(path: Path, arguments: argparse.Namespace) -> dict:
     head = model_head(modelstore.load_by_name(arguments.model), device)
     fresh = {"experiment": arguments.name, **head, "crop": arguments.crop, "finding": "", "rows": []}
     result = results.load(path) if path.exists() else fresh
-    for key in ("crop", "model_id"):
+    for key, option in (("crop", "--crop"), ("model_id", "model")):
         if result[key] != fresh[key]:
-            raise SystemExit(f"{path} was measured with {key} {result[key]}; move it away first")
+            raise SystemExit(f"{path} was measured with {option} {result[key]}; move it away first")
     return result
 
 

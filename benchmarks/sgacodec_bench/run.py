@@ -40,7 +40,7 @@ class Plan:
 
 def open_tasks(plan: Plan, codec: Codec) -> list[Task]:
     """Return what is still to do; rows that failed are tried again."""
-    done = {(row["image"], row["setting"]) for row in known_rows(plan, codec)}
+    done = {(row["image"], row["setting"]) for row in results.good(known_rows(plan, codec))}
     return [
         Task(codec.name, source, setting, plan.timeout)
         for setting in plan.settings or codec.settings
@@ -50,7 +50,7 @@ def open_tasks(plan: Plan, codec: Codec) -> list[Task]:
 
 
 def known_rows(plan: Plan, codec: Codec) -> list[results.Row]:
-    """Return the rows of an earlier run that did not fail.
+    """Return the rows of an earlier run.
 
     Raises:
         ValueError: they come from another version or model.
@@ -64,7 +64,8 @@ def known_rows(plan: Plan, codec: Codec) -> list[results.Row]:
             raise ValueError(
                 f"{path} was measured with {key} {earlier.get(key)}, now it is {now.get(key)}; move it away"
             )
-    return results.good(earlier["rows"])
+    rows: list[results.Row] = earlier["rows"]
+    return rows
 
 
 def result_path(plan: Plan, codec: Codec) -> Path:
@@ -82,7 +83,9 @@ def execute(plan: Plan, report: Callable[[dict[str, Any]], None]) -> None:
     for codec in plan.codecs:
         tasks = open_tasks(plan, codec)
         path = result_path(plan, codec)
-        result = {**head(codec), "rows": known_rows(plan, codec)}
+        again = {(task.source.stem, task.setting) for task in tasks}
+        kept = [row for row in known_rows(plan, codec) if (row["image"], row["setting"]) not in again]
+        result = {**head(codec), "rows": kept}
         for row in _run_all(tasks, 1 if codec.alone else plan.jobs):
             result["rows"].append(row)
             results.save(path, result)

@@ -15,7 +15,7 @@ from sgacodec.decoding import decode
 from sgacodec.errors import InvalidImageError
 
 
-@click.command("compare", short_help="PSNR, MS-SSIM and largest error between two images.")
+@click.command("compare")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

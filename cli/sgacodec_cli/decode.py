@@ -17,7 +17,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling
 _NO_ALPHA = {"JPEG", "PPM", "BMP"}
 
 
-@click.command("decode", short_help="Decode an .sga file to an image.")
+@click.command("decode")
 @click.argument("source", metavar="IN")
 @click.option("-o", "--output", default=None, help="The image; its suffix chooses the format, '-' writes PNG to "
               "standard output.  [default: IN with .png]")  # fmt: skip

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 
 
-@click.command("encode", short_help="Encode an image to an .sga file.")
+@click.command("encode")
 @click.argument("source", metavar="IN")
 @click.option("-o", "--output", default=None, help="The .sga file; '-' is standard output.  [default: IN with .sga]")
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), default=50.0, show_default=True,

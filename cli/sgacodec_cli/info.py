@@ -11,7 +11,7 @@ from sgacodec.decoding import Info, read_info
 from sgacodec_cli.files import read_input
 
 
-@click.command("info", short_help="Show what an .sga file says of itself.")
+@click.command("info")
 @click.argument("source", metavar="IN")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(source: str, as_json: bool) -> None:

@@ -7,22 +7,39 @@ import logging
 import os
 import sys
 import traceback
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from sgacodec.errors import FormatError, ModelError, SgacodecError, UnsupportedVersionError
 
+
+@dataclass(frozen=True)
+class Command:
+    """A command that is imported when it is asked for.
+
+    Attributes:
+        module: its module, which has a `command`.
+        help: what the group's help says of it.
+        extra: the extra that installs what it needs.
+    """
+
+    module: str
+    help: str
+    extra: str = "encode"
+
+
 COMMANDS = {
-    "encode": "sgacodec_cli.encode",
-    "decode": "sgacodec_cli.decode",
-    "info": "sgacodec_cli.info",
-    "verify": "sgacodec_cli.verify",
-    "models": "sgacodec_cli.models",
-    "train": "sgacodec_cli.train",
-    "compare": "sgacodec_cli.compare",
-    "bench": "sgacodec_bench.cli_bench",
-    "race": "sgacodec_bench.cli_race",
+    "encode": Command("sgacodec_cli.encode", "Encode an image to an .sga file."),
+    "decode": Command("sgacodec_cli.decode", "Decode an .sga file to an image."),
+    "info": Command("sgacodec_cli.info", "Show what an .sga file says of itself."),
+    "verify": Command("sgacodec_cli.verify", "Check .sga files by decoding them."),
+    "models": Command("sgacodec_cli.models", "List, show and import models."),
+    "train": Command("sgacodec_cli.train", "Train a model on photographs.", "train"),
+    "compare": Command("sgacodec_cli.compare", "PSNR, MS-SSIM and largest error between two images.", "bench"),
+    "race": Command("sgacodec_bench.cli_race", "Encode with two codecs at equal size, say which is better.", "bench"),
+    "bench": Command("sgacodec_bench.cli_bench", "Measure codecs against each other on your images.", "bench"),
 }
 
 _EXIT_CODES: tuple[tuple[type[SgacodecError], int], ...] = (
@@ -41,13 +58,17 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        entry = COMMANDS[cmd_name]
         try:
-            command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+            command: click.Command = importlib.import_module(entry.module).command
         except ModuleNotFoundError as err:
-            extra = "bench" if COMMANDS[cmd_name].startswith("sgacodec_bench") else "encode"
-            remedy = f"install it with: pip install 'sgacodec[{extra}]'"
+            remedy = f"install it with: pip install 'sgacodec[{entry.extra}]'"
             raise click.UsageError(f"{cmd_name} needs {err.name}; {remedy}") from err
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
 
 class _Guarded(_LazyGroup):
@@ -88,11 +109,11 @@ def _fail(err: BaseException, code: int, debug: bool, message: str | None = None
 @click.version_option(package_name="sgacodec", prog_name="sgacodec")
 @click.option("--debug", is_flag=True, help="Show log messages and tracebacks.")
 def main(debug: bool) -> None:
-    r"""Learned image codec: slow, clever encoding; fast decoding to the same bytes on any machine.
+    """Learned image codec: slow, clever encoding; fast decoding to the same bytes on any machine.
 
     \b
     sgacodec encode photo.png -o photo.sga
     sgacodec decode photo.sga -o photo.png
 
     Exit codes: 0 ok, 1 other errors, 2 usage, 3 damaged file, 4 newer format, 5 model missing or unfit.
-    """
+    """  # noqa: D301

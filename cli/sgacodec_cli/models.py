@@ -15,7 +15,7 @@ from sgacodec.modelfile import Model, dump
 from sgacodec_cli.files import check_output, write_output
 
 
-@click.group("models", short_help="List, show and import models.")
+@click.group("models")
 def command() -> None:
     """List, show and import models."""
 

@@ -64,7 +64,7 @@ class _Request:
         return self.resume is not None and not self.warm and self.run.output.resolve() == self.resume.resolve()
 
 
-@click.command("train", short_help="Train a model on photographs.")
+@click.command("train")
 @click.argument("sources", metavar="DATA...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--output", type=_PATH, default=None, help="Checkpoint file, .pt.  [default: that of --resume]")
 @click.option("--resume", type=_PATH, default=None, help="Checkpoint to go on from; it keeps its options.")

@@ -9,7 +9,7 @@ from sgacodec.decoding import decode
 from sgacodec_cli.files import read_input
 
 
-@click.command("verify", short_help="Check .sga files by decoding them.")
+@click.command("verify")
 @click.argument("sources", metavar="IN...", nargs=-1, required=True)
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip

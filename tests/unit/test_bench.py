@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +76,15 @@ def test_absent_codecs_say_how_to_get_them(monkeypatch):
 
 def test_crash_and_hang_cost_one_row(fake_bpg, folder, tmp_path):
     assert "x265" in fake_bpg.version
-    plan = Plan((folder / "scene0.png",), (fake_bpg,), (30.0, 40.0, 41.0), tmp_path / "out", timeout=4, jobs=3)
+    plan = Plan((folder / "scene0.png",), (fake_bpg,), (30.0, 40.0), tmp_path / "out", timeout=60, jobs=2)
     execute(plan, lambda row: None)
+    execute(replace(plan, settings=(41.0,), timeout=3), lambda row: None)
     rows = {row["setting"]: row for row in results.load(tmp_path / "out" / "bpg-444.json")["rows"]}
     assert rows[30.0]["psnr_db"] > 99
     assert rows[40.0]["error"] == "bpgenc failed with exit code 7: out of luck"
-    assert rows[41.0]["error"] == "no answer within 4 s"
-    assert {task.setting for task in open_tasks(plan, fake_bpg)} == {40.0, 41.0}
+    assert rows[41.0]["error"] == "no answer within 3 s"
+    assert {task.setting for task in open_tasks(replace(plan, settings=None), fake_bpg)} >= {40.0}
+    assert {task.setting for task in open_tasks(plan, fake_bpg)} == {40.0}
 
 
 def test_unreadable_image_costs_one_row(folder, tmp_path):
