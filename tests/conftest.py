@@ -50,3 +50,16 @@ def small_file(scene):
     import sgacodec
 
     return sgacodec.encode(scene, sgacodec.EncodeOptions(model=TINY, preset="none", device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def scene_files(tmp_path_factory):
+    """A folder of eight rendered scenes, PNG, 96x128."""
+    from PIL import Image
+
+    from sgacodec.train.scenes import render
+
+    folder = tmp_path_factory.mktemp("scenes")
+    for seed in range(8):
+        Image.fromarray(render(96, 128, np.random.default_rng(seed))).save(folder / f"{seed}.png")
+    return folder

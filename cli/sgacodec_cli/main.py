@@ -36,6 +36,7 @@ COMMANDS = {
     "info": Command("sgacodec_cli.info", "Show what an .sga file says of itself."),
     "verify": Command("sgacodec_cli.verify", "Check .sga files by decoding them."),
     "models": Command("sgacodec_cli.models", "List, show and import models."),
+    "train": Command("sgacodec_cli.train", "Train a model on photographs.", "train"),
     "compare": Command("sgacodec_cli.compare", "PSNR, MS-SSIM and largest error between two images.", "bench"),
     "race": Command("sgacodec_bench.cli_race", "Encode with two codecs at equal size, say which is better.", "bench"),
     "bench": Command("sgacodec_bench.cli_bench", "Measure codecs against each other on your images.", "bench"),

@@ -23,6 +23,7 @@ from sgacodec.errors import (
     SgacodecError,
     SymbolRangeError,
     TargetNotReachedError,
+    TrainError,
     TruncatedError,
     UnsupportedVersionError,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "SgacodecError",
     "SymbolRangeError",
     "TargetNotReachedError",
+    "TrainError",
     "TruncatedError",
     "UnsupportedVersionError",
     "decode",

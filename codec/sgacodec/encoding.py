@@ -200,8 +200,13 @@ def torch_device(name: str) -> torch.device:
 
 
 def bfloat16_pays(device: torch.device, model: Model) -> bool:
-    """Say whether autocast is faster: the device has bfloat16 matrix instructions and the channels fill them."""
-    if model.decoder.inv_gain_z.shape[1] % _BFLOAT16_CHANNELS:
+    """Say whether autocast is faster for a model."""
+    return has_fast_bfloat16(device, model.decoder.inv_gain_z.shape[1])
+
+
+def has_fast_bfloat16(device: torch.device, n_channels: int) -> bool:
+    """Say whether the device has bfloat16 matrix instructions and so many channels fill them."""
+    if n_channels % _BFLOAT16_CHANNELS:
         return False
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)  # type: ignore[no-any-return]

@@ -80,3 +80,7 @@ class SymbolRangeError(EncodeError):
 
 class TargetNotReachedError(EncodeError):
     """The asked quality, rate or exactness cannot be reached."""
+
+
+class TrainError(SgacodecError):
+    """Training cannot start, or cannot go on."""

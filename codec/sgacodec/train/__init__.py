@@ -1,1 +1,1 @@
-"""Making model files: conversion of trained float weights."""
+"""Training, and making model files from trained float weights."""

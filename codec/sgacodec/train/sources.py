@@ -35,12 +35,14 @@ class Weights:
         lambdas: one per level.
         name: a name for the model.
         origin: where it comes from, for the model card.
+        seen_pixels: pixels it was trained on, if known.
     """
 
     state: Mapping[str, Any]
     lambdas: tuple[float, ...]
     name: str
     origin: str
+    seen_pixels: int = 0
 
 
 def zoo(architecture: str, quality: int | None) -> Weights:
@@ -80,7 +82,7 @@ def state_file(path: Path) -> Weights:
         raise ModelError(f"{path} holds no state dict")
     state = next((content[key] for key in ("ema", "state_dict") if isinstance(content.get(key), Mapping)), content)
     lambdas = tuple(float(value) for value in content.get("lambdas", ())) or (0.013,)
-    return Weights(state, lambdas, path.stem, f"state dict {path.name}")
+    return Weights(state, lambdas, path.stem, f"state dict {path.name}", int(content.get("seen_pixels", 0)))
 
 
 def calibration_images(folder: Path | None, generator: np.random.Generator) -> list[npt.NDArray[np.uint8]]:

@@ -1,0 +1,253 @@
+"""`sgacodec train`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from sgacodec.errors import TrainError
+from sgacodec.modelfile import dump
+from sgacodec.modelstore import SUFFIX
+from sgacodec.train.options import LEARNING_RATES, RunOptions, TrainOptions, continue_with
+from sgacodec_cli.files import check_output, write_output
+
+if TYPE_CHECKING:
+    from sgacodec.train.checkpoint import Checkpoint
+    from sgacodec.train.loop import Job, Trained
+    from sgacodec.train.records import Record, Sink
+    from sgacodec.train.sources import Weights
+
+_RATES = ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
+_N_COST_IMAGES = 8
+_PATH = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for on the command line.
+
+    Attributes:
+        run: how to train here.
+        given: attributes of `TrainOptions` that were named.
+        resume: checkpoint, or None.
+        warm: whether only its weights are taken.
+        tensorboard, model_file: outputs, or None.
+        force: whether outputs may be overwritten.
+        quiet: whether nothing is shown.
+    """
+
+    run: RunOptions
+    given: dict[str, Any]
+    resume: Path | None
+    warm: bool
+    tensorboard: Path | None
+    model_file: Path | None
+    force: bool
+    quiet: bool
+
+    @property
+    def log(self) -> Path:
+        """The course of the run, a line of JSON for every record."""
+        return self.run.output.with_suffix(".jsonl")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the output is the resumed run's own checkpoint."""
+        return self.resume is not None and not self.warm and self.run.output.resolve() == self.resume.resolve()
+
+
+@click.command("train")
+@click.argument("sources", metavar="DATA...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--output", type=_PATH, default=None, help="Checkpoint file, .pt.  [default: that of --resume]")
+@click.option("--resume", type=_PATH, default=None, help="Checkpoint to go on from; it keeps its options.")
+@click.option("--warm", is_flag=True, help="Take only the weights of --resume, and start a new schedule.")
+@click.option("--steps", type=click.IntRange(min=1), default=None, help="Length of the whole schedule in steps.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=None,
+              help="Length of the whole schedule in seconds of training, instead of --steps.")  # fmt: skip
+@click.option("--stop-after", type=click.FloatRange(min=0), default=None,
+              help="End this piece after so many seconds; --resume goes on.")  # fmt: skip
+@click.option("--optimizer", type=click.Choice(list(LEARNING_RATES)), default=None,
+              help=f"[default: {TrainOptions.optimizer}]")  # fmt: skip
+@click.option("--lr", type=float, default=None, help=f"Learning rate after warm-up.  [default: {_RATES}]")
+@click.option("--warmup-steps", type=click.IntRange(min=0), default=None,
+              help=f"[default: {TrainOptions.warmup_steps}]")  # fmt: skip
+@click.option("--lambda", "lambdas", type=float, multiple=True,
+              help="R-D trade-off: once for a single rate, or once per level.  [default: eight levels]")  # fmt: skip
+@click.option("--N", "N", type=int, default=None, help=f"Channels of the hyper-latents.  [default: {TrainOptions.N}]")
+@click.option("--M", "M", type=int, default=None, help=f"Channels of the latents.  [default: {TrainOptions.M}]")
+@click.option("--batch-size", type=int, default=None,
+              help=f"Patches per step, all processes together.  [default: {TrainOptions.batch_size}]")  # fmt: skip
+@click.option("--patch-size", type=int, default=None,
+              help=f"Side of a patch, a multiple of 64.  [default: {TrainOptions.patch_size}]")  # fmt: skip
+@click.option("--n-validation", type=int, default=None,
+              help=f"Held-out images, at most a fifth of all.  [default: {TrainOptions.n_validation}]")  # fmt: skip
+@click.option("--init", type=click.Choice(["klt", "default"]), default=None,
+              help=f"Start of the transforms.  [default: {TrainOptions.init}]")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=None, help=f"[default: {TrainOptions.seed}]")
+@click.option("--device", default=RunOptions.device, show_default=True, help="Torch device: auto, cpu, cuda ...")
+@click.option("--compile", is_flag=True, help="Use torch.compile.")
+@click.option("--autocast/--no-autocast", default=None, help="Convolve in bfloat16.  [default: where it is faster]")
+@click.option("--save-every", type=float, default=RunOptions.save_every, show_default=True,
+              help="Seconds between checkpoints.")  # fmt: skip
+@click.option("--validate-every", type=float, default=RunOptions.validate_every, show_default=True,
+              help="Seconds between validations.")  # fmt: skip
+@click.option("--tensorboard", type=_PATH, default=None, help="Folder for TensorBoard's event files.")
+@click.option("--export", "model_file", type=_PATH, default=None,
+              help="Write the integer model too (.safetensors), and say what integers cost.")  # fmt: skip
+@click.option("-f", "--force", is_flag=True, help="Overwrite output, log and model file.")
+@click.option("--quiet", is_flag=True, help="No progress bar and no tables.")
+def command(
+    sources: tuple[Path, ...],
+    output: Path | None,
+    resume: Path | None,
+    warm: bool,
+    tensorboard: Path | None,
+    model_file: Path | None,
+    force: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train a variable-rate model on the images in folders and zip archives DATA.
+
+    The state goes to the checkpoint file, the course to a .jsonl file beside it. Ctrl-C saves and ends; --resume goes
+    on as if nothing had happened. Several GPUs: torchrun --nproc-per-node 4 -m sgacodec_cli train ...
+    """
+    output = output or (None if warm else resume)
+    if output is None:
+        raise click.UsageError("name the checkpoint file with -o")
+    if warm and resume is None:
+        raise click.UsageError("--warm starts from the weights of --resume; name its file")
+    run_names = ("device", "compile", "autocast", "save_every", "validate_every", "stop_after")
+    run = RunOptions(output, **{name: options.pop(name) for name in run_names})
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    _train(sources, _Request(run, given, resume, warm, tensorboard, model_file, force, quiet))
+
+
+def _train(sources: tuple[Path, ...], request: _Request) -> None:
+    try:
+        from sgacodec.train import data, loop, workers
+    except ImportError as err:
+        raise TrainError(
+            "training needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
+        ) from err
+    if workers.leads():
+        _check_outputs(request)
+    options, resume, weights = _plan(request)
+    with workers.join(request.run.device) as worker, _stop_flag() as stop:
+        dataset = data.load(sources, options.patch_size, options.n_validation, worker.device)
+        job = loop.Job(options, request.run, dataset, worker, resume, weights)
+        trained = _with_sinks(request, job, stop)
+        if worker.leads:
+            _finish(request, job, trained)
+
+
+def _check_outputs(request: _Request) -> None:
+    if not request.goes_on:
+        for path in (request.run.output, request.log):
+            check_output(str(path), request.force)
+    if request.model_file is not None:
+        if request.model_file.suffix != SUFFIX:
+            raise click.UsageError(f"{request.model_file}: a model file's name ends in {SUFFIX}")
+        check_output(str(request.model_file), request.force)
+
+
+def _plan(request: _Request) -> tuple[TrainOptions, Checkpoint | None, Weights | None]:
+    """Return the run's options, and the state or the weights that it starts from."""
+    from sgacodec.train import checkpoint
+    from sgacodec.train.sources import state_file
+
+    if request.resume is None:
+        return TrainOptions(**request.given), None, None
+    if not request.warm:
+        resumed = checkpoint.read(request.resume)
+        return continue_with(resumed.options, request.given), resumed, None
+    weights = state_file(request.resume)
+    n_channels, m_channels = checkpoint.widths(weights.state)
+    found = {"N": n_channels, "M": m_channels, "lambdas": weights.lambdas}
+    return TrainOptions(**{**found, **request.given}), None, weights
+
+
+@contextmanager
+def _stop_flag() -> Iterator[Callable[[], bool]]:
+    """Make the first interrupt or termination signal a request to save and end; a second one ends at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: Any) -> None:
+        if asked:
+            raise TrainError("interrupted twice; the last saved state stands")
+        asked.append(number)
+
+    older = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in older.items():
+            signal.signal(number, handler)
+
+
+def _with_sinks(request: _Request, job: Job, stop: Callable[[], bool]) -> Trained:
+    from sgacodec.train import loop, records
+
+    if job.worker.leads and not request.goes_on:
+        request.log.unlink(missing_ok=True)
+    hidden = request.quiet or not job.worker.leads
+    layout = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=1.0, disable=hidden, leave=False, bar_format=layout, file=sys.stderr) as bar:
+        sinks = [records.json_log(request.log), _bar_sink(bar)]
+        if request.tensorboard is not None and job.worker.leads:
+            sinks.append(records.tensorboard(request.tensorboard))
+        return loop.train(job, sinks, stop)
+
+
+def _bar_sink(bar: tqdm[Any]) -> Sink:
+    from sgacodec.train.records import Averaged, Stepped, Validated
+
+    def show(record: Record) -> None:
+        if isinstance(record, Stepped):
+            bar.update(record.fraction - bar.n)
+        elif isinstance(record, Averaged):
+            speed = record.pixels_per_second / 1e6
+            bar.set_postfix_str(f"step {record.step} loss {record.loss:.4f} bpp {record.bpp:.4f} {speed:.2f} Mpx/s")
+        elif isinstance(record, Validated) and not bar.disable:
+            bar.write(f"step {record.step}: validation loss {record.loss:.4f}", file=sys.stderr)
+
+    return show
+
+
+def _finish(request: _Request, job: Job, trained: Trained) -> None:
+    tables: list[str] = []
+    if trained.validation is not None:
+        tables += [f"{'lambda':>8}{'bpp':>9}{'PSNR dB':>9}"]
+        tables += [f"{row.lmbda:8.4g}{row.bpp:9.4f}{row.psnr_db:9.3f}" for row in trained.validation.levels]
+    if request.model_file is not None:
+        tables += _export(request.model_file, job, trained)
+    output = request.run.output
+    end = "finished" if trained.finished else f"stopped before its end; go on with --resume {output}"
+    if not request.quiet:
+        click.echo("\n".join([*tables, f"{output}: step {trained.step}, {end}"]), err=True)
+
+
+def _export(path: Path, job: Job, trained: Trained) -> list[str]:
+    """Write the model file; return a table of what integers cost on held-out images."""
+    from sgacodec.train import cost, loss, publish
+
+    model = publish.to_model(job, trained, path.stem)
+    write_output(str(path), dump(model))
+    images = job.dataset.validation[:_N_COST_IMAGES]
+    levels = loss.validate(trained.net, images, job.options.lambdas, len(images))
+    rows = [f"{path}: id {model.model_id.hex()}; float against integers on {len(images)} held-out images:"]
+    rows += [f"{'lambda':>8}{'bpp':>9}{'integer':>9}{'file':>9}{'PSNR dB':>9}{'integer':>9}"]
+    rows += [
+        f"{row.lmbda:8.4g}{row.float_bpp:9.4f}{row.integer_bpp:9.4f}{row.file_bpp:9.4f}"
+        f"{row.float_psnr_db:9.3f}{row.integer_psnr_db:9.3f}"
+        for row in cost.measure(levels, path, publish.to_images(images))
+    ]
+    return rows

@@ -1,0 +1,119 @@
+"""Checkpoints: all that a run needs to go on as if it had not been interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sgacodec.errors import TrainError
+from sgacodec.train.options import TrainOptions
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A state of a run. Randomness needs no entry: it follows from the seed and `seen_pixels`.
+
+    Attributes:
+        options: what defines the run.
+        step: steps taken.
+        seconds: time they took.
+        seen_pixels: pixels trained on, earlier runs that this one started from included.
+        raw: parameters, by CompressAI's names.
+        ema: their running average, which is the result.
+        optimizers: state of the optimisers.
+        fingerprint: hash of the data.
+    """
+
+    options: TrainOptions
+    step: int
+    seconds: float
+    seen_pixels: int
+    raw: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor]
+    optimizers: list[dict[str, Any]]
+    fingerprint: str
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint in one step; a failure leaves an older one as it was.
+
+    `sources.state_file` reads it too: `ema` and `lambdas` are where it looks.
+    """
+    content = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
+    content["options"] = dataclasses.asdict(checkpoint.options)
+    content["lambdas"] = checkpoint.options.lambdas
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        torch.save(content, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        TrainError: the file is missing or holds something else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as err:
+        raise TrainError(f"{path} does not exist") from err
+    except Exception as err:  # the unpickler raises whatever it stumbles over
+        raise TrainError(f"{path} is not a checkpoint of sgacodec train") from err
+    if isinstance(content, Mapping) and "ema" in content and "optimizers" not in content:
+        raise TrainError(f"{path} holds weights but no state of a run; start a new schedule from them with --warm")
+    try:
+        options = TrainOptions(**{**content["options"], "lambdas": tuple(content["lambdas"])})
+        return Checkpoint(
+            **{field.name: content[field.name] for field in dataclasses.fields(Checkpoint) if field.name != "options"},
+            options=options,
+        )
+    except (KeyError, TypeError) as err:
+        raise TrainError(f"{path} is not a checkpoint of sgacodec train") from err
+
+
+def copy_weights(net: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters, float32 on the CPU, by name."""
+    return {name: parameter.detach().cpu().clone() for name, parameter in net.named_parameters()}
+
+
+@torch.no_grad()
+def load_weights(net: nn.Module, state: Mapping[str, Any]) -> None:
+    """Copy a state dict into a network; gains that it lacks stay as they are, all else must be there.
+
+    Raises:
+        TrainError: a parameter is missing or has another shape.
+    """
+    for name, parameter in net.named_parameters():
+        stored = state.get(name)
+        if stored is None and "gain_" in name:
+            continue
+        if stored is None:
+            raise TrainError(f"the weights are not those of a mean-scale hyperprior: {name} is missing")
+        if stored.shape != parameter.shape:
+            raise TrainError(
+                f"{name} of the weights is {list(stored.shape)}, of the network {list(parameter.shape)}; leave N, M "
+                "and the number of lambdas as they are"
+            )
+        parameter.copy_(stored)
+
+
+def widths(state: Mapping[str, Any]) -> tuple[int, int]:
+    """Return N and M of a state dict.
+
+    Raises:
+        TrainError: it is that of another architecture.
+    """
+    try:
+        return len(state["h_a.4.weight"]), len(state["g_a.6.weight"])
+    except (KeyError, TypeError) as err:
+        raise TrainError(f"the weights are not those of a mean-scale hyperprior: {err} is missing") from err

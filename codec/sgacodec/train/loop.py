@@ -1,0 +1,303 @@
+"""The training loop: steps, averaged weights, validation, checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgacodec.encoding import has_fast_bfloat16
+from sgacodec.errors import TrainError
+from sgacodec.train import checkpoint, data, klt, loss, model, optim, schedule
+from sgacodec.train.checkpoint import Checkpoint
+from sgacodec.train.data import Dataset
+from sgacodec.train.options import RunOptions, TrainOptions
+from sgacodec.train.records import Averaged, Record, Sink, Started, Stepped, Validated
+from sgacodec.train.sources import Weights
+from sgacodec.train.workers import Worker
+
+log = logging.getLogger(__name__)
+
+_CLIP_NORM = 2.0
+_LONGEST_STEP = 60.0
+"""A step counts no more seconds of the schedule, so that a suspended process does not age."""
+
+_N_KLT_PATCHES = 64
+_SYNC_EVERY = 10
+"""Under torchrun the processes agree on the time and on stopping every so many steps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is to be trained, and from where on.
+
+    Attributes:
+        options: what defines the run.
+        run: how it is carried out here.
+        dataset: images on the worker's device.
+        worker: this process.
+        resume: the state to go on from, or None.
+        start: weights to start a new schedule from, or None.
+    """
+
+    options: TrainOptions
+    run: RunOptions
+    dataset: Dataset
+    worker: Worker
+    resume: Checkpoint | None = None
+    start: Weights | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a run, or a piece of it, came to.
+
+    Attributes:
+        net: with averaged weights.
+        finished: whether the schedule's end was reached.
+        step: steps taken in all.
+        seen_pixels: pixels trained on in all.
+        validation: the last validation; None in processes that do not lead.
+    """
+
+    net: model.VariableRateHyperprior
+    finished: bool
+    step: int
+    seen_pixels: int
+    validation: Validated | None
+
+
+def train(job: Job, sinks: Sequence[Sink] = (), stop: Callable[[], bool] = lambda: False) -> Trained:
+    """Train until the schedule's end, `run.stop_after`, or `stop()`; the state is in `run.output` then.
+
+    Args:
+        job: what to train.
+        sinks: called with every record, in the leading process.
+        stop: asked after every step.
+
+    Raises:
+        TrainError: the loss is no longer finite, or a checkpoint does not fit.
+    """
+    return _Trainer(job, sinks, stop).run()
+
+
+class _Trainer:
+    """The mutable state of a run."""
+
+    def __init__(self, job: Job, sinks: Sequence[Sink], stop: Callable[[], bool]) -> None:
+        self._job = job
+        self._options, self._worker = job.options, job.worker
+        self._sinks, self._stop = sinks, stop
+        self._net = _prepare_net(job)
+        self._clipped = [p for p in self._net.parameters() if p is not self._net.entropy_bottleneck.quantiles]
+        self._optimizers = optim.create(job.options.optimizer, self._net, job.options.learning_rate)
+        self._step, self._seconds = 0, 0.0
+        self._seen_pixels = 0 if job.start is None else job.start.seen_pixels
+        self._module = job.worker.parallel(self._net)
+        self._average = model.copy_of(self._net)
+        if job.resume is not None:
+            self._restore(job.resume)
+        if job.run.compile:
+            self._module = torch.compile(self._module)
+        self._n_patches = job.worker.share(job.options.batch_size)
+        self._lambdas = torch.tensor(job.options.lambdas, device=job.worker.device)
+        self._weights = loss.level_weights(self._lambdas)
+        self._meter = _Meter(job.worker.device)
+        self._stopping, self._new_seconds = False, 0.0
+
+    def run(self) -> Trained:
+        self._emit(Started(self._step, self._facts()))
+        begun = saved = validated = self._tick = time.monotonic()
+        while self._fraction < 1 and not self._stopping:
+            self._one_step()
+            self._keep_time(begun)
+            if self._step % self._job.run.log_every == 0:
+                self._report()
+            if self._tick - saved > self._job.run.save_every:
+                self._save()
+                saved = self._restart_clock()
+            if self._tick - validated > self._job.run.validate_every:
+                self._validate()
+                validated = self._restart_clock()
+        self._save()
+        return Trained(self._average, self._fraction >= 1, self._step, self._seen_pixels, self._validate())
+
+    @property
+    def _step_pixels(self) -> int:
+        return self._options.batch_size * self._options.patch_size**2
+
+    @property
+    def _fraction(self) -> float:
+        return schedule.fraction(self._options, self._step, self._seconds)
+
+    def _one_step(self) -> None:
+        x, level, noise = self._batch()
+        with self._autocast():
+            output = self._module(x, level, noise)
+        terms = loss.rate_distortion(x, output, self._lambdas[level])
+        weighted = (terms.loss * self._weights[level]).mean()
+        self._optimizers.zero_grad()
+        (weighted + output.aux_loss).backward()
+        torch.nn.utils.clip_grad_norm_(self._clipped, _CLIP_NORM)
+        self._optimizers.step(schedule.lr_factor(self._options, self._step, self._fraction))
+        self._step += 1
+        self._seen_pixels += self._step_pixels
+        self._follow(schedule.average_share(self._step))
+        self._meter.add(weighted, terms)
+
+    def _batch(self) -> tuple[Tensor, Tensor, model.Noise]:
+        options, count = self._options, self._n_patches
+        generator = self._worker.generator(options.seed, self._seen_pixels)
+        x = data.crops(self._job.dataset.train, count, options.patch_size, generator)
+        level = torch.randint(len(options.lambdas), (count,), generator=generator, device=generator.device)
+        return x, level, model.draw_noise(count, options.patch_size, options.N, options.M, generator)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        enabled = self._job.run.autocast
+        if enabled is None:
+            enabled = has_fast_bfloat16(self._worker.device, self._options.N)
+        return torch.autocast(self._worker.device.type, torch.bfloat16, enabled=enabled)
+
+    @torch.no_grad()
+    def _follow(self, share: float) -> None:
+        torch._foreach_lerp_(list(self._average.parameters()), list(self._net.parameters()), share)
+
+    def _keep_time(self, begun: float) -> None:
+        now = time.monotonic()
+        self._new_seconds += min(now - self._tick, _LONGEST_STEP)
+        self._meter.seconds += now - self._tick
+        self._tick = now
+        if self._worker.count == 1 or self._step % _SYNC_EVERY == 0:
+            over = self._job.run.stop_after is not None and now - begun > self._job.run.stop_after
+            # The learning rate follows these seconds, so all processes must have the same.
+            self._seconds, stopping = self._worker.agree(self._seconds + self._new_seconds, over or self._stop())
+            self._stopping, self._new_seconds = bool(stopping), 0.0
+        self._emit(Stepped(self._step, self._fraction))
+
+    def _restart_clock(self) -> float:
+        """Leave out of the schedule what happened since the last step."""
+        self._tick = time.monotonic()
+        return self._tick
+
+    def _report(self) -> None:
+        mean_loss, bpp, mse = self._means()
+        record = Averaged(
+            step=self._step,
+            seconds=self._seconds,
+            lr_factor=schedule.lr_factor(self._options, self._step, self._fraction),
+            loss=mean_loss,
+            bpp=bpp,
+            mse=mse,
+            pixels_per_second=self._meter.n_steps * self._step_pixels / max(self._meter.seconds, 1e-9),
+        )
+        self._emit(record)
+        self._meter = _Meter(self._worker.device)
+
+    def _means(self) -> list[float]:
+        """Return the means of loss, bpp and mse since the last report.
+
+        Raises:
+            TrainError: one is not finite.
+        """
+        means = self._meter.means()
+        if not all(map(math.isfinite, means)):
+            raise self._diverged("loss is")
+        return means
+
+    def _diverged(self, what: str) -> TrainError:
+        output = self._job.run.output
+        kept = f"{output} holds the last good state" if output.exists() else "nothing was saved"
+        return TrainError(f"the {what} no longer finite at step {self._step}; {kept}; start with a lower --lr")
+
+    def _save(self) -> None:
+        self._means()
+        if not self._worker.leads:
+            return
+        raw, ema = checkpoint.copy_weights(self._net), checkpoint.copy_weights(self._average)
+        if not all(bool(torch.isfinite(weight).all()) for weight in (*raw.values(), *ema.values())):
+            raise self._diverged("weights are")
+        state = Checkpoint(
+            options=self._options,
+            step=self._step,
+            seconds=self._seconds,
+            seen_pixels=self._seen_pixels,
+            raw=raw,
+            ema=ema,
+            optimizers=self._optimizers.state(),
+            fingerprint=self._job.dataset.fingerprint,
+        )
+        checkpoint.write(self._job.run.output, state)
+
+    def _restore(self, state: Checkpoint) -> None:
+        checkpoint.load_weights(self._average, state.ema)
+        try:
+            self._optimizers.restore(state.optimizers)
+        except (ValueError, KeyError) as err:
+            raise TrainError(f"the checkpoint's optimisers do not fit the network: {err}") from err
+        self._step, self._seconds, self._seen_pixels = state.step, state.seconds, state.seen_pixels
+        if state.fingerprint != self._job.dataset.fingerprint:
+            log.warning("the data is not what this run was started with; the held-out images may have been trained on")
+
+    def _validate(self) -> Validated | None:
+        if not self._worker.leads:
+            return None
+        options, images = self._options, self._job.dataset.validation
+        levels = loss.validate(self._average, images, options.lambdas, options.batch_size)
+        record = Validated(self._step, self._seconds, self._seen_pixels, loss.summary(levels), levels)
+        self._emit(record)
+        return record
+
+    def _emit(self, record: Record) -> None:
+        for sink in self._sinks if self._worker.leads else ():
+            sink(record)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "options": dataclasses.asdict(self._options),
+            "images": len(self._job.dataset.train),
+            "held_out": len(self._job.dataset.validation),
+            "pixels": len(self._job.dataset.train.pixels),
+            "data": self._job.dataset.fingerprint,
+            "device": str(self._worker.device),
+            "processes": self._worker.count,
+        }
+
+
+class _Meter:
+    """Sums over steps, kept on the device: reading them would wait for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(3, device=device)
+        self.n_steps, self.seconds = 0, 0.0
+
+    def add(self, weighted: Tensor, terms: loss.Terms) -> None:
+        self._sums += torch.stack([weighted.detach(), terms.bpp.detach().mean(), terms.mse.detach().mean()])
+        self.n_steps += 1
+
+    def means(self) -> list[float]:
+        return (self._sums / max(self.n_steps, 1)).tolist()
+
+
+def _prepare_net(job: Job) -> model.VariableRateHyperprior:
+    """Return the network on its device, with the weights that the job starts from."""
+    options, device = job.options, job.worker.device
+    net = model.create(options.N, options.M, options.lambdas, options.seed)
+    if job.resume is not None:
+        checkpoint.load_weights(net, job.resume.raw)
+    elif job.start is not None:
+        checkpoint.load_weights(net, job.start.state)
+    elif options.init == "klt":
+        generator = dataclasses.replace(job.worker, rank=0).generator(options.seed, 0)
+        klt.start(net, data.crops(job.dataset.train, _N_KLT_PATCHES, options.patch_size, generator))
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    return net.to(device).to(memory_format=torch.channels_last)

@@ -1,0 +1,99 @@
+"""The loss of a batch, and the R-D curve of held-out images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sgacodec.train.model import Output, VariableRateHyperprior
+
+_WEIGHT_POWER = 0.45
+"""Levels count by lambda^-0.45, which evens out how strongly they pull at the shared weights."""
+
+
+class Terms(NamedTuple):
+    """Rate and distortion of each image of a batch: float32 [B] each.
+
+    Attributes:
+        loss: lmbda * 255^2 * MSE + bpp.
+        bpp: bits per pixel.
+        mse: mean squared error in 0..255 units.
+    """
+
+    loss: Tensor
+    bpp: Tensor
+    mse: Tensor
+
+
+def rate_distortion(x: Tensor, output: Output, lmbda: Tensor) -> Terms:
+    """Return the loss of every image.
+
+    Args:
+        x: float32 [B, 3, H, W] in 0..1.
+        output: what the network made of it.
+        lmbda: float32 [B], or a scalar.
+
+    Source: Ballé et al. 2018, equation 11, in CompressAI's scale.
+    """
+    mse = (output.x_hat - x).square().mean((1, 2, 3)) * 255**2
+    bpp = (output.y_bits + output.z_bits) / (x.shape[2] * x.shape[3])
+    return Terms(lmbda * mse + bpp, bpp, mse)
+
+
+def level_weights(lambdas: Tensor) -> Tensor:
+    """Return what each level counts in the loss, one in the middle: float32 [L]."""
+    return (lambdas[(len(lambdas) - 1) // 2] / lambdas) ** _WEIGHT_POWER
+
+
+@dataclass(frozen=True)
+class LevelQuality:
+    """Where one level stands: means over images.
+
+    Attributes:
+        lmbda: R-D trade-off.
+        bpp: bits per pixel, by the entropy model, of rounded latents.
+        psnr_db: PSNR of the 8-bit picture.
+        loss: lmbda * 255^2 * MSE + bpp.
+    """
+
+    lmbda: float
+    bpp: float
+    psnr_db: float
+    loss: float
+
+
+@torch.no_grad()
+def validate(
+    net: VariableRateHyperprior, images: Tensor, lambdas: tuple[float, ...], batch_size: int
+) -> tuple[LevelQuality, ...]:
+    """Return rate and distortion by level, with rounding, in float32.
+
+    Args:
+        net: on the device of the images.
+        images: uint8 [n, 3, P, P].
+        lambdas: one per level.
+        batch_size: images at once.
+    """
+    return tuple(_level_quality(net, images.split(batch_size), level, lmbda) for level, lmbda in enumerate(lambdas))
+
+
+def _level_quality(net: VariableRateHyperprior, batches: tuple[Tensor, ...], level: int, lmbda: float) -> LevelQuality:
+    found = [_rounded_terms(net, batch.float() / 255, level, lmbda) for batch in batches]
+    loss, bpp, mse = (torch.cat(values).double() for values in zip(*found, strict=True))
+    psnr_db = 10 * torch.log10(255**2 / mse.clamp_min(1e-12))
+    return LevelQuality(lmbda, bpp.mean().item(), psnr_db.mean().item(), loss.mean().item())
+
+
+def _rounded_terms(net: VariableRateHyperprior, x: Tensor, level: int, lmbda: float) -> Terms:
+    output = net(x, torch.full((len(x),), level, device=x.device))
+    pixels = (output.x_hat.clamp(0, 1) * 255).round() / 255
+    return rate_distortion(x, output._replace(x_hat=pixels), torch.tensor(lmbda, device=x.device))
+
+
+def summary(levels: tuple[LevelQuality, ...]) -> float:
+    """Return the one number by which runs are compared: the mean loss, with the training's weights of the levels."""
+    weights = level_weights(torch.tensor([level.lmbda for level in levels], dtype=torch.float64))
+    return (weights * torch.tensor([level.loss for level in levels], dtype=torch.float64)).mean().item()

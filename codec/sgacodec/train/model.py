@@ -1,0 +1,122 @@
+"""The network that is trained: a mean-scale hyperprior with gain units, built from CompressAI's modules."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
+    from compressai.models import MeanScaleHyperprior
+
+
+class Output(NamedTuple):
+    """What one pass gives for a batch of B images.
+
+    Attributes:
+        x_hat: float32 [B, 3, H, W], nominally 0..1, not clamped.
+        y_bits: float32 [B].
+        z_bits: float32 [B].
+        aux_loss: float32 scalar, distance of the quantiles from the factorised prior's.
+    """
+
+    x_hat: Tensor
+    y_bits: Tensor
+    z_bits: Tensor
+    aux_loss: Tensor
+
+
+class Noise(NamedTuple):
+    """Uniform noise in -0.5..0.5 at which training rates the latents: float32 like y and z."""
+
+    y: Tensor
+    z: Tensor
+
+
+def draw_noise(count: int, size: int, n_channels: int, m_channels: int, generator: torch.Generator) -> Noise:
+    """Return noise for `count` square patches of side `size`, on the generator's device."""
+
+    def uniform(channels: int, stride: int) -> Tensor:
+        shape = (count, channels, size // stride, size // stride)
+        return torch.rand(shape, device=generator.device, generator=generator) - 0.5
+
+    return Noise(uniform(m_channels, 16), uniform(n_channels, 64))
+
+
+class VariableRateHyperprior(MeanScaleHyperprior):
+    """Mean-scale hyperprior (Minnen et al. 2018) whose latents are scaled per channel and level before rounding.
+
+    Parameter names are CompressAI's, plus four tables of log-gains: gain_y, inv_gain_y [L, M], gain_z, inv_gain_z
+    [L, N]. With one level they stay zero: the plain model.
+
+    Source: Cui et al. 2021, gain units.
+    """
+
+    def __init__(self, n_channels: int, m_channels: int, lambdas: tuple[float, ...]) -> None:
+        """Start with CompressAI's initial weights, which follow torch's global generator."""
+        super().__init__(n_channels, m_channels)
+        middle = lambdas[len(lambdas) // 2]
+        gains = torch.tensor([math.log(min(max((value / middle) ** 0.5, 0.25), 3.0)) for value in lambdas])
+        learned = len(lambdas) > 1
+        for name, channels, strength in (("y", m_channels, 1.0), ("z", n_channels, 0.3)):
+            table = strength * gains[:, None].repeat(1, channels)
+            setattr(self, f"gain_{name}", nn.Parameter(table, requires_grad=learned))
+            setattr(self, f"inv_gain_{name}", nn.Parameter(-table, requires_grad=learned))
+
+    def forward(self, x: Tensor, level: Tensor, noise: Noise | None = None) -> Output:
+        """Code a batch; synthesis sees rounded latents, with gradients passed straight through.
+
+        Args:
+            x: float32 [B, 3, H, W] in 0..1, sides multiples of 64.
+            level: int64 [B].
+            noise: where the rate is taken, relative to the latents; None is at the rounded latents.
+        """
+        y = self.g_a(x).float() * _gain(self.gain_y, level)
+        z = self.h_a(y).float() * _gain(self.gain_z, level)
+        z_hat = _round(z, self.entropy_bottleneck.quantiles[:, 0, 1].detach()[:, None, None])
+        sigma, mu = self.h_s(z_hat * _gain(self.inv_gain_z, level)).float().chunk(2, 1)
+        y_hat = _round(y, mu)
+        with torch.autocast(x.device.type, enabled=False):
+            y_bits = self._y_bits(y_hat if noise is None else y + noise.y, sigma, mu)
+            z_bits = self._z_bits(z_hat if noise is None else z + noise.z)
+            aux_loss = self.entropy_bottleneck.loss()
+        return Output(self.g_s(y_hat * _gain(self.inv_gain_y, level)).float(), y_bits, z_bits, aux_loss)
+
+    # The densities are CompressAI's; its public forward would draw its own noise from torch's global generator.
+
+    def _y_bits(self, y: Tensor, sigma: Tensor, mu: Tensor) -> Tensor:
+        prior = self.gaussian_conditional
+        likelihood = prior.likelihood_lower_bound(prior._likelihood(y, sigma, mu))
+        return -likelihood.log2().sum((1, 2, 3))
+
+    def _z_bits(self, z: Tensor) -> Tensor:
+        prior = self.entropy_bottleneck
+        by_channel = z.transpose(0, 1).reshape(z.shape[1], 1, -1)
+        likelihood = prior.likelihood_lower_bound(prior._likelihood(by_channel)[0])
+        return -likelihood.log2().reshape(z.shape[1], z.shape[0], -1).sum((0, 2))
+
+
+def _gain(table: Tensor, level: Tensor) -> Tensor:
+    return table[level].exp()[:, :, None, None]
+
+
+def _round(latent: Tensor, centre: Tensor) -> Tensor:
+    """Round to a whole distance from `centre`; the gradient is one for the latent and none for the centre."""
+    return latent + (torch.round(latent - centre) + centre - latent).detach()
+
+
+def copy_of(net: VariableRateHyperprior) -> VariableRateHyperprior:
+    """Return a copy without gradients."""
+    return copy.deepcopy(net).requires_grad_(False)
+
+
+def create(n_channels: int, m_channels: int, lambdas: tuple[float, ...], seed: int) -> VariableRateHyperprior:
+    """Return a network with random weights that follow from `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return VariableRateHyperprior(n_channels, m_channels, lambdas)

@@ -1,0 +1,213 @@
+"""Optimisers by name: Adam, Muon and SOAP, each for all parameters of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+_ADAM_BETAS = (0.9, 0.98)
+_AUX_RATE = 1e-3
+_MIN_SIDE = 8
+"""Kernels with fewer channels on a side are left to Adam: they have no structure worth a matrix method."""
+
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+class Muon(Optimizer):
+    """Momentum, orthogonalised: every direction of a kernel moves equally far.
+
+    Source: Jordan et al. 2024, Muon.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+        """Take convolution kernels; their first dimension makes the rows of a matrix."""
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move every kernel that has a gradient."""
+        for group in self.param_groups:
+            for parameter in (p for p in group["params"] if p.grad is not None):
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                average = state["momentum"].mul_(group["momentum"]).add_(parameter.grad)
+                direction = parameter.grad + group["momentum"] * average  # Nesterov's look ahead
+                matrix = orthogonalise(direction.reshape(len(parameter), -1))
+                scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                parameter.add_(matrix.reshape(parameter.shape), alpha=-group["lr"] * scale)
+
+
+def orthogonalise(matrix: Tensor, iterations: int = 5) -> Tensor:
+    """Return nearly U V^T of the singular value decomposition U S V^T, by Newton-Schulz iterations in bfloat16.
+
+    Args:
+        matrix: float [rows, columns].
+        iterations: five bring singular values to about 0.7..1.2.
+    """
+    a, b, c = _NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+class Soap(Optimizer):
+    """Adam in the eigenbasis of Shampoo's preconditioner.
+
+    A kernel [O, I, K, K] is seen as [O, I, K * K]; each of the three modes has its own basis.
+
+    Source: Vyas et al. 2024, SOAP, algorithm 3.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        betas: tuple[float, float] = (0.95, 0.95),
+        eps: float = 1e-8,
+        every: int = 10,
+    ) -> None:
+        """Take convolution kernels; the bases are renewed every so many steps."""
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "every": every})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move every kernel that has a gradient; the first step only measures it."""
+        for group in self.param_groups:
+            for parameter in (p for p in group["params"] if p.grad is not None):
+                gradient = parameter.grad.flatten(2)
+                state = self.state[parameter]
+                if state:
+                    update = _soap_update(state, gradient, group)
+                    parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"])
+                    _observe(state, gradient, group)
+                else:
+                    state.update(_soap_start(gradient))
+
+
+def _soap_start(gradient: Tensor) -> dict[str, Any]:
+    moments = _mode_moments(gradient)
+    return {
+        "n_steps": 0,
+        "average": torch.zeros_like(gradient),
+        "square": torch.zeros_like(gradient),
+        "moments": moments,
+        "bases": [torch.linalg.eigh(moment)[1].flip(1) for moment in moments],
+    }
+
+
+def _soap_update(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    """Return Adam's step, taken in the eigenbasis."""
+    (beta1, beta2), bases = group["betas"], state["bases"]
+    state["n_steps"] += 1
+    state["average"].lerp_(gradient, 1 - beta1)
+    state["square"].lerp_(_rotate(gradient, bases).square(), 1 - beta2)
+    average = _rotate(state["average"], bases) / (1 - beta1 ** state["n_steps"])
+    square = state["square"] / (1 - beta2 ** state["n_steps"])
+    return _rotate(average / (square.sqrt() + group["eps"]), [basis.T for basis in bases])
+
+
+def _observe(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> None:
+    """Follow the gradient's second moments, and every few steps their eigenbases."""
+    for moment, new in zip(state["moments"], _mode_moments(gradient), strict=True):
+        moment.lerp_(new, 1 - group["betas"][1])
+    if state["n_steps"] % group["every"] == 0:
+        for mode, moment in enumerate(state["moments"]):
+            state["bases"][mode], order = _next_basis(moment, state["bases"][mode])
+            state["square"] = state["square"].index_select(mode, order)
+
+
+def _next_basis(moment: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Return one power iteration's orthonormal basis, by falling eigenvalue, and the order its columns came from."""
+    order = torch.argsort((basis * (moment @ basis)).sum(0), descending=True)
+    return torch.linalg.qr(moment @ basis[:, order])[0], order
+
+
+def _mode_moments(gradient: Tensor) -> list[Tensor]:
+    """Return the second moment G G^T of each mode."""
+    unfolded = [gradient.movedim(mode, 0).flatten(1) for mode in range(gradient.ndim)]
+    return [matrix @ matrix.T for matrix in unfolded]
+
+
+def _rotate(tensor: Tensor, bases: Sequence[Tensor]) -> Tensor:
+    """Multiply each mode by its basis, transposed; tensordot moves the result to the back, so modes come round."""
+    for basis in bases:
+        tensor = torch.tensordot(tensor, basis, dims=([0], [0]))
+    return tensor
+
+
+class Optimizers:
+    """All that moves the parameters in one step: a few torch optimisers and the learning rate's schedule."""
+
+    def __init__(self, scheduled: Sequence[Optimizer], quantiles: nn.Parameter) -> None:
+        """Take the optimisers that follow the schedule; the quantiles of the factorised prior have their own."""
+        self._scheduled = scheduled
+        self._all = (*scheduled, Adam([quantiles], _AUX_RATE))
+        self._rates = [group["lr"] for optimizer in scheduled for group in optimizer.param_groups]
+
+    def step(self, factor: float) -> None:
+        """Move all parameters, with learning rates of `factor` times their full value."""
+        groups = [group for optimizer in self._scheduled for group in optimizer.param_groups]
+        for group, rate in zip(groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        for optimizer in self._all:
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for optimizer in self._all:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return what a checkpoint needs."""
+        return [optimizer.state_dict() for optimizer in self._all]
+
+    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue from `state`.
+
+        Raises:
+            ValueError: the state is that of other parameters.
+        """
+        for optimizer, state in zip(self._all, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+Parameters = list[nn.Parameter]
+Maker = Callable[[Parameters, Parameters, float], list[Optimizer]]
+
+
+def _adam(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]:
+    return [Adam(kernels + others, lr, betas=_ADAM_BETAS)]
+
+
+def _muon(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]:
+    return [Muon(kernels, lr), Adam(others, lr / 2, betas=_ADAM_BETAS)]
+
+
+def _soap(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]:
+    return [Soap(kernels, lr), Adam(others, lr, betas=_ADAM_BETAS)]
+
+
+OPTIMIZERS: dict[str, Maker] = {"adam": _adam, "muon": _muon, "soap": _soap}
+"""Makes the optimisers of the kernels and of all other parameters, for a learning rate."""
+
+
+def create(name: str, net: nn.Module, lr: float) -> Optimizers:
+    """Return the optimisers called `name` (a key of `OPTIMIZERS`) for a network."""
+    quantiles = net.entropy_bottleneck.quantiles
+    trained = [p for p in net.parameters() if p.requires_grad and p is not quantiles]
+    kernels = [p for p in trained if _is_kernel(p)]
+    others = [p for p in trained if not _is_kernel(p)]
+    return Optimizers(OPTIMIZERS[name](kernels, others, lr), quantiles)
+
+
+def _is_kernel(parameter: nn.Parameter) -> bool:
+    return parameter.ndim == 4 and min(parameter.shape[:2]) >= _MIN_SIDE

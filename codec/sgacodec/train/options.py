@@ -1,0 +1,138 @@
+"""What a training run can be asked; imports no torch, so that help texts come at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgacodec.errors import TrainError
+
+LAMBDAS = (0.0016, 0.0029, 0.0053, 0.0097, 0.0177, 0.0325, 0.0594, 0.1086)
+"""R-D trade-offs of the eight levels of a variable-rate model."""
+
+LEARNING_RATES = {"adam": 5e-4, "muon": 2e-3, "soap": 1e-3}
+"""Default learning rate of each optimiser."""
+
+STRIDE = 64
+"""Pixels per z sample along one side; patches are multiples of it."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What defines a run. It is stored in the run's checkpoints, and a resumed run keeps it.
+
+    Attributes:
+        N: channels of the hyper-latents and inside g_a and g_s.
+        M: channels of the latents.
+        lambdas: R-D trade-off of each level; one trains a single-rate model without gains.
+        optimizer: a key of `LEARNING_RATES`.
+        lr: learning rate after warm-up; None is the optimiser's default.
+        steps: length of the whole schedule in steps, or None.
+        seconds: length of the whole schedule in seconds of training, or None.
+        warmup_steps: the learning rate rises linearly over so many steps.
+        final_lr: the cosine ends at this fraction of the learning rate.
+        batch_size: patches per step, all processes together.
+        patch_size: side of a patch in pixels.
+        n_validation: held-out images, at most a fifth of all.
+        init: start of g_a and g_s: klt or default.
+        seed: seeds weights, crops and noise.
+
+    Raises:
+        TrainError: a value is out of range.
+    """
+
+    N: int = 128
+    M: int = 192
+    lambdas: tuple[float, ...] = LAMBDAS
+    optimizer: str = "adam"
+    lr: float | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    warmup_steps: int = 200
+    final_lr: float = 0.01
+    batch_size: int = 8
+    patch_size: int = 256
+    n_validation: int = 32
+    init: str = "klt"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for sentence, holds in self._rules():
+            if not holds:
+                raise TrainError(sentence)
+
+    def _rules(self) -> tuple[tuple[str, bool], ...]:
+        lengths = [value for value in (self.steps, self.seconds) if value is not None]
+        return (
+            ("N and M must be at least 8", min(self.N, self.M) >= 8),
+            (
+                "the batch size and the number of validation images must be positive",
+                min(self.batch_size, self.n_validation) >= 1,
+            ),
+            ("give the schedule's length once: in steps or in seconds", len(lengths) == 1 and lengths[0] > 0),
+            (f"the patch size must be a multiple of {STRIDE}", self.patch_size > 0 and self.patch_size % STRIDE == 0),
+            ("lambdas must be positive and rise, at most 16 of them", _rising(self.lambdas)),
+            (f"optimisers are: {', '.join(LEARNING_RATES)}", self.optimizer in LEARNING_RATES),
+            ("the learning rate must be positive", self.optimizer not in LEARNING_RATES or self.learning_rate > 0),
+            ("the start is klt or default", self.init in ("klt", "default")),
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate after warm-up."""
+        return LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
+
+
+def _rising(lambdas: tuple[float, ...]) -> bool:
+    ascending = all(a < b for a, b in itertools.pairwise(lambdas))
+    return 1 <= len(lambdas) <= 16 and lambdas[0] > 0 and ascending
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out here; a resumed run may change all of it.
+
+    Attributes:
+        output: the checkpoint file.
+        device: torch device, or "auto".
+        compile: whether torch.compile is used.
+        autocast: whether convolutions run in bfloat16; None is where the device has instructions for it.
+        save_every: seconds between checkpoints.
+        validate_every: seconds between validations.
+        log_every: steps that are averaged for one line of the log.
+        stop_after: seconds after which this piece of the run ends, resumable; None is at the schedule's end.
+    """
+
+    output: Path
+    device: str = "auto"
+    compile: bool = False
+    autocast: bool | None = None
+    save_every: float = 120
+    validate_every: float = 600
+    log_every: int = 50
+    stop_after: float | None = None
+
+
+def continue_with(stored: TrainOptions, given: Mapping[str, Any]) -> TrainOptions:
+    """Return the options of a run that is resumed.
+
+    Args:
+        stored: those of the checkpoint.
+        given: those that the user names again, by attribute.
+
+    Raises:
+        TrainError: one differs from what is stored.
+    """
+    known = {**dataclasses.asdict(stored), "lr": stored.learning_rate}
+    for name, value in given.items():
+        if known[name] != value:
+            raise TrainError(
+                f"the run was started with {name} {known[name]}, not {value}; resume it without this option, or start "
+                "a new schedule from its weights with --warm"
+            )
+    return stored

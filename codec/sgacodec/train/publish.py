@@ -1,0 +1,48 @@
+"""From a trained network to a model file's content."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from sgacodec.modelfile import Model
+from sgacodec.train import checkpoint, data, export
+from sgacodec.train.loop import Job, Trained
+
+_N_CALIBRATION = 24
+
+
+def to_model(job: Job, trained: Trained, name: str) -> Model:
+    """Return the integer model of the averaged weights, calibrated on training images.
+
+    Args:
+        job: what was trained.
+        trained: its outcome.
+        name: what `--model` will take.
+
+    Raises:
+        ModelError: the weights cannot be converted.
+    """
+    options = job.options
+    float_model = export.read_state(checkpoint.copy_weights(trained.net), options.lambdas)
+    generator = job.worker.generator(options.seed, 0)
+    patches = data.crops(job.dataset.train, _N_CALIBRATION, options.patch_size, generator)
+    return export.export(float_model, to_images((patches * 255).round().byte()), name, _card(job, trained))
+
+
+def to_images(patches: Tensor) -> list[npt.NDArray[np.uint8]]:
+    """Return uint8 [B, 3, H, W] as images [H, W, 3]."""
+    return list(np.ascontiguousarray(patches.permute(0, 2, 3, 1).cpu().numpy()))
+
+
+def _card(job: Job, trained: Trained) -> dict[str, str]:
+    options = job.options
+    length = f"{options.steps} steps" if options.steps is not None else f"{options.seconds:g} s"
+    return {
+        "data": f"{len(job.dataset.train)} images, {len(job.dataset.train.pixels) / 1e6:.1f} Mpx",
+        "seen": f"{trained.seen_pixels / 1e9:.4g} Gpx, {trained.step} steps in the last schedule, of {length}",
+        "optimiser": f"{options.optimizer}, learning rate {options.learning_rate:g}, batch {options.batch_size} "
+        f"patches of {options.patch_size}x{options.patch_size}, averaged weights",
+        "loss": "lambda * 255^2 * MSE + bpp",
+    }

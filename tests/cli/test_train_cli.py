@@ -1,0 +1,154 @@
+"""`sgacodec train`: files, refusals, one clear line for every error."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from sgacodec_cli.main import main
+
+TINY = ["--N", 8, "--M", 12, "--patch-size", 64, "--batch-size", 4, "--warmup-steps", 2, "--device", "cpu"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments):
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return invoke
+
+
+def step(path="run.pt"):
+    return torch.load(path, weights_only=True)["step"]
+
+
+def test_train_export_and_use(run, scene_files, scene, monkeypatch):
+    arguments = [*TINY, "--steps", 4, "--lambda", 0.003, "--lambda", 0.03, "--export", "small.safetensors"]
+    result = run("train", scene_files, "-o", "run.pt", *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    assert "float against integers on 1 held-out images" in result.stderr
+    assert "run.pt: step 4, finished" in result.stderr
+    records = [json.loads(line)["record"] for line in Path("run.jsonl").read_text().splitlines()]
+    assert records == ["started", "validated"]
+    from PIL import Image
+
+    Image.fromarray(scene).save("scene.png")
+    encoded = run("encode", "scene.png", "--model", "small.safetensors", "-p", "none", "--device", "cpu", "--quiet")
+    assert encoded.exit_code == 0, encoded.stderr
+    monkeypatch.setenv("SGACODEC_MODELS", ".")
+    assert run("verify", "scene.sga").exit_code == 0
+    imported = run("models", "import", "run.pt", "-o", "imported.safetensors")
+    assert imported.exit_code == 0, imported.stderr
+
+
+def test_nothing_is_overwritten_without_force(run, scene_files):
+    Path("run.pt").write_text("precious")
+    Path("other.jsonl").write_text("precious")
+    Path("model.safetensors").write_text("precious")
+    for arguments in (
+        ["-o", "run.pt"],
+        ["-o", "other.pt"],
+        ["-o", "new.pt", "--export", "model.safetensors"],
+    ):
+        result = run("train", scene_files, *arguments, *TINY, "--steps", 1)
+        assert result.exit_code == 2
+        assert "exists; overwrite it with --force" in result.stderr
+    assert {Path(name).read_text() for name in ("run.pt", "other.jsonl", "model.safetensors")} == {"precious"}
+    assert run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 1, "--force", "--quiet").exit_code == 0
+    assert step() == 1
+
+
+def test_stop_and_resume(run, scene_files):
+    """A piece ends after its time, the next one ends the schedule; the log tells of both."""
+    result = run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 5, "--stop-after", 0)
+    assert result.exit_code == 0, result.stderr
+    assert "go on with --resume run.pt" in result.stderr
+    assert step() == 1
+    result = run("train", scene_files, "--resume", "run.pt", "--device", "cpu", "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert step() == 5
+    starts = [json.loads(line) for line in Path("run.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in starts if record["record"] == "started"] == [0, 1]
+    warm = ["--warm", "-o", "warm.pt", "--steps", 1, "--patch-size", 64, "--device", "cpu", "--quiet"]
+    assert run("train", scene_files, "--resume", "run.pt", *warm).exit_code == 0
+    assert torch.load("warm.pt", weights_only=True)["options"]["N"] == 8
+
+
+def test_an_interrupt_saves_and_ends(run, scene_files, monkeypatch):
+    from sgacodec.train import loop
+
+    honest = loop._Trainer._one_step
+
+    def interrupted(trainer):
+        honest(trainer)
+        if trainer._step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop._Trainer, "_one_step", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    result = run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 1000)
+    assert result.exit_code == 0, result.stderr
+    assert "stopped before its end; go on with --resume run.pt" in result.stderr
+    assert 3 <= step() <= 4
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--steps", 1], 2, "name the checkpoint file with -o"),
+        (["-o", "a.pt", "--warm"], 2, "name its file"),
+        (["-o", "a.pt"], 1, "give the schedule's length once"),
+        (["-o", "a.pt", "--steps", 1, "--seconds", 1], 1, "give the schedule's length once"),
+        (["-o", "a.pt", "--steps", 1, "--patch-size", 100], 1, "multiple of 64"),
+        (["-o", "a.pt", "--steps", 1, "--patch-size", 256], 1, "0 images of at least 256x256"),
+        (["-o", "a.pt", "--steps", 1, "--export", "model.bin"], 2, "ends in .safetensors"),
+        (["-o", "none/a.pt", "--steps", 1], 2, "does not exist"),
+        (["--resume", "none.pt"], 1, "none.pt does not exist"),
+        (["--resume", "text.pt"], 1, "not a checkpoint"),
+        (["--resume", "text.pt", "--warm", "-o", "a.pt", "--steps", 1], 5, "not a file of torch.save"),
+        (["-o", "a.pt", "--steps", 1, "--device", "nonsense"], 1, "not available"),
+    ],
+)
+def test_errors_are_one_clear_line(run, scene_files, arguments, code, message):
+    Path("text.pt").write_text("hello")
+    result = run("train", scene_files, *arguments)
+    assert result.exit_code == code
+    assert message in result.stderr.strip().splitlines()[-1]
+    assert not Path("a.pt").exists()
+
+
+def test_options_that_contradict_the_checkpoint(run, scene_files):
+    assert run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 1, "--quiet").exit_code == 0
+    result = run("train", scene_files, "--resume", "run.pt", "--optimizer", "soap")
+    assert result.exit_code == 1
+    assert "started with optimizer adam, not soap" in result.stderr
+    result = run("train", scene_files, "--resume", "run.pt", "--warm", "-o", "b.pt", "--steps", 1, "--N", 16,
+                 "--patch-size", 64, "--device", "cpu")  # fmt: skip
+    assert result.exit_code == 1
+    assert "leave N, M" in result.stderr
+
+
+def test_a_wrong_image_is_named(run, scene_files, caplog):
+    folder = Path("more")
+    folder.mkdir()
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of an image")
+    result = run("train", scene_files, folder, "-o", "run.pt", *TINY, "--steps", 1, "--quiet")
+    assert result.exit_code == 0, result.stderr
+    assert "broken.jpg" in caplog.text
+
+
+def test_tensorboard_missing_is_said(run, scene_files, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    result = run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 1, "--tensorboard", "events")
+    assert result.exit_code == 1
+    assert "pip install tensorboard" in result.stderr

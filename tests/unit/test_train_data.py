@@ -1,0 +1,108 @@
+"""Training images: what is used, what is skipped and said, what the crops are."""
+
+import logging
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sgacodec.errors import TrainError
+from sgacodec.train import data
+
+CPU = torch.device("cpu")
+
+
+def load(*paths, patch_size=64, n_validation=2):
+    return data.load(paths, patch_size, n_validation, CPU)
+
+
+@pytest.fixture
+def scene_zip(scene_files, tmp_path):
+    path = tmp_path / "scenes.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(scene_files.iterdir()):
+            archive.write(file, f"inner/{file.name}")
+    return path
+
+
+def test_a_zip_and_a_folder_give_the_same(scene_files, scene_zip):
+    folder, archive = load(scene_files), load(scene_zip)
+    assert torch.equal(folder.train.pixels, archive.train.pixels)
+    assert torch.equal(folder.validation, archive.validation)
+    assert folder.fingerprint == archive.fingerprint
+    assert (len(folder.train), len(folder.validation)) == (7, 1)
+    assert folder.train.pixels.shape == (7 * 96 * 128, 3)
+    assert folder.train.pixels.dtype == torch.uint8
+
+
+def test_equal_files_count_once(scene_files, scene_zip):
+    assert len(load(scene_files, scene_zip).train) == 7
+
+
+def test_held_out_images_are_not_trained_on(scene_files):
+    dataset = load(scene_files)
+    assert dataset.validation.shape == (1, 3, 64, 64)
+    images = dataset.train.pixels.reshape(7, 96, 128, 3)
+    centres = images[:, 16:80, 32:96].permute(0, 3, 1, 2)
+    assert not any(torch.equal(centre, dataset.validation[0]) for centre in centres)
+
+
+def test_what_cannot_be_used_is_skipped_by_name(scene_files, tmp_path, caplog):
+    whole = (scene_files / "0.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "notes.txt").write_text("no image")
+    Image.fromarray(np.zeros((63, 200, 3), np.uint8)).save(tmp_path / "flat.png")
+    with caplog.at_level(logging.WARNING):
+        assert len(load(scene_files, tmp_path).train) == 7
+    messages = [record.getMessage() for record in caplog.records]
+    assert any("half.png is damaged" in message for message in messages)
+    assert any("notes.txt is not an image" in message for message in messages)
+    assert "skipped 1 images that are smaller than a patch of 64x64" in messages
+
+
+def test_a_damaged_member_of_a_zip_is_skipped_by_name(scene_zip, caplog):
+    content = bytearray(scene_zip.read_bytes())
+    content[2000] ^= 255  # inside the first member, which is stored
+    scene_zip.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert len(load(scene_zip).train) == 6
+    assert "scenes.zip:inner/0.png" in caplog.text
+
+
+def test_nothing_left_is_an_error(scene_files, tmp_path):
+    with pytest.raises(TrainError, match="0 images of at least 256x256 pixels"):
+        load(scene_files, patch_size=256)
+    with pytest.raises(TrainError, match="neither a folder nor a zip"):
+        load(scene_files / "0.png")
+    with pytest.raises(TrainError, match="neither a folder nor a zip"):
+        load(tmp_path / "missing.zip")
+
+
+def test_crops_are_parts_of_the_images():
+    """Every crop of a picture of coordinates is a window, mirrored or transposed or neither."""
+    height, width = 70, 90
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.uint8)
+    coordinates = torch.from_numpy(np.stack([rows, columns, 0 * rows], -1).reshape(-1, 3))
+    images = data.ImageSet(
+        torch.cat([torch.full((64 * 64, 3), 255, dtype=torch.uint8), coordinates]),
+        torch.tensor([[64, 64], [height, width]]),
+    )
+    x = data.crops(images, 40, 64, torch.Generator().manual_seed(0))
+    assert x.shape == (40, 3, 64, 64)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    seen = set()
+    for crop in (x * 255).round().long():
+        if crop[2].min() == 255:  # the other image
+            continue
+        row_steps, column_steps = crop[0].diff(dim=0), crop[1].diff(dim=1)
+        transposed = bool((row_steps == 0).all())
+        if transposed:
+            row_steps, column_steps = crop[0].diff(dim=1), crop[1].diff(dim=0)
+        assert set(row_steps.unique().tolist()) | set(column_steps.unique().tolist()) <= {1, -1}
+        assert len(row_steps.unique()) == len(column_steps.unique()) == 1
+        seen.add((transposed, int(row_steps[0, 0]), int(column_steps[0, 0])))
+    assert len(seen) == 4
+    again = data.crops(images, 40, 64, torch.Generator().manual_seed(0))
+    assert torch.equal(x, again)

@@ -1,0 +1,156 @@
+"""Optimisers, the schedule, the network's start."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sgacodec.errors import TrainError
+from sgacodec.train import data, klt, loss, model, optim, schedule
+from sgacodec.train.options import LAMBDAS, LEARNING_RATES, TrainOptions, continue_with
+
+CPU = torch.device("cpu")
+
+
+def test_names_are_the_same_everywhere():
+    assert set(LEARNING_RATES) == set(optim.OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_each_optimiser_solves_a_badly_scaled_problem(name):
+    """All kernels of the quadratic arrive, though its curvatures differ a thousandfold; quantiles move too."""
+    generator = torch.Generator().manual_seed(0)
+    net = nn.Module()
+    net.kernel = nn.Parameter(torch.randn(16, 12, 3, 3, generator=generator))
+    net.bias = nn.Parameter(torch.randn(16, generator=generator))
+    net.entropy_bottleneck = nn.Module()
+    net.entropy_bottleneck.quantiles = nn.Parameter(torch.ones(4))
+    curvature = torch.logspace(-1.5, 1.5, 12)[None, :, None, None]
+    optimizers = optim.create(name, net, 0.3)
+    losses = []
+    for step in range(200):
+        value = (curvature * net.kernel.square()).sum() + net.bias.square().sum()
+        losses.append(value.item())
+        optimizers.zero_grad()
+        (value + net.entropy_bottleneck.quantiles.square().sum()).backward()
+        optimizers.step(1 - step / 200)
+    assert losses[-1] < 0.01 * losses[0]
+    assert net.entropy_bottleneck.quantiles.max() < 0.9
+
+
+def test_orthogonalise_evens_out_singular_values():
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((8, 30), (30, 8)):
+        values = torch.linalg.svdvals(optim.orthogonalise(torch.randn(shape, generator=generator)))
+        assert values.min() > 0.5
+        assert values.max() < 1.3
+
+
+def test_soap_rotations_undo_each_other():
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(5, 4, 9, generator=generator)
+    bases = [torch.linalg.qr(torch.randn(n, n, generator=generator))[0] for n in gradient.shape]
+    there = optim._rotate(gradient, bases)
+    torch.testing.assert_close(there, torch.einsum("abc,ai,bj,ck->ijk", gradient, *bases))
+    torch.testing.assert_close(optim._rotate(there, [basis.T for basis in bases]), gradient)
+
+
+def test_an_optimiser_refuses_another_networks_state():
+    small = model.create(8, 12, (0.01,), 0)
+    state = optim.create("muon", small, 1e-3).state()
+    with pytest.raises(ValueError, match="size"):
+        optim.create("adam", small, 1e-3).restore([state[0], state[2]])
+
+
+def test_learning_rate():
+    options = TrainOptions(steps=1000, warmup_steps=100)
+    factors = [schedule.lr_factor(options, step, schedule.fraction(options, step, 0.0)) for step in range(1000)]
+    assert factors[0] == pytest.approx(0.01, rel=1e-3)
+    assert max(factors) == pytest.approx(factors[99], abs=0.01)
+    assert factors[500] == pytest.approx(0.505)
+    assert factors[-1] == pytest.approx(0.01, abs=1e-4)
+    assert schedule.fraction(TrainOptions(seconds=50), 7, 20.0) == pytest.approx(0.4)
+    assert schedule.fraction(TrainOptions(seconds=50), 7, 60.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "length"),
+        ({"steps": 1, "seconds": 1}, "length"),
+        ({"steps": 1, "patch_size": 100}, "multiple of 64"),
+        ({"steps": 1, "lambdas": (0.1, 0.01)}, "rise"),
+        ({"steps": 1, "lambdas": ()}, "rise"),
+        ({"steps": 1, "optimizer": "sgd"}, "optimisers are"),
+        ({"steps": 1, "lr": 0.0}, "learning rate"),
+        ({"steps": 1, "N": 4}, "at least 8"),
+        ({"steps": 1, "batch_size": 0}, "positive"),
+        ({"steps": 1, "init": "zero"}, "klt or default"),
+    ],
+)
+def test_options_out_of_range(values, message):
+    with pytest.raises(TrainError, match=message):
+        TrainOptions(**values)
+
+
+def test_a_resumed_run_keeps_its_options():
+    stored = TrainOptions(steps=5)
+    assert continue_with(stored, {"steps": 5, "lr": LEARNING_RATES["adam"]}) == stored
+    with pytest.raises(TrainError, match="started with N 128, not 64"):
+        continue_with(stored, {"N": 64})
+
+
+def test_klt_start_is_a_transform_codec(scene_files):
+    """With nothing learned, pictures come through far better than from random kernels."""
+    dataset = data.load([scene_files], 64, 2, CPU)
+    x = data.crops(dataset.train, 16, 64, torch.Generator().manual_seed(0))
+    errors = {}
+    for start in ("klt", "default"):
+        net = model.create(16, 24, (0.01,), 0)
+        if start == "klt":
+            klt.start(net, x)
+        (level,) = loss.validate(net, dataset.validation, (0.01,), 8)
+        errors[start] = level.psnr_db
+    assert errors["klt"] > errors["default"] + 8
+    assert errors["klt"] > 20
+
+
+def test_a_network_follows_from_its_seed():
+    before = torch.get_rng_state()
+    first, second = (model.create(8, 12, LAMBDAS, 3).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(first["g_a.0.weight"], model.create(8, 12, LAMBDAS, 4).state_dict()["g_a.0.weight"])
+
+
+def test_one_level_is_the_plain_model():
+    """Rates and pictures equal those of CompressAI's own forward pass."""
+    net = model.create(8, 12, (0.01,), 0).eval()
+    assert not net.gain_y.requires_grad
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        net.g_a[6].weight *= 30
+        output = net(x, torch.zeros(2, dtype=torch.long))
+        expected = super(model.VariableRateHyperprior, net).forward(x)
+    # CompressAI hands h_s the same z_hat, so all of it agrees.
+    torch.testing.assert_close(output.x_hat, expected["x_hat"])
+    for name, bits in (("y", output.y_bits), ("z", output.z_bits)):
+        torch.testing.assert_close(bits, -expected["likelihoods"][name].log2().sum((1, 2, 3)))
+
+
+def test_rate_distortion_by_hand():
+    x = torch.zeros(2, 3, 64, 64)
+    output = model.Output(
+        torch.full_like(x, 1 / 255), torch.tensor([4096.0, 0.0]), torch.tensor([0.0, 2048.0]), torch.zeros(())
+    )
+    terms = loss.rate_distortion(x, output, torch.tensor([0.5, 2.0]))
+    torch.testing.assert_close(terms.mse, torch.ones(2))
+    torch.testing.assert_close(terms.bpp, torch.tensor([1.0, 0.5]))
+    torch.testing.assert_close(terms.loss, torch.tensor([1.5, 2.5]))
+    weights = loss.level_weights(torch.tensor(LAMBDAS))
+    assert weights[3] == 1
+    assert weights[0] == pytest.approx((LAMBDAS[3] / LAMBDAS[0]) ** 0.45)
+    assert np.all(np.diff(weights.numpy()) < 0)
+    assert math.isclose(loss.summary((loss.LevelQuality(0.01, 1.0, 30.0, 1.25),)), 1.25)
