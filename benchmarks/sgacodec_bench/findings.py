@@ -169,7 +169,7 @@ def bd_rate_text(none: list[dict], rows: list[dict]) -> str:
     if len(levels) < 2:
         return ""
     try:
-        return f"{metrics.bd_rate_percent(*(mean_by_level(each, levels) for each in (none, rows))):+.2f} %"
+        return f"{metrics.bd_rate_percent(mean_by_level(none, levels), mean_by_level(rows, levels)):+.2f} %"
     except ValueError:  # no PSNR in common
         return "none in common"
 

@@ -27,7 +27,7 @@ from sgacodec_bench import results
 from sgacodec_bench.adapters import Codec, all_codecs
 from sgacodec_bench.results import Result, Row, good, images_of
 from sgacodec_bench.run import Plan, head, known_rows, result_path
-from sgacodec_bench.tables import Table, bd_cell
+from sgacodec_bench.tables import Table, bd_rate_cell
 
 SIX = frozenset(f"kodim{number:02d}" for number in (5, 15, 16, 22, 23, 24))
 """Six Kodak images whose means stand for all 24."""
@@ -129,8 +129,8 @@ def _preset_cells(chosen: Result, found: Mapping[str, Result], anchor: str) -> t
     loss = np.mean([row["float"]["loss"] / row["float_start"]["loss"] - 1 for row in chosen["rows"]])
     return (
         f"{min(bpp):.2f}-{max(bpp):.2f}",
-        bd_cell(found[anchor], chosen),
-        bd_cell(same, chosen),
+        bd_rate_cell(found[anchor], chosen),
+        bd_rate_cell(same, chosen),
         f"{100 * loss:+.2f} %",
         f"{median(row['encode_seconds'] for row in chosen['rows']):.1f} s",
         f"{median(row['decode_seconds'] for row in chosen['rows']):.2f} s",

@@ -101,6 +101,8 @@ def main() -> None:
     if fresh != text and arguments.check:
         sys.exit(f"README.md is out of date; run: python -m sgacodec_bench.report {arguments.results}")
     README.write_text(fresh, encoding="utf-8")
+    if not arguments.check:
+        plots.draw_all(load_folder(arguments.results), ANCHOR, arguments.results / "plots")
 
 
 if __name__ == "__main__":

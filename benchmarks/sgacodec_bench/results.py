@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sgacodec import metrics
+from sgacodec.metrics import Curve
 
 Row = dict[str, Any]
 Result = dict[str, Any]
@@ -60,11 +60,7 @@ def mean_curve(rows: Iterable[Row], images: set[str], key: str = "psnr_db") -> l
     return curve
 
 
-def bd_rate(anchor: Result, test: Result) -> float:
-    """Return the BD-rate of `test` against `anchor` in per cent, over the images that both have.
-
-    Raises:
-        ValueError: the mean curves do not overlap, or have fewer than two points.
-    """
+def curves(anchor: Result, test: Result) -> tuple[Curve, Curve]:
+    """Return the mean curves of two results over the images that both have."""
     images = images_of(anchor) & images_of(test)
-    return metrics.bd_rate_percent(mean_curve(anchor["rows"], images), mean_curve(test["rows"], images))
+    return mean_curve(anchor["rows"], images), mean_curve(test["rows"], images)

@@ -27,32 +27,52 @@ Curve = Sequence[tuple[float, float]]
 """Points (rate, PSNR in dB) of one codec, in any order."""
 
 
-def bd_rate_percent(anchor: Curve, test: Curve) -> float:
+BD_METHODS = ("pchip", "cubic")
+"""Interpolations of a Bjøntegaard delta: piecewise cubic, and the classical cubic fit."""
+
+
+def bd_rate_percent(anchor: Curve, test: Curve, method: str = "pchip") -> float:
     """Return the Bjøntegaard delta rate: by how much `test` needs more rate at equal PSNR, in per cent.
 
-    Piecewise cubic (PCHIP) interpolation of the logarithm of the rate over PSNR, by the `bjontegaard` package, over the
-    range of PSNR that both curves cover.
+    The logarithm of the rate is interpolated over PSNR by the `bjontegaard` package, over the range of PSNR that both
+    curves cover.
 
     Args:
-        anchor: at least two points.
-        test: at least two points.
+        anchor: at least two points, four for "cubic".
+        test: likewise.
+        method: one of `BD_METHODS`.
 
     Raises:
-        ValueError: the curves have no PSNR in common.
+        ValueError: the curves have no PSNR in common, or too few points.
     """
     import bjontegaard
 
+    return float(
+        bjontegaard.bd_rate(*_axes(anchor, test, method), method, require_matching_points=False, min_overlap=0)
+    )
+
+
+def bd_psnr_db(anchor: Curve, test: Curve, method: str = "pchip") -> float:
+    """Return the Bjøntegaard delta PSNR: by how many dB `test` is better at equal rate; see `bd_rate_percent`."""
+    import bjontegaard
+
+    return float(
+        bjontegaard.bd_psnr(*_axes(anchor, test, method), method, require_matching_points=False, min_overlap=0)
+    )
+
+
+def _axes(anchor: Curve, test: Curve, method: str) -> tuple[tuple[float, ...], ...]:
+    """Return both curves as rates and PSNRs, sorted, having checked that they can be compared."""
+    needed = 4 if method == "cubic" else 2
+    if min(len(anchor), len(test)) < needed:
+        raise ValueError(f"{method} needs {needed} points on each curve, there are {len(anchor)} and {len(test)}")
     (anchor_rate, anchor_psnr), (test_rate, test_psnr) = (zip(*sorted(curve), strict=True) for curve in (anchor, test))
     if min(max(anchor_psnr), max(test_psnr)) <= max(min(anchor_psnr), min(test_psnr)):
         raise ValueError(
             f"the curves do not overlap: {min(anchor_psnr):.2f}..{max(anchor_psnr):.2f} dB and "
             f"{min(test_psnr):.2f}..{max(test_psnr):.2f} dB"
         )
-    return float(
-        bjontegaard.bd_rate(
-            anchor_rate, anchor_psnr, test_rate, test_psnr, "pchip", require_matching_points=False, min_overlap=0
-        )
-    )
+    return anchor_rate, anchor_psnr, test_rate, test_psnr
 
 
 def ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None:

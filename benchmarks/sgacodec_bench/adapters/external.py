@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -24,7 +25,7 @@ _VVC_QPS = (22.0, 25.0, 28.0, 31.0, 34.0, 37.0, 40.0, 43.0, 46.0)
 def external_codecs() -> list[Codec | Absent]:
     """Return BPG with each chroma format and HEVC encoder, and VVC."""
     bpg = [_bpg(chroma, encoder) for encoder in ("x265", "jctvc") for chroma in ("444", "420")]
-    return [*bpg, _vvc()]
+    return [*bpg, _vvc(), _mozjpeg()]
 
 
 def bpg_encoder() -> str:
@@ -91,6 +92,40 @@ def _vvc() -> Codec | Absent:
         decode=_vvc_decode,
         rising=False,
     )
+
+
+def _mozjpeg() -> Codec | Absent:
+    remedy = "build mozilla/mozjpeg and put its cjpeg on PATH"
+    absent = missing_program("mozjpeg", "cjpeg", remedy)
+    if absent:
+        return absent
+    version = re.search(r"mozjpeg version ([\w.]+)", _output(["cjpeg", "-version"]))
+    if not version:
+        return Absent("mozjpeg", "the cjpeg on PATH is not mozjpeg's", remedy)
+    return Codec(
+        name="mozjpeg",
+        version=version[1],
+        argv="cjpeg -quality SETTING",
+        settings=(5, 10, 20, 35, 50, 65, 80, 90, 95),
+        grid=(0, 95, 1),
+        encode=_mozjpeg_encode,
+        decode=_pillow_decode,
+    )
+
+
+def _mozjpeg_encode(rgb: Rgb, setting: float) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "in.ppm"), Path(folder, "out.jpg")
+        Image.fromarray(rgb).save(source)
+        subprocess.run(
+            ["cjpeg", "-quality", f"{setting:g}", "-outfile", target, source], check=True, capture_output=True
+        )
+        return target.read_bytes()
+
+
+def _pillow_decode(data: bytes) -> Rgb:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 _BT709 = np.array([[0.2126, 0.7152, 0.0722], [-0.114572, -0.385428, 0.5], [0.5, -0.454153, -0.045847]])
