@@ -110,7 +110,7 @@ def preset_table(found: Mapping[str, Result], anchor: str) -> Table:
         result = found.get(f"sgacodec-{preset}", {"rows": []})
         for images in _image_sets(result) if result["rows"] else []:
             chosen = {**result, "rows": [row for row in good(result["rows"]) if row["image"] in images]}
-            rows.append((f"`{preset}`", str(steps), str(len(images)), *_preset_cells(chosen, found, anchor)))
+            rows.append((f"`{preset}`", str(steps), _image_cell(images), *_preset_cells(chosen, found, anchor)))
     return rows
 
 
@@ -118,6 +118,11 @@ def _image_sets(result: Result) -> list[frozenset[str]]:
     """Return all images of a result, and the six that stand for them where there are more."""
     images = frozenset(images_of(result))
     return [images, SIX] if images > SIX else [images]
+
+
+def _image_cell(images: frozenset[str]) -> str:
+    """Return the number of images, and their names where there are but a few."""
+    return str(len(images)) + (f" ({', '.join(sorted(images))})" if len(images) < len(SIX) else "")
 
 
 def _preset_cells(chosen: Result, found: Mapping[str, Result], anchor: str) -> tuple[str, ...]:

@@ -27,14 +27,22 @@ def command(first: str, second: str, as_json: bool) -> None:
         raise InvalidImageError(f"the images have different sizes: {sizes}")
     facts = {
         "psnr_db": metrics.psnr_db(a, b),
-        "ms_ssim": metrics.ms_ssim(a, b),
+        "ms_ssim": _ms_ssim(a, b),
         "max_error": int(np.abs(a.astype(int) - b).max()),
     }
     click.echo(json.dumps(facts) if as_json else "\n".join(_line(*fact) for fact in facts.items()))
 
 
+def _ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None:
+    try:
+        return metrics.ms_ssim(a, b)
+    except ModuleNotFoundError as err:
+        click.echo(f"sgacodec: MS-SSIM needs {err.name}; install it with: pip install 'sgacodec[bench]'", err=True)
+        return None
+
+
 def _line(key: str, value: float | None) -> str:
-    shown = "not defined for sides up to 160 pixels" if value is None else f"{value:g}"
+    shown = "not available" if value is None else f"{value:g}"
     return f"{key:<10}{shown}"
 
 

@@ -82,6 +82,9 @@ class _Guarded(_LazyGroup):
             return super().invoke(ctx)
         except SgacodecError as err:
             _fail(err, exit_code(err), debug)
+        except ModuleNotFoundError as err:
+            extra = COMMANDS[ctx.invoked_subcommand].extra if ctx.invoked_subcommand in COMMANDS else "dev"
+            _fail(err, 1, debug, f"{err.name} is not installed; install it with: pip install 'sgacodec[{extra}]'")
         except MemoryError as err:
             _fail(err, 1, debug, "out of memory; try a smaller image")
         except OSError as err:

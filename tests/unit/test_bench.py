@@ -170,6 +170,14 @@ def test_compare(tmp_path, folder, small_file, scene):
     assert "inf" in same.stdout
 
 
+def test_compare_without_ms_ssim_still_compares(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_msssim", None)
+    result = CliRunner().invoke(main, ["compare", str(folder / "scene0.png"), str(folder / "scene0.png")])
+    assert result.exit_code == 0
+    assert "pip install 'sgacodec[bench]'" in result.stderr
+    assert "psnr_db   inf" in result.stdout
+
+
 @pytest.mark.parametrize("n_bytes", [2500, 6000])
 def test_search_finds_the_largest_file_that_fits(folder, n_bytes):
     codec = runnable("jpeg")
