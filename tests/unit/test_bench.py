@@ -211,3 +211,20 @@ def test_ms_ssim_of_known_pairs():
     noisy = np.clip(rgb + np.random.default_rng(1).normal(0, 40, rgb.shape), 0, 255).astype(np.uint8)
     assert metrics.ms_ssim(rgb, noisy) < 0.9
     assert metrics.ms_ssim(rgb[:160], rgb[:160]) is None
+
+
+def test_metrics_agree_with_published_values_of_jpeg():
+    """PSNR and MS-SSIM that CompressAI publishes for JPEG on Kodak (Pillow 7.1.2; ours decodes a little better)."""
+    published = {
+        5: (23.780, 0.8031),
+        20: (29.042, 0.9427),
+        50: (32.059, 0.9753),
+        80: (35.239, 0.9882),
+        95: (40.557, 0.9956),
+    }
+    jpeg = results.load(RESULTS / "jpeg.json")
+    for quality, (psnr_db, ms_ssim) in published.items():
+        rows = [row for row in jpeg["rows"] if row["setting"] == quality]
+        assert len(rows) == 24
+        assert np.mean([row["psnr_db"] for row in rows]) == pytest.approx(psnr_db, abs=0.15)
+        assert np.mean([row["ms_ssim"] for row in rows]) == pytest.approx(ms_ssim, abs=0.005)
