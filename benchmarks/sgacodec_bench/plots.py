@@ -55,9 +55,10 @@ def _style(index: int, name: str) -> dict[str, Any]:
 
 
 def common_images(results: Mapping[str, Result]) -> set[str]:
-    """Return the images that every codec has."""
-    sets = [images_of(result) for result in results.values() if images_of(result)]
-    return set.intersection(*sets) if sets else set()
+    """Return the images that every codec has, apart from those with less than a quarter of the most: they are not drawn."""
+    sets = [images_of(result) for result in results.values()]
+    most = max(map(len, sets), default=0)
+    return set.intersection(*(images for images in sets if 4 * len(images) >= most)) if most else set()
 
 
 def _rd(results: Mapping[str, Result], key: str, label: str) -> Any:
