@@ -51,6 +51,56 @@ def fake_bpg(tmp_path, monkeypatch):
     return all_codecs()["bpg-444"]
 
 
+def fake_programs(folder, monkeypatch, **sources):
+    """Put Python programs on PATH."""
+    for name, source in sources.items():
+        program = folder / name
+        program.write_text(f"#!{sys.executable}\nimport sys, shutil\n{source}\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_vvc_is_called_with_raw_video_of_the_right_size(tmp_path, monkeypatch, folder):
+    """With programs that copy, what is left is the colour transform to 10 bits and back."""
+    argument = "value = lambda flag: sys.argv[sys.argv.index(flag) + 1]\n"
+    encoder = f"{argument}if '--version' in sys.argv: print('vvencapp version 1.9.0'); sys.exit()\nshutil.copy(value('-i'), value('-o'))"
+    fake_programs(tmp_path, monkeypatch, vvencapp=encoder, vvdecapp=f"{argument}shutil.copy(value('-b'), value('-o'))")
+    codec = runnable("vvc")
+    assert codec.version == "1.9.0"
+    rgb = np.asarray(Image.open(folder / "scene1.png"))[:, :-3]
+    assert metrics.psnr_db(rgb, codec.decode(codec.encode(rgb, 30))) > 50
+
+
+def test_mozjpeg_is_told_from_another_cjpeg(tmp_path, monkeypatch, folder):
+    encoder = (
+        "if '-version' in sys.argv: print('mozjpeg version 4.1.1 (build x)', file=sys.stderr); sys.exit()\n"
+        "from PIL import Image\nImage.open(sys.argv[-1]).save(sys.argv[4], 'JPEG', quality=int(sys.argv[2]))"
+    )
+    fake_programs(tmp_path, monkeypatch, cjpeg=encoder)
+    codec = runnable("mozjpeg")
+    rgb = np.asarray(Image.open(folder / "scene0.png"))
+    assert codec.version == "4.1.1"
+    assert metrics.psnr_db(rgb, codec.decode(codec.encode(rgb, 90))) > 25
+    fake_programs(tmp_path, monkeypatch, cjpeg="print('libjpeg-turbo version 2.1')")
+    assert "not mozjpeg" in all_codecs()["mozjpeg"].reason
+
+
+def test_zoo_models_write_files_that_stand_alone(monkeypatch, folder):
+    models = pytest.importorskip("compressai.models")
+    import torch
+
+    from sgacodec_bench.adapters import learned
+
+    torch.manual_seed(0)
+    net = models.MeanScaleHyperprior(8, 12).eval()
+    net.update()
+    monkeypatch.setattr(learned, "_zoo_model", lambda name, quality: net)
+    rgb = np.asarray(Image.open(folder / "scene0.png"))
+    data = learned._zoo_encode("mbt2018-mean", rgb, 3)
+    assert learned._zoo_decode(data).shape == rgb.shape
+    assert 100 < len(data) < rgb.size
+
+
 def runnable(name):
     codec = all_codecs()[name]
     assert isinstance(codec, Codec), codec

@@ -16,7 +16,7 @@ from PIL import Image
 from sgacodec_bench.adapters.base import Absent, Codec, Rgb, missing_program
 
 _BPG_REMEDY = "build libbpg 0.9.8 (https://bellard.org/bpg/) and put bpgenc and bpgdec on PATH"
-_VVC_REMEDY = "apt-get install vvenc vvdec, or build fraunhoferhhi/vvenc and vvdec"
+_VVC_REMEDY = "build fraunhoferhhi/vvenc and vvdec, and put vvencapp and vvdecapp on PATH"
 _BPG_QPS = (22.0, 25.0, 28.0, 31.0, 34.0, 37.0, 40.0, 43.0, 46.0)
 _QP_GRID = (5.0, 51.0, 1.0)
 _VVC_QPS = (22.0, 25.0, 28.0, 31.0, 34.0, 37.0, 40.0, 43.0, 46.0)
