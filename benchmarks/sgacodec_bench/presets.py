@@ -25,7 +25,7 @@ from sgacodec.options import PRESETS, EncodeOptions
 from sgacodec.refine.objective import Quality
 from sgacodec_bench import results
 from sgacodec_bench.adapters import Codec, all_codecs
-from sgacodec_bench.results import Result, Row, good, images_of
+from sgacodec_bench.results import Result, Row, good, images_of, mean_curve
 from sgacodec_bench.run import Plan, head, known_rows, result_path
 from sgacodec_bench.tables import Table, bd_rate_cell
 
@@ -132,10 +132,12 @@ def _preset_cells(chosen: Result, found: Mapping[str, Result], anchor: str) -> t
     same = {**none, "rows": [row for row in none["rows"] if row["setting"] in settings and row["image"] in images]}
     bpp = [np.mean([row["bpp"] for row in chosen["rows"] if row["setting"] == setting]) for setting in settings]
     loss = np.mean([row["float"]["loss"] / row["float_start"]["loss"] - 1 for row in chosen["rows"]])
+    deltas = [bd_rate_cell(each, chosen) for each in (found[anchor], same)]
+    if len(mean_curve(chosen["rows"], images)) < 2:
+        deltas = ["too few files"] * 2
     return (
         f"{min(bpp):.2f}-{max(bpp):.2f}",
-        bd_rate_cell(found[anchor], chosen),
-        bd_rate_cell(same, chosen),
+        *deltas,
         f"{100 * loss:+.2f} %",
         f"{median(row['encode_seconds'] for row in chosen['rows']):.1f} s",
         f"{median(row['decode_seconds'] for row in chosen['rows']):.2f} s",
