@@ -45,7 +45,7 @@ def main() -> None:
     if not isinstance(codec, Codec):
         raise SystemExit(f"{codec.reason}; {codec.remedy}")
     plan = Plan(tuple(arguments.images), (codec,), tuple(map(setting_of, arguments.levels)), arguments.out, 0)
-    result = {**head(codec), "rows": known_rows(plan, codec)}
+    result = {**head(codec), "rows": good(known_rows(plan, codec))}
     done = {(row["image"], row["setting"]) for row in result["rows"]}
     for level in arguments.levels:
         for source in arguments.images:

@@ -70,7 +70,7 @@ def read_info(data: bytes) -> Info:
     return Info(
         width=header.width,
         height=header.height,
-        mode=mode if mode != "RGBA" else "RGBA",
+        mode=mode,
         model_id=header.model_id.hex(),
         level=header.level_q4 / hyper.LEVEL_STEPS,
         n_bytes=header.file_bytes,
