@@ -9,7 +9,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from sgacodec.limits import MAX_MODEL_BYTES
 FORMAT = 1
 _JSON_KEY = "sgacodec"
 _DECODER = "decoder."
+_BITS_BACK = "bits_back."
 
 Array = npt.NDArray[Any]
 
@@ -99,6 +100,36 @@ class Encoder:
 
 
 @dataclass(frozen=True, eq=False)
+class BitsBack:
+    """The head for bits-back coding: a second hyper network, of integer y_hat (format_spec.md, section 8).
+
+    N, M, T (number of scales), `y_frac_bits`, `z_frac_bits` and `sigma_thresholds` are the decoder's.
+
+    Attributes:
+        h_a: integer network, y_hat (integers) to mean and natural log-variance of z (2 * N channels, mean first),
+            both Q.z_frac_bits.
+        h_s: integer network, z_hat (Q.z_frac_bits, no gain) to sigma and mu of y (2 * M channels, sigma first).
+        lattice_bits: the finest lattice of z has a step of 2^-lattice_bits.
+        log_variance_thresholds: int64 [T - 1], ascending, Q.z_frac_bits: where the next scale begins.
+        scales: int64 [T], the sigma of each scale, Q.16.
+        fraction_bits: int64 [T]; scale t has 2^fraction_bits[t] tables, one for each fraction of the mean.
+        tables: Gaussians of unit-step values minus floor(mean), ordered by scale, then fraction.
+        z_cells: N tables of the density's mass in cells of width 2^-(lattice_bits + 1); cell c covers c .. c + 1.
+        z_order: int64 [N], the channels in the order in which they carry side information.
+    """
+
+    h_a: spec.Network
+    h_s: spec.Network
+    lattice_bits: int
+    log_variance_thresholds: Array
+    scales: Array
+    fraction_bits: Array
+    tables: TableSet
+    z_cells: TableSet
+    z_order: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
     """A model: decoder, encoder, and what people want to know of it.
 
@@ -109,6 +140,8 @@ class Model:
         decoder: integer part.
         encoder: float part.
         card: free text fields (training data, steps, licence ...).
+        bits_back: head for side information, or None.
+        bits_back_id: 8 bytes, hash of decoder and head, which a file with side information names instead of `model_id`.
     """
 
     name: str
@@ -117,20 +150,44 @@ class Model:
     decoder: Decoder
     encoder: Encoder
     card: Mapping[str, str]
+    bits_back: BitsBack | None = None
+    bits_back_id: bytes | None = None
 
 
 def make_model(
-    name: str, lambdas: tuple[float, ...], decoder: Decoder, encoder: Encoder, card: Mapping[str, str]
+    name: str,
+    lambdas: tuple[float, ...],
+    decoder: Decoder,
+    encoder: Encoder,
+    card: Mapping[str, str],
+    bits_back: BitsBack | None = None,
 ) -> Model:
-    """Check the decoder, compute its id, and put a model together.
+    """Check the integer parts, compute their ids, and put a model together.
 
     Raises:
-        ModelError: the decoder cannot be evaluated exactly.
+        ModelError: an integer part cannot be evaluated exactly.
     """
     check_decoder(decoder)
     if len(lambdas) != decoder.n_levels:
         raise ModelError(f"{len(lambdas)} lambdas for {decoder.n_levels} levels")
-    return Model(name, model_id(*_decoder_content(decoder)), lambdas, decoder, encoder, dict(card))
+    model = Model(name, model_id(*_decoder_content(decoder)), lambdas, decoder, encoder, dict(card))
+    return model if bits_back is None else with_bits_back(model, bits_back)
+
+
+def with_bits_back(model: Model, bits_back: BitsBack) -> Model:
+    """Return a model with this head; its decoder, and so its `model_id`, stay what they are.
+
+    Raises:
+        ModelError: the head does not fit the decoder, or cannot be evaluated exactly.
+    """
+    check_bits_back(bits_back, model.decoder)
+    description, tensors = _decoder_content(model.decoder)
+    head_description, head_tensors = _bits_back_content(bits_back)
+    identity = model_id(
+        description | {"bits_back": head_description},
+        tensors | {_BITS_BACK + name: array for name, array in head_tensors.items()},
+    )
+    return replace(model, bits_back=bits_back, bits_back_id=identity)
 
 
 def model_id(description: Mapping[str, Any], tensors: Mapping[str, Array]) -> bytes:
@@ -179,8 +236,40 @@ def check_decoder(decoder: Decoder) -> None:
         raise ModelError("g_s does not end by clamping to 0..255")
 
 
+def check_bits_back(head: BitsBack, decoder: Decoder) -> None:
+    """Prove that every integer step of a head is exact in float64, and that it fits its decoder.
+
+    Raises:
+        ModelError: it is not, or does not.
+    """
+    n_channels, m_channels = decoder.inv_gain_z.shape[1], decoder.inv_gain_y.shape[1]
+    n_scales = len(decoder.y_tables)
+    shapes_fit = (
+        0 <= head.lattice_bits <= decoder.z_frac_bits
+        and head.log_variance_thresholds.shape == (n_scales - 1,)
+        and bool(np.all(np.diff(head.log_variance_thresholds) > 0))
+        and head.scales.shape == head.fraction_bits.shape == (n_scales,)
+        and int(head.scales.min()) > 0
+        and bool(np.all(np.diff(head.scales) > 0))
+        and 0 <= int(head.fraction_bits.min()) <= int(head.fraction_bits.max()) <= decoder.y_frac_bits
+        and len(head.tables) == int((1 << head.fraction_bits).sum())
+        and len(head.z_cells) == n_channels
+        and np.array_equal(np.sort(head.z_order), np.arange(n_channels))
+    )
+    if not shapes_fit:
+        raise ModelError("the bits-back head's thresholds, scales and tables do not fit together")
+    bound = 1 << (MAX_ACTIVATION_BITS - 1)
+    h_a_channels = spec.check_network(head.h_a, m_channels, bound, "bits-back h_a")
+    h_s_channels = spec.check_network(head.h_s, n_channels, bound, "bits-back h_s")
+    if (h_a_channels, h_s_channels) != (2 * n_channels, 2 * m_channels):
+        raise ModelError(f"the bits-back networks give {h_a_channels} and {h_s_channels} channels")
+    if spec.downscale(head.h_a) != spec.upscale(head.h_s) or spec.upscale(head.h_s) != spec.upscale(decoder.h_s):
+        raise ModelError("the bits-back networks' strides are not the decoder's")
+
+
 _DECODER_NUMBERS = ("y_frac_bits", "z_frac_bits", "h_s_shift", "g_s_shift")
 _DECODER_ARRAYS = ("inv_gain_y", "inv_gain_z", "z_median", "sigma_thresholds")
+_BITS_BACK_ARRAYS = ("log_variance_thresholds", "scales", "fraction_bits", "z_order")
 _TABLE_FIELDS = {"frequencies": np.uint32, "lengths": np.int32, "minima": np.int32}
 
 
@@ -189,12 +278,22 @@ def _decoder_content(decoder: Decoder) -> tuple[dict[str, Any], dict[str, Array]
     g_s, g_s_tensors = spec.to_stored(decoder.g_s, "g_s")
     description = {"h_s": h_s, "g_s": g_s, **{name: getattr(decoder, name) for name in _DECODER_NUMBERS}}
     tensors = {**h_s_tensors, **g_s_tensors, **{name: getattr(decoder, name) for name in _DECODER_ARRAYS}}
-    for tables_name in ("z_tables", "y_tables"):
-        tables = getattr(decoder, tables_name)
-        tensors |= {
-            f"{tables_name}.{field}": getattr(tables, field).astype(dtype) for field, dtype in _TABLE_FIELDS.items()
-        }
+    for name in ("z_tables", "y_tables"):
+        tensors |= _stored_tables(name, getattr(decoder, name))
     return description, tensors
+
+
+def _bits_back_content(head: BitsBack) -> tuple[dict[str, Any], dict[str, Array]]:
+    h_a, h_a_tensors = spec.to_stored(head.h_a, "h_a")
+    h_s, h_s_tensors = spec.to_stored(head.h_s, "h_s")
+    tensors = {**h_a_tensors, **h_s_tensors, **{name: getattr(head, name) for name in _BITS_BACK_ARRAYS}}
+    for name in ("tables", "z_cells"):
+        tensors |= _stored_tables(name, getattr(head, name))
+    return {"h_a": h_a, "h_s": h_s, "lattice_bits": head.lattice_bits}, tensors
+
+
+def _stored_tables(name: str, tables: TableSet) -> dict[str, Array]:
+    return {f"{name}.{field}": getattr(tables, field).astype(dtype) for field, dtype in _TABLE_FIELDS.items()}
 
 
 def _canonical_json(value: Any) -> bytes:
@@ -223,6 +322,10 @@ def dump(model: Model) -> bytes:
     }
     tensors = {_DECODER + name: array for name, array in decoder_tensors.items()}
     tensors |= {f"encoder.{name}": array for name, array in encoder_tensors.items()}
+    if model.bits_back is not None and model.bits_back_id is not None:
+        head["bits_back"], bits_back_tensors = _bits_back_content(model.bits_back)
+        head["bits_back_id"] = model.bits_back_id.hex()
+        tensors |= {_BITS_BACK + name: array for name, array in bits_back_tensors.items()}
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     return save_safetensors(contiguous, {_JSON_KEY: _canonical_json(head).decode()})
 
@@ -242,8 +345,11 @@ def load(data: bytes) -> Model:
         raise ModelError(f"the model file's tensors cannot be read: {err}") from err
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as err:
         raise ModelError(f"the model file is damaged: {err}") from err
-    if model.model_id.hex() != head.get("id"):
-        raise ModelMismatchError(f"the model file says id {head.get('id')}, its content has {model.model_id.hex()}")
+    ids = {"id": model.model_id, "bits_back_id": model.bits_back_id}
+    for key, identity in ids.items():
+        found = None if identity is None else identity.hex()
+        if found != head.get(key):
+            raise ModelMismatchError(f"the model file says {key} {head.get(key)}, its content has {found}")
     return model
 
 
@@ -286,24 +392,45 @@ def load_file(path: Path) -> Model:
 
 
 def _assemble(head: Mapping[str, Any], tensors: Mapping[str, Array]) -> Model:
-    decoder_tensors = {name[len(_DECODER) :]: array for name, array in tensors.items() if name.startswith(_DECODER)}
-    encoder_tensors = {name[len("encoder.") :]: array for name, array in tensors.items() if name.startswith("encoder.")}
-    description = head["decoder"]
-    values: dict[str, Any] = {name: int(description[name]) for name in _DECODER_NUMBERS}
-    values |= {name: decoder_tensors[name].astype(np.int64, casting="safe") for name in _DECODER_ARRAYS}
-    for name in ("z_tables", "y_tables"):
-        stored = {field: decoder_tensors[f"{name}.{field}"] for field in _TABLE_FIELDS}
-        values[name] = TableSet(**{field: array.astype(np.int64, casting="safe") for field, array in stored.items()})
-    decoder = Decoder(
-        h_s=spec.from_stored(description["h_s"], decoder_tensors, "h_s"),
-        g_s=spec.from_stored(description["g_s"], decoder_tensors, "g_s"),
-        **values,
-    )
+    encoder_tensors = _under("encoder.", tensors)
     encoder = Encoder(
         g_a=spec.from_stored(head["encoder"]["g_a"], encoder_tensors, "g_a"),
         h_a=spec.from_stored(head["encoder"]["h_a"], encoder_tensors, "h_a"),
         gain_y=encoder_tensors["gain_y"],
         gain_z=encoder_tensors["gain_z"],
     )
+    decoder = _read_decoder(head["decoder"], _under(_DECODER, tensors))
+    bits_back = _read_bits_back(head["bits_back"], _under(_BITS_BACK, tensors)) if "bits_back" in head else None
     lambdas = tuple(float(value) for value in head["lambdas"])
-    return make_model(str(head["name"]), lambdas, decoder, encoder, head["card"])
+    return make_model(str(head["name"]), lambdas, decoder, encoder, head["card"], bits_back)
+
+
+def _under(prefix: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    return {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def _read_decoder(description: Mapping[str, Any], tensors: Mapping[str, Array]) -> Decoder:
+    return Decoder(
+        h_s=spec.from_stored(description["h_s"], tensors, "h_s"),
+        g_s=spec.from_stored(description["g_s"], tensors, "g_s"),
+        **{name: int(description[name]) for name in _DECODER_NUMBERS},
+        **{name: tensors[name].astype(np.int64, casting="safe") for name in _DECODER_ARRAYS},
+        z_tables=_read_tables("z_tables", tensors),
+        y_tables=_read_tables("y_tables", tensors),
+    )
+
+
+def _read_bits_back(description: Mapping[str, Any], tensors: Mapping[str, Array]) -> BitsBack:
+    return BitsBack(
+        h_a=spec.from_stored(description["h_a"], tensors, "h_a"),
+        h_s=spec.from_stored(description["h_s"], tensors, "h_s"),
+        lattice_bits=int(description["lattice_bits"]),
+        **{name: tensors[name].astype(np.int64, casting="safe") for name in _BITS_BACK_ARRAYS},
+        tables=_read_tables("tables", tensors),
+        z_cells=_read_tables("z_cells", tensors),
+    )
+
+
+def _read_tables(name: str, tensors: Mapping[str, Array]) -> TableSet:
+    stored = {field: tensors[f"{name}.{field}"] for field in _TABLE_FIELDS}
+    return TableSet(**{field: array.astype(np.int64, casting="safe") for field, array in stored.items()})

@@ -28,12 +28,14 @@ class StoredModel:
         path: the file.
         name: its name.
         model_id: its id as 16 hexadecimal digits.
+        bits_back_id: the id that its files with side information name, or None.
         packaged: whether it came with sgacodec.
     """
 
     path: Path
     name: str
     model_id: str
+    bits_back_id: str | None
     packaged: bool
 
 
@@ -58,13 +60,13 @@ def installed() -> list[StoredModel]:
 
 
 def load_by_id(model_id: bytes) -> Model:
-    """Return the model with an 8-byte id.
+    """Return the model with an 8-byte id, its own or that of its decoder and bits-back head.
 
     Raises:
         ModelNotFoundError: it is in none of the folders.
     """
     for entry in _scan():
-        if entry.model_id == model_id.hex():
+        if model_id.hex() in (entry.model_id, entry.bits_back_id):
             return _load(entry.path, entry.path.stat().st_mtime_ns)
     raise ModelNotFoundError(
         f"no model with id {model_id.hex()} is installed; copy its file into {cache_folder()}, name its folder in "
@@ -96,7 +98,8 @@ def _scan() -> Iterator[StoredModel]:
                 head = read_file_head(path)
             except (ModelError, OSError):
                 continue  # a foreign or damaged file must not hide the others
-            yield StoredModel(path, str(head.get("name")), str(head.get("id")), folder == _PACKAGED)
+            bits_back_id = head.get("bits_back_id")
+            yield StoredModel(path, str(head.get("name")), str(head.get("id")), bits_back_id, folder == _PACKAGED)
 
 
 @lru_cache(maxsize=4)
