@@ -410,22 +410,24 @@ def _under(prefix: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _read_decoder(description: Mapping[str, Any], tensors: Mapping[str, Array]) -> Decoder:
+    values: dict[str, Any] = {name: int(description[name]) for name in _DECODER_NUMBERS}
+    values |= {name: tensors[name].astype(np.int64, casting="safe") for name in _DECODER_ARRAYS}
     return Decoder(
         h_s=spec.from_stored(description["h_s"], tensors, "h_s"),
         g_s=spec.from_stored(description["g_s"], tensors, "g_s"),
-        **{name: int(description[name]) for name in _DECODER_NUMBERS},
-        **{name: tensors[name].astype(np.int64, casting="safe") for name in _DECODER_ARRAYS},
+        **values,
         z_tables=_read_tables("z_tables", tensors),
         y_tables=_read_tables("y_tables", tensors),
     )
 
 
 def _read_bits_back(description: Mapping[str, Any], tensors: Mapping[str, Array]) -> BitsBack:
+    arrays = {name: tensors[name].astype(np.int64, casting="safe") for name in _BITS_BACK_ARRAYS}
     return BitsBack(
         h_a=spec.from_stored(description["h_a"], tensors, "h_a"),
         h_s=spec.from_stored(description["h_s"], tensors, "h_s"),
         lattice_bits=int(description["lattice_bits"]),
-        **{name: tensors[name].astype(np.int64, casting="safe") for name in _BITS_BACK_ARRAYS},
+        **arrays,
         tables=_read_tables("tables", tensors),
         z_cells=_read_tables("z_cells", tensors),
     )
