@@ -14,7 +14,7 @@ pytest.importorskip("bjontegaard")
 from sgacodec import encoding
 from sgacodec.options import METHODS
 from sgacodec.refine import schedule
-from sgacodec_bench import experiment, findings, reference_loop, refine_speed
+from sgacodec_bench import experiment, findings, optimizers, reference_loop, refine_speed
 
 
 @pytest.fixture
@@ -154,3 +154,32 @@ def test_crops_are_centred(scene):
     np.testing.assert_array_equal(experiment.cropped(picture, 64).rgb, scene[16:80, 33:97])
     assert experiment.cropped(picture, 0) is picture
     assert experiment.cropped(picture, 100).rgb.shape == (96, 100, 3)
+
+
+def training_log(path, optimizer, losses, **options):
+    facts = {"options": {"optimizer": optimizer, "lr": None, "seconds": 60, "seed": 0, **options}}
+    lines = [{"record": "started", "step": 0, "facts": facts}]
+    for step, loss in enumerate(losses):
+        lines.append({"record": "averaged", "step": step, "seconds": 2 * step, "loss": loss + 1})
+        lines.append({"record": "validated", "step": step, "seconds": 2 * step, "loss": loss, "levels": []})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def test_training_runs_are_compared_by_their_last_validation(tmp_path, capsys):
+    logs = [training_log(tmp_path / "a", "adam", [3, 2]), training_log(tmp_path / "m", "muon", [3, 1.5, 1])]
+    optimizers.main([*logs, "--cores", "1", "--out", str(tmp_path / "out" / "optimizers.json")])
+    result = json.loads((tmp_path / "out" / "optimizers.json").read_text())
+    assert [(run["optimizer"], run["steps"], run["validation_loss"]) for run in result["runs"]] == [
+        ("adam", 1, 2),
+        ("muon", 2, 1),
+    ]
+    table = capsys.readouterr().out
+    assert table.index("| muon |") < table.index("| adam |")
+    assert (tmp_path / "out" / "optimizers.svg").stat().st_size > 1000
+
+
+def test_training_runs_that_differ_otherwise_are_refused(tmp_path):
+    logs = [training_log(tmp_path / "a", "adam", [2]), training_log(tmp_path / "m", "muon", [1], seed=1)]
+    with pytest.raises(SystemExit, match="differ in seed"):
+        optimizers.main([*logs, "--cores", "1", "--out", str(tmp_path / "optimizers.json")])
