@@ -18,18 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from sgacodec import encoding, image, modelstore
 from sgacodec.image import Picture
 from sgacodec.options import EncodeOptions
 from sgacodec.refine import rounding, schedule
-from sgacodec.refine.rounding import Form
+from sgacodec.refine.rounding import Form, Rounding
 from sgacodec.refine.schedule import Schedule
 from sgacodec_bench import findings, results
 from sgacodec_bench.provenance import model_head
 from sgacodec_cli import curve
 
 CURVE_POINTS = 40
+THREE_CLASSES_ABOVE = 0.7
 PROBABILITIES = ("sga", "linear", "cosine", "ssl")
 
 
@@ -45,6 +48,8 @@ class Setting:
         group: the line of the plot that it belongs to.
         x: its place on that line; None takes the number of steps.
         iterations: steps, whatever was asked for.
+        times: multiple of the steps that were asked for.
+        first: a form for as long as the temperature is above `THREE_CLASSES_ABOVE`; None is `form` all the time.
     """
 
     label: str
@@ -54,6 +59,16 @@ class Setting:
     group: str = ""
     x: float | None = None
     iterations: tuple[int, ...] | None = None
+    times: int = 1
+    first: Form | None = None
+
+    def rounding(self) -> Rounding:
+        last = rounding.choose(self.method, self.form)
+        return last if self.first is None else partial(warm_then_cold, rounding.choose(self.method, self.first), last)
+
+
+def warm_then_cold(warm: Rounding, cold: Rounding, v: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    return (warm if temperature > THREE_CLASSES_ABOVE else cold)(v, temperature, generator)
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,30 @@ TUNED: dict[str, Callable[[int], Schedule]] = {
 }
 NONE = Setting("none", iterations=(0,))
 
+
+def paper_rates(iterations: int, z_factor: float = 1.0) -> Schedule:
+    """The papers' schedule with the tuned learning rate of y, and a multiple of it for z."""
+    lr = schedule.for_iterations(iterations).lr_y
+    return replace(schedule.of_papers(iterations, lr=lr), lr_z=z_factor * lr)
+
+
+def paper_rates_warm(iterations: int) -> Schedule:
+    tuned = schedule.for_iterations(iterations)
+    return replace(tuned, warm_down=0.0)
+
+
+TUNING: dict[str, Callable[[int], Schedule]] = {
+    "papers": schedule.of_papers,
+    "+ larger learning rate": paper_rates,
+    "+ five times that for z": partial(paper_rates, z_factor=5),
+    "+ warmer end": paper_rates_warm,
+    "tuned": schedule.for_iterations,
+    "tuned, tau_max 0.7": partial(tempered, schedule.for_iterations, tau_max=0.7),
+    "tuned, cosine cooling": partial(tempered, schedule.for_iterations, cooling=schedule.cosine),
+    "tuned, delayed cooling": partial(tempered, schedule.for_iterations, cooling=schedule.delayed),
+}
+"""The way from the papers' schedule to the presets' (+: on top of the line before), and what was tried besides."""
+
 EXPERIMENTS: dict[str, Experiment] = {
     "curves": Experiment(
         [Setting(name, name, schedule=made, group=name) for name, made in PAPERS.items()],
@@ -124,6 +163,17 @@ EXPERIMENTS: dict[str, Experiment] = {
         [NONE, *(Setting(name, name, schedule=made, group=name) for name, made in TUNED.items())],
         (100, 500, 2000),
         findings.ablations,
+    ),
+    "tuning": Experiment(
+        [
+            NONE,
+            *(Setting(label, schedule=made, group=label) for label, made in TUNING.items()),
+            Setting("tuned, three classes", form=Form(3), group="tuned, three classes"),
+            Setting("tuned, three classes, then two", first=Form(3), group="tuned, three classes, then two"),
+            Setting("tuned, four times the steps", group="tuned, four times the steps", times=4),
+        ],
+        (100, 500),
+        findings.tuning,
     ),
     "tau": Experiment(
         [
@@ -208,7 +258,7 @@ def tasks(experiment: Experiment, arguments: argparse.Namespace) -> list[Task]:
         (
             Task(setting, iterations, source, level)
             for setting in experiment.settings
-            for iterations in setting.iterations or asked
+            for iterations in setting.iterations or [setting.times * steps for steps in asked]
             for level in arguments.levels
             for source in arguments.images
         ),
@@ -231,7 +281,7 @@ def plan_for(task: Task, arguments: argparse.Namespace, with_curves: bool) -> en
     plan = encoding.make_plan(EncodeOptions(level=task.level, model=arguments.model, device=arguments.device))
     settings = replace(
         plan.settings,
-        rounding=rounding.choose(task.setting.method, task.setting.form),
+        rounding=task.setting.rounding(),
         schedule=task.setting.schedule(task.iterations),
         check_every=max(1, task.iterations // CURVE_POINTS) if with_curves else None,
     )

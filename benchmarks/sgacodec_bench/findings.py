@@ -42,6 +42,24 @@ def ablations(rows: list[dict]) -> str:
     )
 
 
+def tuning(rows: list[dict]) -> str:
+    gain = {
+        (setting, steps): mean_change(same, "best_loss")
+        for (setting, steps), same in grouped(rows, "setting", "iterations").items()
+    }
+    whole = gain["tuned, four times the steps", most_steps(rows)]
+    shares = {steps: gain["tuned", steps] / whole if whole else 0.0 for setting, steps in gain if setting == "tuned"}
+    papers = {steps: gain["papers", steps] / whole if whole else 0.0 for setting, steps in gain if setting == "papers"}
+    return claim(
+        f"100 steps give at least 60 % and 500 at least 90 % of the gain of {most_steps(rows)}",
+        shares.get(100, 1.0) >= 0.6 and shares.get(500, 1.0) >= 0.9,
+        "; ".join(
+            f"{steps} steps {100 * share:.0f} %, with the papers' schedule {100 * papers[steps]:.0f} %"
+            for steps, share in sorted(shares.items())
+        ),
+    )
+
+
 def tau(rows: list[dict]) -> str:
     spread = spreads(rows)
     return claim(
@@ -105,8 +123,8 @@ def most_steps(rows: list[dict]) -> int:
     return steps_of(rows)[-1]
 
 
-def mean_change(rows: list[dict]) -> float:
-    return float(np.mean([100 * (row["last_loss"] / row["start_loss"] - 1) for row in rows]))
+def mean_change(rows: list[dict], key: str = "last_loss") -> float:
+    return float(np.mean([100 * (row[key] / row["start_loss"] - 1) for row in rows]))
 
 
 def mean_of(rows: list[dict], setting: str, steps: int, key: str) -> float:
@@ -155,9 +173,8 @@ def table(name: str, result: dict) -> str:
     none = [row for row in rows if not row["iterations"]]
     for (setting, steps), same in grouped(rows, "setting", "iterations").items():
         last, best = (np.mean([row[key] for row in same]) for key in ("last_loss", "best_loss"))
-        gain = 100 * np.mean([row["best_loss"] / row["start_loss"] - 1 for row in same])
         lines.append(
-            f"| {setting} | {steps} | {last:.4f} | {best:.4f} | {mean_change(same):+.2f} % | {gain:+.2f} % "
+            f"| {setting} | {steps} | {last:.4f} | {best:.4f} | {mean_change(same):+.2f} % | {mean_change(same, 'best_loss'):+.2f} % "
             f"| {bd_rate_text(none, same)} | {np.median([row['seconds'] for row in same]):.1f} |"
         )
     return "\n".join(lines) + "\n"

@@ -14,6 +14,7 @@ pytest.importorskip("bjontegaard")
 from sgacodec import encoding
 from sgacodec.options import METHODS
 from sgacodec.refine import schedule
+from sgacodec.refine.rounding import choose
 from sgacodec_bench import experiment, findings, optimizers, reference_loop, refine_speed
 
 
@@ -123,6 +124,18 @@ def row(setting, change, steps=500, x=None, gap=0.0, **more):
     }
 
 
+def test_three_classes_may_come_first():
+    setting = experiment.Setting("a", first=experiment.Form(3))
+    v = torch.linspace(-2, 2, 101)
+
+    def sample(rounding, temperature):
+        return rounding(v, temperature, torch.Generator().manual_seed(0))
+
+    for temperature, classes in ((0.9, 3), (0.5, 2)):
+        expected = sample(choose("ssl", experiment.Form(classes)), temperature)
+        torch.testing.assert_close(sample(setting.rounding(), temperature), expected)
+
+
 def test_findings_tell_what_holds():
     order = {"sga": -9, "ssl": -10, "ste": 3, "map": -1, "uniform-noise": -2, "deterministic-annealing": -4}
     rows = [row(name, change, gap=0.0 if name == "sga" else 0.5) for name, change in order.items()]
@@ -136,6 +149,11 @@ def test_findings_tell_what_holds():
     assert ": holds (" in findings.learning_rate(swept)
     assert ": holds (2.3 -5.00" in findings.ssl_a([row("ssl", abs(a - 2.3) - 5, x=a) for a in (1, 2.3, 5)])
     assert ": does not hold (" in findings.ssl_a([row("ssl", -a, x=a) for a in (1, 2.3, 5)])
+    gains = {("papers", 100): -1, ("papers", 500): -4, ("tuned", 100): -6.5, ("tuned", 500): -9.5, ("tuned, four times the steps", 2000): -10}  # fmt: skip
+    tuned = [row(setting, change, steps, best_loss=2 + change / 50) for (setting, steps), change in gains.items()]
+    assert ": holds (100 steps 65 %, with the papers' schedule 10 %; 500 steps 95 %" in findings.tuning(tuned)
+    slow = [each | {"best_loss": 1.9} if each["setting"] == "tuned" else each for each in tuned]
+    assert ": does not hold (" in findings.tuning(slow)
     lead = [row(f"ssl {c}", -5 - (c == 3) * (s == 500), steps=s) for c in (2, 3) for s in (500, 2000)]
     assert ": holds (" in findings.classes(lead)
 
