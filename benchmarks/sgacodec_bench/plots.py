@@ -47,7 +47,7 @@ def draw_all(results: Mapping[str, Result], anchor: str, out: Path) -> list[Path
 def _style(index: int, name: str) -> dict[str, Any]:
     ours = name.startswith("sgacodec")
     return {
-        "color": f"C{index % 10}",
+        "color": plt.get_cmap("tab20")((2 * index + index // 10) % 20),  # ten strong colours, then their pale versions
         "linewidth": 2.2 if ours else 1.2,
         "linestyle": "-" if ours else "--",
         "label": name,
@@ -80,8 +80,8 @@ def _rd(results: Mapping[str, Result], key: str, label: str) -> Any:
 def _savings(results: Mapping[str, Result], anchor: str) -> Any:
     """Rate against the anchor at equal PSNR, as in Yang et al. 2020, figure 4 right."""
     figure, axes = plt.subplots(figsize=(7, 5))
+    images = common_images(results)
     for index, (name, result) in enumerate(results.items()):
-        images = images_of(result) & images_of(results[anchor])
         curves = [_log_rate(mean_curve(each["rows"], images)) for each in (results[anchor], result)]
         if all(curves) and name != anchor:
             (base, low, high), (test, test_low, test_high) = curves
@@ -89,7 +89,8 @@ def _savings(results: Mapping[str, Result], anchor: str) -> Any:
             if psnr[0] < psnr[-1]:
                 axes.plot(psnr, 100 * (np.exp(test(psnr) - base(psnr)) - 1), **_style(index, name))
     axes.axhline(0, color="black", linewidth=1)
-    axes.set(xlabel="PSNR RGB (dB)", ylabel=f"rate against {anchor} (%)", title="less is better", ylim=(-40, 150))
+    axes.set_title(f"mean of {len(images)} images, less is better")
+    axes.set(xlabel="PSNR RGB (dB)", ylabel=f"rate against {anchor} (%)", ylim=(-40, 150))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -116,7 +117,7 @@ def _per_image(results: Mapping[str, Result], anchor: str) -> Any:
     axes.set_xticks(range(len(images)), images, rotation=90, fontsize=7)
     axes.set(ylabel=f"bytes, {anchor} = 100", title=f"bytes at the PSNR of {anchor}'s middle setting", ylim=(50, 300))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
