@@ -1,6 +1,6 @@
 """Repeats an experiment of the SGA papers on this model: JSON rows, a table, a plot and a line that says what holds.
 
-python -m sgacodec_bench.experiment NAME IMAGES... --out DIR [--crop 256] [--iterations 500 2000] [--levels 2]
+python -m sgacodec_bench.experiment NAME IMAGES... --out DIR [--crop 256] [--tile] [--iterations 500 2000] [--levels 2]
 
 Resumable: a row is written as soon as it is known, and none is measured twice. Everything else comes from the rows.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sgacodec import encoding, image, modelstore
@@ -224,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--crop", type=int, default=256, help="side of a centred crop; 0 takes whole images")
+    parser.add_argument("--tile", action="store_true", help="measure all crops at once, side by side in one picture")
     parser.add_argument("--iterations", nargs="+", type=int, help="steps, instead of the experiment's own")
     parser.add_argument("--levels", nargs="+", type=float, default=[2.0], help="levels of the model, 0 is lowest")
     parser.add_argument("--model", default=modelstore.DEFAULT_MODEL)
@@ -232,7 +235,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     experiment = EXPERIMENTS[arguments.name]
     path = arguments.out / f"{arguments.name}.json"
     result = resume(path, arguments)
-    measure_missing(path, result, tasks(experiment, arguments), arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.tile:
+            arguments.images = [tile(arguments.images, arguments.crop, Path(folder))]
+        measure_missing(path, result, tasks(experiment, arguments), arguments)
     result["finding"] = experiment.finding(result["rows"])
     results.save(path, result)
     path.with_suffix(".md").write_text(findings.table(arguments.name, result))
@@ -243,9 +249,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def resume(path: Path, arguments: argparse.Namespace) -> dict:
     device = encoding.torch_device(arguments.device)
     head = model_head(modelstore.load_by_name(arguments.model), device)
-    fresh = {"experiment": arguments.name, **head, "crop": arguments.crop, "finding": "", "rows": []}
+    what = {"crop": arguments.crop, "tile": [source.stem for source in arguments.images] if arguments.tile else None}
+    fresh = {"experiment": arguments.name, **head, **what, "finding": "", "rows": []}
     result = results.load(path) if path.exists() else fresh
-    for key, option in (("crop", "--crop"), ("model_id", "model")):
+    for key, option in (("crop", "--crop"), ("tile", "tiles"), ("model_id", "model")):
         if result[key] != fresh[key]:
             raise SystemExit(f"{path} was measured with {option} {result[key]}; move it away first")
     return result
@@ -271,7 +278,8 @@ def measure_missing(path: Path, result: dict, wanted: list[Task], arguments: arg
     with_curves = EXPERIMENTS[arguments.name].with_curves
     for task in wanted:
         if task.key not in done:
-            picture = cropped(image.read(task.source), arguments.crop)
+            picture = image.read(task.source)
+            picture = picture if arguments.tile else cropped(picture, arguments.crop)
             result["rows"].append(measure(task, plan_for(task, arguments, with_curves), picture))
             results.save(path, result)
             print(json.dumps(result["rows"][-1] | {"curve": None}), flush=True)
@@ -294,6 +302,20 @@ def cropped(picture: Picture, side: int | None) -> Picture:
         return picture
     top, left = (max(0, size - side) // 2 for size in picture.rgb.shape[:2])
     return image.from_array(np.ascontiguousarray(picture.rgb[top : top + side, left : left + side]))
+
+
+def tile(sources: Sequence[Path], side: int, folder: Path) -> Path:
+    """Write the centred crops of all pictures side by side, in nearly a square: small pictures waste time."""
+    crops = [cropped(image.read(source), side).rgb for source in sources]
+    columns = math.ceil(math.sqrt(len(crops)))
+    height, width = (max(crop.shape[axis] for crop in crops) for axis in (0, 1))
+    whole = np.zeros((-(-len(crops) // columns) * height, columns * width, 3), np.uint8)
+    for index, crop in enumerate(crops):
+        top, left = index // columns * height, index % columns * width
+        whole[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+    path = folder / f"{len(crops)}-tiles.png"
+    Image.fromarray(whole).save(path)
+    return path
 
 
 def measure(task: Task, plan: encoding.Plan, picture: Picture) -> dict:

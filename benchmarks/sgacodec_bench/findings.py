@@ -164,7 +164,7 @@ def table(name: str, result: dict) -> str:
         "",
         result["finding"],
         "",
-        f"{len({row['image'] for row in rows})} images of {sizes}, levels {', '.join(f'{x:g}' for x in sorted({row['level'] for row in rows}))}, "
+        f"{_pictures(result)} of {sizes}, levels {', '.join(f'{x:g}' for x in sorted({row['level'] for row in rows}))}, "
         f"{result['model']}, {result['device']}, {result['threads']} threads. The best state is what the file holds.",
         "",
         "| setting | steps | true loss, last | best | against no refinement, last | best | BD-rate of the files | seconds |",
@@ -178,6 +178,14 @@ def table(name: str, result: dict) -> str:
             f"| {bd_rate_text(none, same)} | {np.median([row['seconds'] for row in same]):.1f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _pictures(result: dict) -> str:
+    if result["tile"]:
+        return (
+            f"Crops of {', '.join(result['tile'])}, {result['crop']}x{result['crop']} each, side by side in one picture"
+        )
+    return f"{len({row['image'] for row in result['rows']})} images"
 
 
 def bd_rate_text(none: list[dict], rows: list[dict]) -> str:

@@ -174,6 +174,27 @@ def test_crops_are_centred(scene):
     assert experiment.cropped(picture, 100).rgb.shape == (96, 100, 3)
 
 
+def test_tiles(tmp_path):
+    for value in range(1, 6):
+        Image.new("RGB", (20, 12), (value,) * 3).save(tmp_path / f"{value}.png")
+    whole = experiment.tile([tmp_path / f"{value}.png" for value in range(1, 6)], 16, tmp_path)
+    with Image.open(whole) as picture:
+        array = np.asarray(picture)[..., 0]
+    assert array.shape == (24, 48)
+    assert [[int(tile.max()) for tile in np.split(rows, 3, axis=1)] for rows in np.split(array, 2)] == [
+        [1, 2, 3],
+        [4, 5, 0],
+    ]
+
+
+def test_an_experiment_on_tiles_says_so(png, tmp_path):
+    arguments = ["ssl-a", str(png), str(png), "--out", str(tmp_path), "--crop", "64", "--tile", "--model", "tiny"]
+    experiment.main([*arguments, "--device", "cpu", "--iterations", "1"])
+    result = json.loads((tmp_path / "ssl-a.json").read_text())
+    assert {tuple(row["size"]) for row in result["rows"]} == {(128, 64)}
+    assert f"Crops of {png.stem}, {png.stem}, 64x64 each" in (tmp_path / "ssl-a.md").read_text()
+
+
 def training_log(path, optimizer, losses, **options):
     facts = {"options": {"optimizer": optimizer, "lr": None, "seconds": 60, "seed": 0, **options}}
     lines = [{"record": "started", "step": 0, "facts": facts}]
