@@ -75,6 +75,9 @@ class _Guarded(_LazyGroup):
     """Turns errors into one line on stderr and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        # torch's threads would spin while they wait for each other; on a machine that does other work too, that makes a
+        # refinement step three times slower, and on an idle one it gains nothing. Must be set before torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         debug = bool(ctx.params.get("debug"))
         logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s")
         logging.getLogger("PIL").setLevel(logging.WARNING)
