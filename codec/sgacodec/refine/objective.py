@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -36,6 +37,16 @@ class Quality:
     def psnr_db(self) -> float:
         """PSNR in dB."""
         return 10 * math.log10(255**2 / max(self.mse, 1e-12))
+
+
+class Refinable(Protocol):
+    """What refinement lowers: a loss of latents, relaxed and rounded."""
+
+    def sampled(self, z_centred: Tensor, y_of: RoundY) -> tuple[Tensor, Quality]:
+        """Return a scalar whose gradient is that of the loss, and the loss, of relaxed z_hat - median and y - mu."""
+
+    def rounded(self, y: Tensor, z: Tensor) -> Quality:
+        """Return what plain rounding of y and z costs."""
 
 
 @dataclass(frozen=True)

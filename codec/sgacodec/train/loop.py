@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sgacodec.encoding import has_fast_bfloat16
 from sgacodec.errors import TrainError
-from sgacodec.train import checkpoint, data, klt, loss, model, optim, schedule
+from sgacodec.train import checkpoint, data, klt, loss, model, optim, schedule, stages
 from sgacodec.train.checkpoint import Checkpoint
 from sgacodec.train.data import Dataset
 from sgacodec.train.options import RunOptions, TrainOptions
@@ -97,11 +97,12 @@ class _Trainer:
         self._options, self._worker = job.options, job.worker
         self._sinks, self._stop = sinks, stop
         self._net = _prepare_net(job)
+        self._stage = stages.create(self._net, job.options, self._autocast)
         self._clipped = [p for p in self._net.parameters() if p is not self._net.entropy_bottleneck.quantiles]
         self._optimizers = optim.create(job.options.optimizer, self._net, job.options.learning_rate)
         self._step, self._seconds = 0, 0.0
         self._seen_pixels = 0 if job.start is None else job.start.seen_pixels
-        self._module = job.worker.parallel(self._net)
+        self._module = job.worker.parallel(self._stage.module)
         self._average = model.copy_of(self._net)
         if job.resume is not None:
             self._restore(job.resume)
@@ -109,7 +110,6 @@ class _Trainer:
             self._module = torch.compile(self._module)
         self._n_patches = job.worker.share(job.options.batch_size)
         self._lambdas = torch.tensor(job.options.lambdas, device=job.worker.device)
-        self._weights = loss.level_weights(self._lambdas)
         self._meter = _Meter(job.worker.device)
         self._stopping, self._new_seconds = False, 0.0
 
@@ -139,26 +139,30 @@ class _Trainer:
         return schedule.fraction(self._options, self._step, self._seconds)
 
     def _one_step(self) -> None:
-        x, level, noise = self._batch()
+        generator = self._worker.generator(self._options.seed, self._seen_pixels)
+        batch = self._batch(generator)
+        for inputs in self._stage.passes(batch, generator):
+            self._update(batch, inputs)
+        self._step += 1
+        self._seen_pixels += self._step_pixels
+        self._follow(schedule.average_share(self._step))
+
+    def _update(self, batch: loss.Batch, inputs: tuple[Any, ...]) -> None:
         with self._autocast():
-            output = self._module(x, level, noise)
-        terms = loss.rate_distortion(x, output, self._lambdas[level])
-        weighted = (terms.loss * self._weights[level]).mean()
+            output = self._module(*inputs)
+        terms = loss.rate_distortion(batch.x, output, batch.lmbda)
+        weighted = (terms.loss * batch.weight).mean()
         self._optimizers.zero_grad()
         (weighted + output.aux_loss).backward()
         torch.nn.utils.clip_grad_norm_(self._clipped, _CLIP_NORM)
         self._optimizers.step(schedule.lr_factor(self._options, self._step, self._fraction))
-        self._step += 1
-        self._seen_pixels += self._step_pixels
-        self._follow(schedule.average_share(self._step))
         self._meter.add(weighted, terms)
 
-    def _batch(self) -> tuple[Tensor, Tensor, model.Noise]:
+    def _batch(self, generator: torch.Generator) -> loss.Batch:
         options, count = self._options, self._n_patches
-        generator = self._worker.generator(options.seed, self._seen_pixels)
         x = data.crops(self._job.dataset.train, count, options.patch_size, generator)
         level = torch.randint(len(options.lambdas), (count,), generator=generator, device=generator.device)
-        return x, level, model.draw_noise(count, options.patch_size, options.N, options.M, generator)
+        return loss.make_batch(x, level, self._lambdas)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         enabled = self._job.run.autocast
@@ -251,7 +255,8 @@ class _Trainer:
             return None
         options, images = self._options, self._job.dataset.validation
         levels = loss.validate(self._average, images, options.lambdas, options.batch_size)
-        record = Validated(self._step, self._seconds, self._seen_pixels, loss.summary(levels), levels)
+        refined = self._stage.refined_loss(self._average, images, self._lambdas)
+        record = Validated(self._step, self._seconds, self._seen_pixels, loss.summary(levels), levels, refined)
         self._emit(record)
         return record
 

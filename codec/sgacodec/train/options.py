@@ -17,6 +17,9 @@ LAMBDAS = (0.0016, 0.0029, 0.0053, 0.0097, 0.0177, 0.0325, 0.0594, 0.1086)
 LEARNING_RATES = {"adam": 5e-4, "muon": 2e-3, "soap": 1e-3}
 """Default learning rate of each optimiser."""
 
+STAGES = ("base", "refined")
+"""What can be trained: everything on noise, or the decoder on refined latents; `stages.STAGES` has their code."""
+
 STRIDE = 64
 """Pixels per z sample along one side; patches are multiples of it."""
 
@@ -40,6 +43,9 @@ class TrainOptions:
         n_validation: held-out images, at most a fifth of all.
         init: start of g_a and g_s: klt or default.
         seed: seeds weights, crops and noise.
+        stage: one of `STAGES`.
+        refine_steps: refinement steps on each batch of the refined stage; schedules of about 20 gain next to nothing.
+        refined_updates: updates of the decoder on each refined batch.
 
     Raises:
         TrainError: a value is out of range.
@@ -59,6 +65,9 @@ class TrainOptions:
     n_validation: int = 32
     init: str = "klt"
     seed: int = 0
+    stage: str = "base"
+    refine_steps: int = 40
+    refined_updates: int = 2
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -80,6 +89,11 @@ class TrainOptions:
             (f"optimisers are: {', '.join(LEARNING_RATES)}", self.optimizer in LEARNING_RATES),
             ("the learning rate must be positive", self.optimizer not in LEARNING_RATES or self.learning_rate > 0),
             ("the start is klt or default", self.init in ("klt", "default")),
+            (f"stages are: {', '.join(STAGES)}", self.stage in STAGES),
+            (
+                "the refined stage needs at least one refinement step and one update",
+                min(self.refine_steps, self.refined_updates) >= 1,
+            ),
         )
 
     @property

@@ -44,13 +44,17 @@ class Averaged:
 
 @dataclass(frozen=True)
 class Validated:
-    """R-D by level of the averaged weights on held-out images; `loss` sums them up."""
+    """R-D by level of the averaged weights on held-out images; `loss` sums them up, without refinement.
+
+    `refined_loss` is the same of a few images after refinement, if the stage measures it.
+    """
 
     step: int
     seconds: float
     seen_pixels: int
     loss: float
     levels: tuple[LevelQuality, ...]
+    refined_loss: float | None = None
 
 
 Record = Started | Stepped | Averaged | Validated
@@ -100,5 +104,6 @@ def _scalars(record: Record) -> dict[str, float]:
             for level in record.levels
             for name in ("bpp", "psnr_db", "loss")
         }
-        return {"validation/loss": record.loss, **by_level}
+        refined = {} if record.refined_loss is None else {"validation/refined-loss": record.refined_loss}
+        return {"validation/loss": record.loss, **refined, **by_level}
     return {}
