@@ -20,7 +20,7 @@ from sgacodec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
-from sgacodec.wire import Reader, write_uint, write_varint
+from sgacodec.wire import Reader, inflate, write_uint, write_varint
 
 MAGIC = b"\xa5SGA"
 VERSION_MAJOR = 1
@@ -307,20 +307,7 @@ def _read_section(reader: Reader, entry: _StoredSection, header: Header) -> Sect
     if not known or not entry.flags & _SECTION_DEFLATED:
         return Section(entry.kind, stored, critical)
     bound = header.width * header.height if entry.kind == SectionType.ALPHA else limits.MAX_SECTION_BYTES
-    return Section(entry.kind, _inflate(stored, bound, start), critical)
-
-
-def _inflate(stored: bytes, bound: int, offset: int) -> bytes:
-    inflater = zlib.decompressobj()
-    try:
-        data = inflater.decompress(stored, bound + 1)
-    except zlib.error as err:
-        raise CorruptStreamError("a section cannot be inflated", offset=offset, section="section") from err
-    if len(data) > bound:
-        raise LimitError(f"a section inflates to more than {bound} bytes", offset=offset, section="section")
-    if not inflater.eof or inflater.unused_data:
-        raise CorruptStreamError("a section's deflate stream has a wrong length", offset=offset, section="section")
-    return data
+    return Section(entry.kind, inflate(stored, bound, "section", offset=start), critical)
 
 
 def _pack_section(section: Section) -> tuple[int, int, bytes]:
