@@ -79,9 +79,7 @@ def deflate(data: bytes) -> bytes:
     return deflater.compress(data) + deflater.flush()
 
 
-def inflate(
-    stored: bytes, bound: int, what: str, *, offset: int | None = None, wbits: int = zlib.MAX_WBITS
-) -> bytes:
+def inflate(stored: bytes, bound: int, what: str, *, offset: int | None = None, wbits: int = zlib.MAX_WBITS) -> bytes:
     """Inflate at most `bound` bytes.
 
     Args:
@@ -99,9 +97,9 @@ def inflate(
     try:
         data = inflater.decompress(stored, bound + 1)
     except zlib.error as err:
-        raise CorruptStreamError("it cannot be inflated", offset=offset, section=what) from err
+        raise CorruptStreamError("deflated bytes cannot be inflated", offset=offset, section=what) from err
     if len(data) > bound:
-        raise LimitError(f"it inflates to more than {bound} bytes", offset=offset, section=what)
+        raise LimitError(f"deflated bytes inflate to more than {bound} bytes", offset=offset, section=what)
     if not inflater.eof or inflater.unused_data:
-        raise CorruptStreamError("a deflate stream has a wrong length", offset=offset, section=what)
+        raise CorruptStreamError("deflated bytes have a wrong length", offset=offset, section=what)
     return data

@@ -82,9 +82,8 @@ def runs(values: Int32Array, table_index: IndexArray, tables: TableSet) -> list[
     order = np.argsort(table_index, kind="stable")
     values, table_index = values[order], table_index[order]
     entries = tables.entries(values, table_index)
-    grouped = [
-        (np.ascontiguousarray(entries[group]), _model(tables, table)) for table, group in _groups(table_index, len(tables))
-    ]
+    groups = _groups(table_index, len(tables))
+    grouped = [(np.ascontiguousarray(entries[group]), _model(tables, table)) for table, group in groups]
     escaped = tables.escaped(entries, table_index)
     where = table_index[escaped]
     numbers = escape_numbers(values[escaped], tables.minima[where], tables.lengths[where])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,12 @@ class TableSet:
         frequencies[last] += frequencies[last + 1]
         return TableSet(np.delete(frequencies, last + 1), self.lengths - 1, self.minima, has_escape=False)
 
+    @cached_property
+    def entropies(self) -> npt.NDArray[np.float64]:
+        """Entropy of each table in bits, float64 [T]."""
+        weighted = self.frequencies * (PRECISION_BITS - np.log2(self.frequencies))
+        return np.add.reduceat(weighted, self._starts) / TOTAL  # type: ignore[no-any-return]
+
     def entries(self, values: npt.NDArray[np.int32], table_index: npt.NDArray[np.intp]) -> npt.NDArray[np.int32]:
         """Return each value's position in its table; the escape's position where it lies off the table.
 
@@ -86,7 +93,7 @@ class TableSet:
             raise SymbolRangeError("a value lies off its table")
         return np.where(off_table, n_values, position).astype(np.int32)
 
-    def escaped(self, entries: npt.NDArray[np.int64], table_index: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    def escaped(self, entries: npt.NDArray[Any], table_index: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
         """Say which entries are the escape symbol's."""
         return (entries == self.lengths[table_index] - 1) & self.has_escape
 
