@@ -97,9 +97,9 @@ def inflate(stored: bytes, bound: int, what: str, *, offset: int | None = None, 
     try:
         data = inflater.decompress(stored, bound + 1)
     except zlib.error as err:
-        raise CorruptStreamError("deflated bytes cannot be inflated", offset=offset, section=what) from err
+        raise CorruptStreamError("a deflated part cannot be inflated", offset=offset, section=what) from err
     if len(data) > bound:
-        raise LimitError(f"deflated bytes inflate to more than {bound} bytes", offset=offset, section=what)
+        raise LimitError(f"a deflated part inflates to more than {bound} bytes", offset=offset, section=what)
     if not inflater.eof or inflater.unused_data:
-        raise CorruptStreamError("deflated bytes have a wrong length", offset=offset, section=what)
+        raise CorruptStreamError("a deflated part has a wrong length", offset=offset, section=what)
     return data
