@@ -37,6 +37,7 @@ def headed_folder(tiny_model, tmp_path_factory):
     from dataclasses import replace
 
     import tiny_head
+
     from sgacodec import modelfile
 
     folder = tmp_path_factory.mktemp("headed")

@@ -9,6 +9,7 @@ Source: Yang, Bamler, Mandt 2020, section 3.3; format_spec.md, section 8.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +33,8 @@ _LEFT_BITS = 20
 _ATTEMPTS = 3
 """How often an encoder chooses the number of carriers; the choice may change Q, and so what they swallow."""
 
-_TOLERANCE_BITS = 8
+_TOLERANCE_BITS, _TOLERANCE_SHARE = 8, 0.005
+"""What may stay unused, and so be padded or left over, rather than choosing again."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,13 @@ class Settings:
 
     Attributes:
         steps: refinement steps of Q, which extraction repeats.
-        exponent: the lattice has a step of 2^-exponent; None takes the coarsest with room for all, or the finest.
+        exponent: the lattice has a step of 2^-exponent; None tries all with room enough.
+        tries: how many ways of padding are tried on each lattice; the shortest file wins.
     """
 
     steps: int = bbvi.DEFAULT_STEPS
     exponent: int | None = None
+    tries: int = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,11 @@ class Embedded:
     symbols: Symbols
     table_bits: float
     appended: bytes = b""
+
+    @property
+    def n_bytes(self) -> int:
+        """Length of stream and sections."""
+        return len(self.stream) + sum(len(section.data) for section in self.sections)
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -226,16 +235,15 @@ def embed(
     Raises:
         EncodeError: the side information is too long, or a latent too large.
     """
-    framed, settings, analysis = framing.frame(side_information), settings or Settings(), heads.analyse(head, y)
-    exponent = settings.exponent
-    if exponent is None:
-        exponent = _choose_exponent(head, analysis, len(framed))
+    framed, settings = framing.frame(side_information), settings or Settings()
+    analysis = heads.analyse(head, y)
     if z_plain is None:
-        z_plain = np.floor(heads.amortised_posterior(head, analysis, exponent).mean + 0.5).astype(np.int32)
+        z_plain = np.floor(heads.amortised_posterior(head, analysis, 0).mean + 0.5).astype(np.int32)
     latents = _Latents(head, analysis, y, z_plain)
-    carrying, n_bytes = _choose_carriers(latents, Carriers(0, exponent, settings.steps), len(framed))
-    stack, values, n_bytes = _fill(carrying, framed, n_bytes)
-    return replace(_push(latents, carrying, stack, values), appended=framed[n_bytes:])
+    exponents = _exponents(head, analysis, len(framed)) if settings.exponent is None else [settings.exponent]
+    carriers = (Carriers(0, exponent, settings.steps) for exponent in exponents)
+    candidates = (found for start in carriers for found in _candidates(latents, start, framed, settings.tries))
+    return min(candidates, key=lambda embedded: embedded.n_bytes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,10 +269,19 @@ def _to_swallow(n_bytes: int) -> int:
     return 8 * n_bytes + 1 - _LEFT_BITS
 
 
-def _choose_exponent(head: Head, analysis: heads.Analysis, n_bytes: int) -> int:
+def _exponents(head: Head, analysis: heads.Analysis, n_bytes: int) -> list[int]:
+    """Return the lattices on which all z's together swallow a frame, or the finest."""
     finest = head.bits_back.lattice_bits
-    enough = (k for k in range(finest) if carrier_capacity(head, analysis, k)[-1] >= _to_swallow(n_bytes))
-    return next(enough, finest)
+    enough = [k for k in range(finest) if carrier_capacity(head, analysis, k)[-1] >= _to_swallow(n_bytes)]
+    return [*enough, finest]
+
+
+def _candidates(latents: _Latents, start: Carriers, framed: bytes, tries: int) -> Iterator[Embedded]:
+    """Yield files of the same content: other bytes on the stack give other z's, which may cost less."""
+    carrying, n_bytes = _choose_carriers(latents, start, len(framed))
+    for extra in range(tries):
+        stack, values, n_used = _fill(carrying, framed, n_bytes + extra)
+        yield replace(_push(latents, carrying, stack, values), appended=framed[n_used:])
 
 
 def _choose_carriers(latents: _Latents, carriers: Carriers, n_framed: int) -> tuple[_Carrying, int]:
@@ -276,7 +293,7 @@ def _choose_carriers(latents: _Latents, carriers: Carriers, n_framed: int) -> tu
         n_bytes = max(0, n_framed - math.ceil(max(0.0, wanted - capacity[-1]) / 8))
         carrying = latents.carrying(replace(carriers, n=n))
         missing = _to_swallow(n_bytes) - carrying.n_bits
-        if abs(missing) <= _TOLERANCE_BITS:
+        if abs(missing) <= _TOLERANCE_BITS + _TOLERANCE_SHARE * wanted:
             break
         wanted += missing  # refinement changed Q
     return carrying, n_bytes

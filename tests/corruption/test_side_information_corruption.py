@@ -8,11 +8,18 @@ import pytest
 import sgacodec
 from sgacodec import container
 from sgacodec.container import Container, Section, SectionType
-from sgacodec.errors import ChecksumError, CorruptStreamError, FormatError, LimitError, ModelMismatchError, SgacodecError
+from sgacodec.errors import (
+    ChecksumError,
+    CorruptStreamError,
+    FormatError,
+    LimitError,
+    ModelMismatchError,
+    SgacodecError,
+)
 from sgacodec.head import Carriers
 
 LONG = bytes(range(256))
-TEXT = "a caption of a lake"
+TEXT = "lake"
 OPTIONS = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu", quality=0)
 
 
@@ -49,16 +56,15 @@ def test_every_byte_flip(both):
 
 
 def test_every_byte_flip_with_a_repaired_crc(both):
-    for data, expected in both:
+    for flip, (data, expected) in zip((0xFF, 1), both, strict=True):
         for place in range(5, len(data) - 4):
-            for flip in (1, 0x80, 0xFF):
-                judge(repaired(flipped(data, place, flip)), data, expected)
+            judge(repaired(flipped(data, place, flip)), data, expected)
 
 
 def test_mutations_with_a_repaired_crc(both):
     rng = np.random.default_rng(0)
     for data, expected in both:
-        for _ in range(300):
+        for _ in range(150):
             body = bytearray(data[:-4])
             for _ in range(rng.integers(1, 4)):
                 body[rng.integers(5, len(body))] = rng.integers(256)

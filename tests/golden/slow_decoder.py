@@ -6,6 +6,7 @@ Slow and plain on purpose. It holds the specification complete and the golden fi
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import struct
@@ -151,7 +152,8 @@ def content_id(description: dict, tensors: dict) -> bytes:
 
 def networks(tensors: dict, names: tuple) -> dict:
     return {
-        net: {name[4:]: t.astype(np.int64) for name, t in tensors.items() if name.startswith(net + ".")} for net in names
+        net: {name[4:]: t.astype(np.int64) for name, t in tensors.items() if name.startswith(net + ".")}
+        for net in names
     }
 
 
@@ -378,7 +380,7 @@ def decode_with_bits_back(head: dict, model: dict, z_shape: tuple) -> dict:
     stages["posterior"] = np.stack([mean, sigma])
     scales = [float(s) for s in bb["scales"]]
     squared = (sigma * 2.0 ** (16 + k)) ** 2
-    t = np.array([sum(a * b <= q for a, b in zip(scales, scales[1:], strict=False)) for q in squared.ravel()])
+    t = np.array([sum(a * b <= q for a, b in itertools.pairwise(scales)) for q in squared.ravel()])
     bits = bb["fraction_bits"][t].reshape(mean.shape)
     m = np.floor(mean * 2.0 ** (k + bits) + 0.5).astype(np.int64)
     floor, index = place_mean(bb, t.reshape(mean.shape), m)

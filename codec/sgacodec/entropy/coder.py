@@ -71,13 +71,7 @@ def new_stack(compressed: npt.NDArray[np.uint32]) -> Any:
 def runs(values: Int32Array, table_index: IndexArray, tables: TableSet) -> list[tuple[Int32Array, Any]]:
     """Return what codes values, in the order of decoding: entries and their model, table by table, then the escapes'.
 
-    Args:
-        values: int32 [n].
-        table_index: intp [n], each value's table.
-        tables: the tables.
-
-    Raises:
-        SymbolRangeError: a value is 2^20 or more off its table.
+    Arguments and errors are those of `encode`.
     """
     order = np.argsort(table_index, kind="stable")
     values, table_index = values[order], table_index[order]
