@@ -8,6 +8,7 @@ import json
 import click
 
 from sgacodec.decoding import Info, read_info
+from sgacodec.head import Carriers
 from sgacodec_cli.files import read_input
 
 
@@ -28,6 +29,11 @@ def _lines(info: Info) -> str:
         ("y", f"{info.y_bytes} bytes"),
         ("z", f"{info.z_bytes} bytes"),
         ("header", f"{info.header_bytes} bytes, checksums included"),
+        *([] if info.carriers is None else [("carried", _carried(info.carriers))]),
         *((name, f"{n_bytes} bytes") for name, n_bytes in info.sections.items()),
     ]
     return "\n".join(f"{name:<8}{value}" for name, value in rows)
+
+
+def _carried(carriers: Carriers) -> str:
+    return f"by {carriers.n} values of z in steps of 1/{2**carriers.exponent}, {carriers.steps} steps to extract"

@@ -18,13 +18,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sgacodec import container, decoding, hyper, image, limits, modelstore
+from sgacodec import container, decoding, head, hyper, image, limits, modelstore, sideinfo
 from sgacodec.container import Container
-from sgacodec.decoding import Symbols
 from sgacodec.entropy import coder
 from sgacodec.errors import EncodeError, InvalidImageError, SymbolRangeError, TargetNotReachedError
+from sgacodec.framing import SideInformation
+from sgacodec.hyper import Symbols
 from sgacodec.metrics import psnr_db
-from sgacodec.modelfile import Decoder, Model
+from sgacodec.modelfile import Model
 from sgacodec.nets import Nets
 from sgacodec.options import EncodeOptions
 from sgacodec.refine import loop, rounding, schedule
@@ -86,13 +87,20 @@ class Plan:
     device: torch.device
 
 
-def encode(source: Any, options: EncodeOptions | None = None, report: Report | None = None) -> bytes:
+def encode(
+    source: Any,
+    options: EncodeOptions | None = None,
+    report: Report | None = None,
+    side_information: SideInformation | None = None,
+) -> bytes:
     """Encode an image.
 
     Args:
         source: a Pillow image, a uint8 array [H, W], [H, W, 3] or [H, W, 4], or an `image.Picture`.
         options: see `EncodeOptions`.
         report: called after every refinement step.
+        side_information: bytes, or a text such as a caption, that the file carries besides; a model with a bits-back
+            head carries it in the picture's latents, for a fraction of its size.
 
     Returns:
         The bytes of an .sga file, which `decode` has read back.
@@ -102,7 +110,7 @@ def encode(source: Any, options: EncodeOptions | None = None, report: Report | N
         ModelNotFoundError: the model is not installed.
         EncodeError: refinement or the self-check failed.
     """
-    return encode_picture(to_picture(source), options or EncodeOptions(), report).data
+    return encode_picture(to_picture(source), options or EncodeOptions(), report, side_information).data
 
 
 def to_picture(source: Any) -> image.Picture:
@@ -116,9 +124,14 @@ def to_picture(source: Any) -> image.Picture:
     raise InvalidImageError(f"expected a Pillow image or a numpy array, got {type(source).__name__}")
 
 
-def encode_picture(picture: image.Picture, options: EncodeOptions, report: Report | None = None) -> Encoded:
+def encode_picture(
+    picture: image.Picture,
+    options: EncodeOptions,
+    report: Report | None = None,
+    side_information: SideInformation | None = None,
+) -> Encoded:
     """Encode a picture and say what came of it; arguments and errors as in `encode`."""
-    return carry_out(make_plan(options), picture, report)
+    return carry_out(make_plan(options), picture, report, side_information)
 
 
 def make_plan(options: EncodeOptions) -> Plan:
@@ -129,16 +142,65 @@ def make_plan(options: EncodeOptions) -> Plan:
     return Plan(model, choose_target(model, options), settings, torch_device(options.device))
 
 
-def carry_out(plan: Plan, picture: image.Picture, report: Report | None = None) -> Encoded:
+def carry_out(
+    plan: Plan,
+    picture: image.Picture,
+    report: Report | None = None,
+    side_information: SideInformation | None = None,
+) -> Encoded:
     """Encode a picture as planned and say what came of it."""
+    if side_information is None:
+        coded = _code(plan, picture, report)
+    elif plan.model.bits_back is None:
+        coded = _with_section(_code(plan, picture, report), sideinfo.appended(side_information))
+    else:
+        coded = _code_carrying(plan, picture, side_information)
+    rgb = _decode_own(coded, plan.model, side_information)
+    data = container.serialize(replace(coded.box, pixel_crc=zlib.crc32(rgb.tobytes())))
+    bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
+    return Encoded(data, coded.refined, coded.table_bits, bpp, psnr_db(picture.rgb, rgb))
+
+
+@dataclass(frozen=True, eq=False)
+class _Coded:
+    """A picture's latents as symbols and as streams; the container's pixel CRC is still to come."""
+
+    box: Container
+    symbols: Symbols
+    refined: loop.Refined
+    table_bits: float
+
+
+def _code(plan: Plan, picture: image.Picture, report: Report | None) -> _Coded:
     model, level_q4 = plan.model, plan.target.level_q4
     refined = _refine(plan, picture, report)
     symbols = _to_symbols(model, level_q4, refined)
     box = _fill_container(picture, model, level_q4, symbols)
-    rgb = _decode_own(box, model.decoder, symbols)
-    data = container.serialize(replace(box, pixel_crc=zlib.crc32(rgb.tobytes())))
-    bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
-    return Encoded(data, refined, _table_bits(model, symbols), bpp, psnr_db(picture.rgb, rgb))
+    return _Coded(box, symbols, refined, _table_bits(model, symbols))
+
+
+def _with_section(coded: _Coded, section: container.Section) -> _Coded:
+    return replace(coded, box=replace(coded.box, sections=(*coded.box.sections, section)))
+
+
+def _code_carrying(plan: Plan, picture: image.Picture, side_information: SideInformation) -> _Coded:
+    """Round y to integers and let its z's carry side information."""
+    unrefined = replace(plan.settings, schedule=schedule.for_iterations(0))
+    refined = _refine(replace(plan, settings=unrefined), picture, None)
+    y = _to_int(refined.y.cpu().numpy())
+    embedded = sideinfo.embed(head.of_model(plan.model), y, side_information)
+    box = Container(
+        width=picture.rgb.shape[1],
+        height=picture.rgb.shape[0],
+        grayscale=picture.grayscale,
+        model_id=plan.model.bits_back_id or plan.model.model_id,
+        level_q4=plan.target.level_q4,
+        z_stream=b"",
+        y_streams=(embedded.stream,),
+        sections=(*embedded.sections, *picture.sections()),
+        pixel_crc=0,
+    )
+    return _Coded(box, embedded.symbols, refined, embedded.table_bits)
 
 
 def choose_target(model: Model, options: EncodeOptions) -> Target:
@@ -290,14 +352,15 @@ def _table_bits(model: Model, symbols: Symbols) -> float:
     return z_bits + decoder.y_tables.information_bits(symbols.y.ravel(), symbols.parameters.table_index.ravel())
 
 
-def _decode_own(box: Container, decoder: Decoder, symbols: Symbols) -> npt.NDArray[np.uint8]:
+def _decode_own(coded: _Coded, model: Model, side_information: SideInformation | None) -> npt.NDArray[np.uint8]:
     """Decode the bytes that were just made, and return their picture.
 
     Raises:
-        EncodeError: they do not give the symbols that were coded.
+        EncodeError: they do not give the symbols or the side information that were coded.
     """
-    reread = container.parse(container.serialize(box))
-    decoded = decoding.decode_symbols(reread, decoder)
-    if not (np.array_equal(decoded.z, symbols.z) and np.array_equal(decoded.y, symbols.y)):
-        raise EncodeError("the encoded file does not decode to its own symbols; please report this")
-    return decoding.reconstruct(reread, decoder, decoded)
+    reread = container.parse(container.serialize(coded.box))
+    decoded = decoding.decode_symbols(reread, model)
+    same = np.array_equal(decoded.z, coded.symbols.z) and np.array_equal(decoded.y, coded.symbols.y)
+    if not same or sideinfo.extract(reread, model, decoded) != side_information:
+        raise EncodeError("the encoded file does not decode to its own content; please report this")
+    return decoding.reconstruct(reread, model.decoder, decoded)
