@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sgacodec import container, decoding, head, hyper, image, limits, modelstore, sideinfo
+from sgacodec import container, decoding, hyper, image, limits, modelstore, sideinfo
+from sgacodec import head as heads
 from sgacodec.container import Container
 from sgacodec.entropy import coder
 from sgacodec.errors import EncodeError, InvalidImageError, SymbolRangeError, TargetNotReachedError
@@ -26,10 +27,10 @@ from sgacodec.framing import SideInformation
 from sgacodec.hyper import Symbols
 from sgacodec.metrics import psnr_db
 from sgacodec.modelfile import Model
-from sgacodec.nets import Nets
+from sgacodec.nets import HeadNets, Nets
 from sgacodec.options import EncodeOptions
 from sgacodec.refine import loop, rounding, schedule
-from sgacodec.refine.objective import Objective
+from sgacodec.refine.objective import CarryingObjective, Objective
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +80,14 @@ class Plan:
         target: level and lambda.
         settings: how to refine.
         device: where to refine.
+        embedding: how to embed side information.
     """
 
     model: Model
     target: Target
     settings: loop.Settings
     device: torch.device
+    embedding: sideinfo.Settings = field(default_factory=sideinfo.Settings)
 
 
 def encode(
@@ -154,7 +157,7 @@ def carry_out(
     elif plan.model.bits_back is None:
         coded = _with_section(_code(plan, picture, report), sideinfo.appended(side_information))
     else:
-        coded = _code_carrying(plan, picture, side_information)
+        coded = _code_carrying(plan, picture, report, side_information)
     rgb = _decode_own(coded, plan.model, side_information)
     data = container.serialize(replace(coded.box, pixel_crc=zlib.crc32(rgb.tobytes())))
     bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
@@ -183,12 +186,13 @@ def _with_section(coded: _Coded, section: container.Section) -> _Coded:
     return replace(coded, box=replace(coded.box, sections=(*coded.box.sections, section)))
 
 
-def _code_carrying(plan: Plan, picture: image.Picture, side_information: SideInformation) -> _Coded:
-    """Round y to integers and let its z's carry side information."""
-    unrefined = replace(plan.settings, schedule=schedule.for_iterations(0))
-    refined = _refine(replace(plan, settings=unrefined), picture, None)
-    y = _to_int(refined.y.cpu().numpy())
-    embedded = sideinfo.embed(head.of_model(plan.model), y, side_information)
+def _code_carrying(
+    plan: Plan, picture: image.Picture, report: Report | None, side_information: SideInformation
+) -> _Coded:
+    """Let the z's of a picture carry side information, y on the integers."""
+    refined = _refine_carrying(plan, picture, report, side_information)
+    y, z = (_to_int(latent.cpu().numpy()) for latent in (refined.y, refined.z))
+    embedded = sideinfo.embed(heads.of_model(plan.model), y, side_information, plan.embedding, z)
     box = Container(
         width=picture.rgb.shape[1],
         height=picture.rgb.shape[0],
@@ -201,6 +205,29 @@ def _code_carrying(plan: Plan, picture: image.Picture, side_information: SideInf
         pixel_crc=0,
     )
     return _Coded(box, embedded.symbols, refined, embedded.table_bits)
+
+
+def _refine_carrying(
+    plan: Plan, picture: image.Picture, report: Report | None, side_information: SideInformation
+) -> loop.Refined:
+    """Refine y, and z from where h_a has it, for the carriers that the side information will need."""
+    nets, x, _ = prepare(plan, picture)
+    head_nets = HeadNets(plan.model, plan.device)
+    with torch.no_grad():
+        y = _analyse(nets, x)[0]
+        z, _ = head_nets.posterior(torch.round(y))
+    y_start = _to_int(y.cpu().numpy())
+    mask = sideinfo.likely_carriers(heads.of_model(plan.model), y_start, side_information, plan.embedding)
+    objective = CarryingObjective(
+        nets,
+        head_nets,
+        x,
+        plan.target.lmbda,
+        torch.from_numpy(mask).to(plan.device),
+        plan.settings.seed,
+        autocast=bfloat16_pays(plan.device, plan.model),
+    )
+    return loop.refine(objective, y, z, torch.zeros_like(nets.median), plan.settings, report)
 
 
 def choose_target(model: Model, options: EncodeOptions) -> Target:
@@ -278,11 +305,16 @@ def has_fast_bfloat16(device: torch.device, n_channels: int) -> bool:
 
 def _refine(plan: Plan, picture: image.Picture, report: Report | None) -> loop.Refined:
     nets, x, objective = prepare(plan, picture)
-    with torch.no_grad():
-        y, z = nets.analyse(pad(x, nets.stride))
+    y, z = _analyse(nets, x)
+    return loop.refine(objective, y, z, nets.median, plan.settings, report)
+
+
+@torch.no_grad()
+def _analyse(nets: Nets, x: Tensor) -> tuple[Tensor, Tensor]:
+    y, z = nets.analyse(pad(x, nets.stride))
     if not torch.isfinite(y.sum() + z.sum()):
         raise SymbolRangeError("a latent is not finite; this model does not suit this image")
-    return loop.refine(objective, y, z, nets.median, plan.settings, report)
+    return y, z
 
 
 def prepare(plan: Plan, picture: image.Picture) -> tuple[Nets, Tensor, Objective]:

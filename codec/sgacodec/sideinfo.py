@@ -246,6 +246,29 @@ def embed(
     return min(candidates, key=lambda embedded: embedded.n_bytes)
 
 
+def likely_carriers(
+    head: Head, y: Int32Array, side_information: SideInformation, settings: Settings
+) -> npt.NDArray[np.bool_]:
+    """Say which z's will probably carry, so that refinement can reckon with them.
+
+    On the integers none does: Q is too narrow there for a density to say what it costs.
+
+    Args:
+        head: the model's head.
+        y: int32 [1, M, H/16, W/16], close to what will be embedded in.
+        side_information: what to carry.
+        settings: how.
+
+    Returns:
+        bool [1, N, H/64, W/64].
+    """
+    analysis, n_bytes = heads.analyse(head, y), len(framing.frame(side_information))
+    exponent = _exponents(head, analysis, n_bytes)[0] if settings.exponent is None else settings.exponent
+    capacity = carrier_capacity(head, analysis, exponent)
+    n = min(int(np.searchsorted(capacity, _to_swallow(n_bytes))), len(capacity) - 1) if exponent else 0
+    return heads.carrier_mask(head, n, analysis.z_shape)
+
+
 @dataclass(frozen=True, eq=False)
 class _Latents:
     head: Head
