@@ -9,7 +9,7 @@ Source: Yang, Bamler, Mandt 2020, section 3.3; format_spec.md, section 8.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,7 +44,7 @@ class Settings:
     Attributes:
         steps: refinement steps of Q, which extraction repeats.
         exponent: the lattice has a step of 2^-exponent; None tries all with room enough.
-        tries: how many ways of padding are tried on each lattice; the shortest file wins.
+        tries: how many ways of padding are tried; the shortest file wins.
     """
 
     steps: int = bbvi.DEFAULT_STEPS
@@ -240,10 +240,8 @@ def embed(
     if z_plain is None:
         z_plain = np.floor(heads.amortised_posterior(head, analysis, 0).mean + 0.5).astype(np.int32)
     latents = _Latents(head, analysis, y, z_plain)
-    exponents = _exponents(head, analysis, len(framed)) if settings.exponent is None else [settings.exponent]
-    carriers = (Carriers(0, exponent, settings.steps) for exponent in exponents)
-    candidates = (found for start in carriers for found in _candidates(latents, start, framed, settings.tries))
-    return min(candidates, key=lambda embedded: embedded.n_bytes)
+    exponent = _choose_exponent(latents, framed) if settings.exponent is None else settings.exponent
+    return _shortest(_candidates(latents, Carriers(0, exponent, settings.steps), framed, settings.tries))
 
 
 def likely_carriers(
@@ -292,11 +290,19 @@ def _to_swallow(n_bytes: int) -> int:
     return 8 * n_bytes + 1 - _LEFT_BITS
 
 
-def _exponents(head: Head, analysis: heads.Analysis, n_bytes: int) -> list[int]:
-    """Return the lattices on which all z's together swallow a frame, or the finest."""
-    finest = head.bits_back.lattice_bits
-    enough = [k for k in range(finest) if carrier_capacity(head, analysis, k)[-1] >= _to_swallow(n_bytes)]
-    return [*enough, finest]
+def _choose_exponent(latents: _Latents, framed: bytes) -> int:
+    """Return the lattice, of those on which all z's together swallow a frame, that is best without refinement of Q."""
+    head, finest = latents.head, latents.head.bits_back.lattice_bits
+    wanted = _to_swallow(len(framed))
+    enough = [k for k in range(finest) if carrier_capacity(head, latents.analysis, k)[-1] >= wanted]
+    starts = [Carriers(0, exponent, 0) for exponent in (*enough, finest)]
+    if len(starts) == 1:
+        return finest
+    return _shortest(found for start in starts for found in _candidates(latents, start, framed, 1)).carriers.exponent
+
+
+def _shortest(candidates: Iterable[Embedded]) -> Embedded:
+    return min(candidates, key=lambda embedded: embedded.n_bytes)
 
 
 def _candidates(latents: _Latents, start: Carriers, framed: bytes, tries: int) -> Iterator[Embedded]:
