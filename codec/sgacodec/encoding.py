@@ -230,6 +230,21 @@ def _refine_carrying(
     return loop.refine(objective, y, z, torch.zeros_like(nets.median), plan.settings, report)
 
 
+def capacity_bytes(picture: image.Picture, options: EncodeOptions) -> tuple[int, ...]:
+    """Return how many bytes of side information the latents of a picture take on each lattice, coarsest first.
+
+    That is before refinement, which changes it little.
+
+    Raises:
+        ModelMismatchError: the model has no bits-back head.
+        EncodeError: see `encode`.
+    """
+    plan = make_plan(options)
+    head = heads.of_model(plan.model)
+    nets, x, _ = prepare(plan, picture)
+    return sideinfo.capacity_bytes(head, _to_int(_analyse(nets, x)[0].cpu().numpy()))
+
+
 def choose_target(model: Model, options: EncodeOptions) -> Target:
     """Return the level and lambda that the options ask for.
 

@@ -260,11 +260,9 @@ def likely_carriers(
     Returns:
         bool [1, N, H/64, W/64].
     """
-    analysis, n_bytes = heads.analyse(head, y), len(framing.frame(side_information))
-    exponent = _exponents(head, analysis, n_bytes)[0] if settings.exponent is None else settings.exponent
-    capacity = carrier_capacity(head, analysis, exponent)
-    n = min(int(np.searchsorted(capacity, _to_swallow(n_bytes))), len(capacity) - 1) if exponent else 0
-    return heads.carrier_mask(head, n, analysis.z_shape)
+    trial = embed(head, y, side_information, replace(settings, steps=0, tries=1))
+    n_carriers = trial.carriers.n if trial.carriers.exponent else 0
+    return heads.carrier_mask(head, n_carriers, heads.analyse(head, y).z_shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,6 +281,18 @@ def carrier_capacity(head: Head, analysis: heads.Analysis, exponent: int) -> npt
     grid = heads.z_grid(head, heads.amortised_posterior(head, analysis, exponent), exponent)
     bits = head.bits_back.tables.without_escape.entropies[grid.table_index].ravel()
     return np.concatenate([[0.0], np.cumsum(bits[heads.carrier_order(head, analysis.z_shape)])])
+
+
+def capacity_bytes(head: Head, y: Int32Array) -> tuple[int, ...]:
+    """Return how many bytes all z's together swallow on each lattice, coarsest first, frame included.
+
+    Args:
+        head: the model's head.
+        y: int32 [1, M, H/16, W/16].
+    """
+    analysis = heads.analyse(head, y)
+    bits = (carrier_capacity(head, analysis, k)[-1] for k in range(head.bits_back.lattice_bits + 1))
+    return tuple(int(n_bits) // 8 for n_bits in bits)
 
 
 def _to_swallow(n_bytes: int) -> int:
