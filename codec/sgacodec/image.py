@@ -43,7 +43,7 @@ _LOSS = {
 _WITH_ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
 _GRAY = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
-_XMP_DESCRIPTION = re.compile(r"<dc:description>.*?<rdf:li[^>]*>(.*?)</rdf:li>", re.DOTALL)
+_XMP_DESCRIPTION = re.compile(r"<dc:description>(?:(?!</dc:description>).)*?<rdf:li[^>]*>(.*?)</rdf:li>", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,9 +202,19 @@ def _description(image: Image.Image, xmp: bytes | None) -> str | None:
     candidates = (
         getattr(image, "text", {}).get("Description"),
         html.unescape(in_xmp.group(1)) if in_xmp else None,
-        image.getexif().get(ExifTags.Base.ImageDescription),
+        _text(image.getexif().get(ExifTags.Base.ImageDescription)),
     )
     return next((text.strip() for text in candidates if isinstance(text, str) and text.strip()), None)
+
+
+def _text(value: Any) -> str | None:
+    """Return an EXIF text, which cameras and programs write in UTF-8 and Pillow takes for Latin-1."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _bytes(value: Any) -> bytes | None:

@@ -4,6 +4,7 @@ import logging
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sgacodec import image
 from sgacodec.decoding import unpack_alpha
@@ -130,3 +131,85 @@ def test_arrays(shape):
 def test_bad_arrays(array):
     with pytest.raises(InvalidImageError, match="expected"):
         image.from_array(array)
+
+
+# --- what the metadata says that the picture shows ------------------------------------------------------------------
+
+
+def described(suffix="PNG", description=None, text=None, xmp=None):
+    """What is read of a file with an EXIF ImageDescription, a PNG text and an XMP packet, where they are given."""
+    picture = Image.fromarray(RGB)
+    options = {}
+    if description is not None:
+        options["exif"] = picture.getexif()
+        options["exif"][0x010E] = description
+    if suffix == "PNG":
+        options["pnginfo"] = PngInfo()
+        for key, value in (("Description", text), ("XML:com.adobe.xmp", xmp)):
+            if value is not None:
+                options["pnginfo"].add_itxt(key, value)
+    elif suffix == "TIFF" and xmp is not None:
+        options["tiffinfo"] = {700: xmp.encode()}
+    elif xmp is not None:
+        options["xmp"] = xmp.encode()
+    return image.read_bytes(saved(picture, suffix, **options)).description
+
+
+def packet(description):
+    """An XMP packet that has a subject, too."""
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description>'
+        f"<dc:description>{description}</dc:description>"
+        "<dc:subject><rdf:Bag><rdf:li>keyword</rdf:li></rdf:Bag></dc:subject>"
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+
+
+def in_xmp(text):
+    return packet(f'\n <rdf:Alt>\n  <rdf:li xml:lang="x-default">{text}</rdf:li>\n  <rdf:li>other</rdf:li></rdf:Alt>')
+
+
+@pytest.mark.parametrize("suffix", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_descriptions_of_every_format(suffix):
+    assert described(suffix, description="a lake") == "a lake"
+    assert described(suffix, xmp=in_xmp("a lake")) == "a lake"
+    assert described(suffix) is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ("a lake", "a lake"),
+        ("  a lake\n", "a lake"),
+        ("Häuser am See 湖".encode(), "Häuser am See 湖"),
+        ("Häuser".encode("latin-1"), "Häuser"),
+        ("", None),
+        ("   ", None),
+    ],
+)
+def test_exif_descriptions(stored, expected):
+    assert described("JPEG", description=stored) == expected
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (in_xmp("A &amp; B &lt; C &quot;D&quot; &#228;&#x6e56;"), 'A & B < C "D" ä湖'),
+        (in_xmp("&amp;lt;"), "&lt;"),
+        (in_xmp("Häuser\nam See 湖"), "Häuser\nam See 湖"),
+        (in_xmp(" \n"), None),
+        (packet(""), None),
+        (packet("<rdf:Alt/>"), None),
+        ("<x:xmpmeta/>", None),
+        ("<dc:description><rdf:li>never closed", None),
+    ],
+)
+def test_xmp_descriptions(stored, expected):
+    assert described("JPEG", xmp=stored) == described("PNG", xmp=stored) == expected
+
+
+def test_the_order_of_descriptions():
+    assert described("PNG", "exif", "text", in_xmp("xmp")) == "text"
+    assert described("PNG", "exif", " ", in_xmp("xmp")) == "xmp"
+    assert described("PNG", "exif", None, packet("")) == "exif"
+    assert image.from_array(RGB).description is None
