@@ -22,7 +22,7 @@ from sgacodec import container, decoding, hyper, image, limits, modelstore, side
 from sgacodec import head as heads
 from sgacodec.container import Container
 from sgacodec.entropy import coder
-from sgacodec.errors import EncodeError, InvalidImageError, SymbolRangeError, TargetNotReachedError
+from sgacodec.errors import EncodeError, InvalidImageError, ModelMismatchError, SymbolRangeError, TargetNotReachedError
 from sgacodec.framing import SideInformation
 from sgacodec.hyper import Symbols
 from sgacodec.metrics import psnr_db
@@ -155,7 +155,8 @@ def carry_out(
     if side_information is None:
         coded = _code(plan, picture, report)
     elif plan.model.bits_back is None:
-        coded = _with_section(_code(plan, picture, report), sideinfo.appended(side_information))
+        section = sideinfo.appended(side_information)  # before refinement: it may be refused
+        coded = _with_section(_code(plan, picture, report), section)
     else:
         coded = _code_carrying(plan, picture, report, side_information)
     rgb = _decode_own(coded, plan.model, side_information)
@@ -240,6 +241,10 @@ def capacity_bytes(picture: image.Picture, options: EncodeOptions) -> tuple[int,
         EncodeError: see `encode`.
     """
     plan = make_plan(options)
+    if plan.model.bits_back is None:
+        raise ModelMismatchError(
+            f"model {plan.model.name} has no bits-back head; its files carry nothing in their latents"
+        )
     head = heads.of_model(plan.model)
     nets, x, _ = prepare(plan, picture)
     return sideinfo.capacity_bytes(head, _to_int(_analyse(nets, x)[0].cpu().numpy()))

@@ -27,10 +27,13 @@ def frame(side_information: SideInformation) -> bytes:
     """Return side information with its length, kind and checksum.
 
     Raises:
-        EncodeError: it is too long.
+        EncodeError: it is too long, or a text that is not valid Unicode.
     """
     is_text = isinstance(side_information, str)
-    raw = side_information.encode() if isinstance(side_information, str) else bytes(side_information)
+    try:
+        raw = side_information.encode() if isinstance(side_information, str) else bytes(side_information)
+    except UnicodeEncodeError as err:
+        raise EncodeError("the text that the file is to carry is not valid Unicode") from err
     if len(raw) > MAX_SIDE_INFORMATION:
         raise EncodeError(f"the side information has {len(raw)} bytes; at most {MAX_SIDE_INFORMATION} fit")
     deflated = deflate(raw)
