@@ -85,7 +85,7 @@ def load_by_name(name: str) -> Model:
         return _load(path, path.stat().st_mtime_ns)
     entries = installed()
     for entry in entries:
-        if name in (entry.name, entry.model_id):
+        if name in (entry.name, entry.model_id, entry.bits_back_id):
             return _load(entry.path, entry.path.stat().st_mtime_ns)
     known = ", ".join(sorted(entry.name for entry in entries)) or "none"
     raise ModelNotFoundError(f"no model is called {name!r}; installed are: {known}")
@@ -93,7 +93,8 @@ def load_by_name(name: str) -> Model:
 
 def _scan() -> Iterator[StoredModel]:
     for folder in folders():
-        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
+        # by stem: where a model is there with and without a head, "x" comes before "x-head"
+        for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stem) if folder.is_dir() else []:
             try:
                 head = read_file_head(path)
             except (ModelError, OSError):
