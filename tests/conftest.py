@@ -32,28 +32,11 @@ def tiny_model():
 
 
 @pytest.fixture(scope="session")
-def headed_folder(tiny_model, tmp_path_factory):
-    """A folder with the tiny model and an untrained bits-back head, called tiny-head."""
-    from dataclasses import replace
-
-    import tiny_head
-
+def headed_model():
+    """The tiny model with an untrained bits-back head, called tiny-head."""
     from sgacodec import modelfile
 
-    folder = tmp_path_factory.mktemp("headed")
-    headed = tiny_head.add_head(replace(tiny_model, name="tiny-head"))
-    (folder / "tiny-head.safetensors").write_bytes(modelfile.dump(headed))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def headed_model(headed_folder):
-    """The model of that folder, which is installed while a module's tests run."""
-    from sgacodec import modelstore
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SGACODEC_MODELS", os.pathsep.join([str(GOLDEN), str(headed_folder)]))
-        yield modelstore.load_by_name("tiny-head")
+    return modelfile.load_file(GOLDEN / "tiny-head.safetensors")
 
 
 @pytest.fixture(scope="session")

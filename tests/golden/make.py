@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,13 @@ from PIL import Image
 
 HERE = Path(__file__).parent / "v1"
 os.environ["SGACODEC_MODELS"] = str(HERE)
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import slow_decoder  # noqa: E402
+import tiny_head  # noqa: E402
 
 import sgacodec  # noqa: E402
-from sgacodec import encoding  # noqa: E402
+from sgacodec import encoding, modelfile  # noqa: E402
 from sgacodec.train.scenes import render  # noqa: E402
 
 
@@ -40,21 +44,32 @@ def cases() -> dict:
         "metadata": (Image.open(buffer), 10, 0),
         "escapes": (noise, 100, 0),
         "bands": (render(200, 64, np.random.default_rng(12)), 25, 0),
+        "side-information": (scene, 60, 30, "Häuser am See."),
     }
 
 
-def write(name: str, source: object, quality: float, iterations: int) -> None:
+def write_headed_model() -> None:
+    path = HERE / "tiny-head.safetensors"
+    if not path.exists():
+        headed = tiny_head.add_head(replace(modelfile.load_file(HERE / "tiny.safetensors"), name="tiny-head"))
+        path.write_bytes(modelfile.dump(headed))
+
+
+def write(name: str, source: object, quality: float, iterations: int, message: str | None = None) -> None:
     folder = HERE / name
     folder.mkdir()
-    options = sgacodec.EncodeOptions(quality=quality, iterations=iterations, model="tiny", device="cpu")
+    model = "tiny" if message is None else "tiny-head"
+    options = sgacodec.EncodeOptions(quality=quality, iterations=iterations, model=model, device="cpu")
     if name == "bands":
         encoding._BAND_PIXELS = 64 * 64
-    data = encoding.encode(source, options)
-    stages = slow_decoder.decode(data, (HERE / "tiny.safetensors").read_bytes())
+    data = encoding.encode(source, options, side_information=message)
+    stages = slow_decoder.decode(data, (HERE / f"{model}.safetensors").read_bytes())
     (folder / "file.sga").write_bytes(data)
     sgacodec.decode(data).save(folder / "picture.png")
+    carried = {} if message is None else {"side_information": stages["side_information"]}
+    assert list(carried.values()) == [message] * len(carried)
     assert np.array_equal(np.atleast_3d(np.asarray(sgacodec.decode(data))), stages["picture"])
-    (folder / "hashes.json").write_text(json.dumps(hashes(stages), indent=1) + "\n")
+    (folder / "hashes.json").write_text(json.dumps(hashes(stages) | carried, indent=1) + "\n")
     print(name, len(data), "bytes")
 
 
@@ -66,6 +81,7 @@ def hashes(stages: dict) -> dict:
 
 
 if __name__ == "__main__":
+    write_headed_model()
     for case, arguments in cases().items():
         if not (HERE / case).exists():
             write(case, *arguments)

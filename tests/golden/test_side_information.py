@@ -1,12 +1,16 @@
 """Files with side information: a second decoder extracts it too, and so does any number of threads."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sgacodec
 from sgacodec import bbvi, container, decoding, encoding, sideinfo
@@ -15,25 +19,61 @@ from sgacodec import head as heads
 sys.path.insert(0, str(Path(__file__).parent))
 import slow_decoder
 
+V1 = Path(__file__).parent / "v1"
+HEADED = V1 / "tiny-head.safetensors"
 TEXT = "A lake, mountains behind it, and " * 3
 
 
+def sha256(array, dtype):
+    return hashlib.sha256(np.ascontiguousarray(array.astype(dtype)).tobytes()).hexdigest()
+
+
 @pytest.fixture
-def embed(monkeypatch):
-    """Encodes with the model that has a head and with these settings."""
-
-    def encode(picture, side_information, **settings):
-        def with_settings(head, y, content):
-            return EMBED(head, y, content, sideinfo.Settings(**settings))
-
-        monkeypatch.setattr(encoding.sideinfo, "embed", with_settings)
-        options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
-        return encoding.encode(picture, options, side_information=side_information)
-
-    return encode
+def golden():
+    """The pinned file, what it must decode to, and its folder."""
+    folder = V1 / "side-information"
+    return (folder / "file.sga").read_bytes(), json.loads((folder / "hashes.json").read_text()), folder
 
 
-EMBED = sideinfo.embed
+def embed(picture, side_information, **settings):
+    """Encode with the model that has a head and with these settings."""
+    options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
+    plan = replace(encoding.make_plan(options), embedding=sideinfo.Settings(**settings))
+    return encoding.carry_out(plan, encoding.to_picture(picture), None, side_information).data
+
+
+def test_the_golden_file_stage_by_stage(golden, headed_model):
+    data, expected, _ = golden
+    box = container.parse(data)
+    assert box.model_id == headed_model.bits_back_id
+    carriers = sideinfo.read_carriers(box)
+    assert (carriers.n, carriers.exponent, carriers.steps) == (35, 3, 4)
+    symbols = decoding.decode_symbols(box, headed_model)
+    assert sha256(symbols.z[0], "<i4") == expected["z"]
+    assert sha256(symbols.parameters.table_index[0], "<i4") == expected["table_index"]
+    assert sha256(symbols.y[0], "<i4") == expected["y"]
+    assert sha256(decoding.reconstruct(box, headed_model.decoder, symbols), "u1") == expected["rgb"]
+    assert sideinfo.extract(box, headed_model, symbols) == expected["side_information"]
+
+
+def test_the_golden_file_gives_picture_and_message(golden):
+    data, expected, folder = golden
+    decoded = sgacodec.decode(data, extract=True)
+    assert decoded.info["side_information"] == expected["side_information"]
+    assert expected["side_information"].startswith("Häuser am See")
+    with Image.open(folder / "picture.png") as picture:
+        np.testing.assert_array_equal(np.asarray(decoded), np.asarray(picture))
+
+
+def test_the_slow_decoder_reads_the_golden_file(golden):
+    data, expected, folder = golden
+    stages = slow_decoder.decode(data, HEADED.read_bytes())
+    for name in ("z", "table_index", "y"):
+        assert sha256(stages[name], "<i4") == expected[name], name
+    assert sha256(stages["rgb"], "u1") == expected["rgb"]
+    assert stages["side_information"] == expected["side_information"]
+    with Image.open(folder / "picture.png") as picture:
+        np.testing.assert_array_equal(stages["picture"], np.asarray(picture))
 
 
 @pytest.mark.parametrize(
@@ -46,10 +86,10 @@ EMBED = sideinfo.embed
         (bytes(range(256)) * 2, {"steps": 2, "exponent": 4}),
     ],
 )
-def test_slow_decoder_agrees(side_information, settings, embed, scene, headed_model, headed_folder):
+def test_slow_decoder_agrees(side_information, settings, scene, headed_model):
     picture = scene[:64, :70]
     data = embed(picture, side_information, **settings)
-    stages = slow_decoder.decode(data, (headed_folder / "tiny-head.safetensors").read_bytes())
+    stages = slow_decoder.decode(data, HEADED.read_bytes())
     box = container.parse(data)
     symbols = decoding.decode_symbols(box, headed_model)
     np.testing.assert_array_equal(stages["z"], symbols.z[0])
@@ -70,21 +110,25 @@ def test_slow_decoder_agrees(side_information, settings, embed, scene, headed_mo
 
 def test_slow_decoder_reads_an_appended_section(tiny_options, scene):
     data = sgacodec.encode(scene[:40, :30], tiny_options, side_information=TEXT)
-    stages = slow_decoder.decode(data, (Path(__file__).parent / "v1" / "tiny.safetensors").read_bytes())
+    stages = slow_decoder.decode(data, (V1 / "tiny.safetensors").read_bytes())
     assert stages["side_information"] == sgacodec.decode(data, extract=True).info["side_information"] == TEXT
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
-def test_thread_counts_agree(threads, embed, scene, headed_model, headed_folder, tmp_path):
-    path = tmp_path / "scene.sga"
-    path.write_bytes(embed(scene, TEXT, steps=5))
+def test_thread_counts_agree(threads, golden):
+    _, expected, folder = golden
     code = (
-        "import sys, sgacodec\n"
-        "print(sgacodec.decode(open(sys.argv[1], 'rb').read(), extract=True).info['side_information'])\n"
+        "import sys, hashlib, sgacodec\n"
+        "decoded = sgacodec.decode(open(sys.argv[1], 'rb').read(), extract=True)\n"
+        "print(hashlib.sha256(decoded.tobytes()).hexdigest(), ascii(decoded.info['side_information']))\n"
         "assert 'torch' not in sys.modules and 'compressai' not in sys.modules\n"
     )
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(folder / "file.sga")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout == TEXT + "\n"
+    assert done.stdout == f"{expected['rgb']} {expected['side_information']!a}\n"
