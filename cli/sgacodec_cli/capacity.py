@@ -21,10 +21,10 @@ from sgacodec_cli.encode import read_picture
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
 def command(source: str, max_pixels: int, **options: float | str) -> None:
-    """Say how many bytes the latents of IN, an image, can carry ('encode --caption' and '--embed').
+    """Say how many bytes the latents of IN, an image ('-' is standard input), can carry.
 
-    The coarser the lattice on which they lie, the less a byte costs; 'encode' takes the best of those that are fine
-    enough, and appends what the finest cannot carry.
+    On a finer lattice they carry more, and each byte costs more. 'encode --caption' and '--embed' take the best lattice
+    that carries all, and append to the file what the finest does not.
     """
     picture = read_picture(source, max_pixels)
     try:
@@ -32,6 +32,6 @@ def command(source: str, max_pixels: int, **options: float | str) -> None:
     except ImportError as err:
         raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
     found = encoding.capacity_bytes(picture, EncodeOptions(**options))  # type: ignore[arg-type]
-    click.echo(f"{found[-1]} bytes")
+    click.echo(f"{max(found)} bytes")
     for exponent, n_bytes in enumerate(found):
-        click.echo(f"  in steps of 1/{2**exponent}: {n_bytes} bytes")
+        click.echo(f"  on a lattice of step {'1' if exponent == 0 else f'1/{2**exponent}'}: {n_bytes} bytes")

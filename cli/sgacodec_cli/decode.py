@@ -12,7 +12,7 @@ from PIL import Image
 from sgacodec import limits
 from sgacodec.decoding import decode
 from sgacodec.errors import SgacodecError
-from sgacodec_cli.files import check_output, read_input, write_output
+from sgacodec_cli.files import check_output, read_input, title, write_output
 
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
 _NO_ALPHA = {"JPEG", "PPM", "BMP"}
@@ -22,12 +22,12 @@ _NO_ALPHA = {"JPEG", "PPM", "BMP"}
 @click.argument("source", metavar="IN")
 @click.option("-o", "--output", default=None, help="The image; its suffix chooses the format, '-' writes PNG to "
               "standard output.  [default: IN with .png]")  # fmt: skip
-@click.option("--caption", is_flag=True, help="Print the text that IN carries; no image without -o.")
-@click.option("--extract", metavar="FILE", default=None, help="Write what IN carries; no image without -o.")
+@click.option("--caption", is_flag=True, help="Print the text that IN carries; then an image only with -o.")
+@click.option("--extract", metavar="FILE", default=None, help="Write what IN carries; then an image only with -o.")
 @click.option("--device", default=None, help="Run the synthesis on a torch device, e.g. cuda; the pixels are the same.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
-@click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
 def command(
     source: str,
     output: str | None,
@@ -41,8 +41,10 @@ def command(
     wanted = caption or extract is not None
     if output is None and source == "-" and not wanted:
         raise click.UsageError("name the output of standard input with -o")
-    if extract is not None and extract == output:
+    if output is not None and extract is not None and output != "-" and _is_same_file(output, extract):
         raise click.UsageError(f"the image and what it carries cannot both be {output}")
+    if [output == "-", extract == "-", caption].count(True) > 1:
+        raise click.UsageError("standard output takes one of the image, --caption and --extract -")
     output = output or (None if wanted else str(Path(source).with_suffix(".png")))
     image_format = None if output is None else _format_of(output)
     for name in (output, extract):
@@ -62,10 +64,14 @@ def _carried(image: Image.Image, source: str, as_text: bool) -> bytes | str:
     """Return an image's side information, or say that there is none."""
     carried: bytes | str | None = image.info.get("side_information")
     if carried is None:
-        raise SgacodecError(f"{source} carries no side information")
+        raise SgacodecError(f"{title(source)} carries no side information")
     if as_text and not isinstance(carried, str):
-        raise SgacodecError(f"{source} carries {len(carried)} bytes, not a text; write them with --extract FILE")
+        raise SgacodecError(f"{title(source)} carries {len(carried)} bytes, not a text; write them with --extract FILE")
     return carried
+
+
+def _is_same_file(name: str, other: str) -> bool:
+    return Path(name).resolve() == Path(other).resolve()
 
 
 def _format_of(output: str) -> str:

@@ -15,7 +15,7 @@ from sgacodec import limits
 from sgacodec.errors import EncodeError, OptionError
 from sgacodec.options import METHODS, PRESETS, EncodeOptions
 from sgacodec_cli import curve
-from sgacodec_cli.files import check_output, read_input, write_output
+from sgacodec_cli.files import check_output, read_input, title, write_output
 
 if TYPE_CHECKING:
     from sgacodec.encoding import Encoded
@@ -42,9 +42,11 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
               help="How the refinement rounds.")  # fmt: skip
 @click.option("--classes", type=int, metavar="2|3", default=EncodeOptions.classes, show_default=True,
               help="Integers that a latent may round to.")  # fmt: skip
-@click.option("--caption", metavar="TEXT", default=None, help="A text that the picture's latents carry.")
-@click.option("--caption-from-metadata", is_flag=True, help="Take it from IN: PNG, XMP or EXIF description.")
-@click.option("--embed", metavar="FILE", default=None, help="A file that they carry ('-' is standard input).")
+@click.option("--caption", metavar="TEXT", default=None,
+              help="A text that OUT carries, in the picture's latents where the model can.")  # fmt: skip
+@click.option("--caption-from-metadata", is_flag=True, help="Take that text from IN: its PNG, XMP or EXIF description.")
+@click.option("--embed", metavar="FILE", default=None,
+              help="A file that OUT carries instead of a text; '-' is standard input.")  # fmt: skip
 @click.option("--log", "log_file", default=None, help="A JSON file for loss, rate and quality of every step.")
 @click.option(
     "--model", default=EncodeOptions.model, show_default=True, help="Name, id or path; see 'sgacodec models'."
@@ -123,7 +125,7 @@ def read_picture(source: str, max_pixels: int) -> Picture:
 
 def _described(picture: Picture, source: str) -> str:
     if picture.description is None:
-        raise EncodeError(f"{source} has no description in its metadata; give one with --caption")
+        raise EncodeError(f"{title(source)} has no description in its metadata; give one with --caption")
     return picture.description
 
 

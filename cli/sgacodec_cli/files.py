@@ -10,6 +10,11 @@ from pathlib import Path
 import click
 
 
+def title(name: str) -> str:
+    """Return what messages call an input."""
+    return "standard input" if name == "-" else name
+
+
 def read_input(name: str) -> bytes:
     """Return the bytes of a file, or of standard input for `-`."""
     if name == "-":
@@ -27,7 +32,7 @@ def check_output(name: str, overwrite: bool) -> None:
         return
     path = Path(name)
     if path.is_dir():
-        raise click.UsageError(f"{path} is a folder; name a file with -o")
+        raise click.UsageError(f"{path} is a folder; name a file")
     if path.exists() and not overwrite:
         raise click.UsageError(f"{path} exists; overwrite it with --force")
     if not path.parent.is_dir():

@@ -7,7 +7,9 @@ import json
 
 import click
 
+from sgacodec import framing
 from sgacodec.decoding import Info, decode, read_info
+from sgacodec.framing import SideInformation
 from sgacodec.head import Carriers
 from sgacodec_cli.files import read_input
 
@@ -15,41 +17,68 @@ from sgacodec_cli.files import read_input
 @click.command("info")
 @click.argument("source", metavar="IN")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--extract", is_flag=True, help="Decode, and show what the picture carries.")
+@click.option("--extract", is_flag=True, help="Decode, and show what IN carries.")
 def command(source: str, as_json: bool, extract: bool) -> None:
-    """Show the header of IN, an .sga file ('-' is standard input). Needs no model and decodes nothing."""
+    """Show the header of IN, an .sga file ('-' is standard input).
+
+    Without --extract it needs no model and decodes nothing.
+    """
     data = read_input(source)
     info = read_info(data)
     carried = decode(data, extract=True).info.get("side_information") if extract else None
+    found = None if carried is None else _Found.of(carried, info)
     if as_json:
-        extracted = {"side_information": _json(carried)} if extract else {}
+        extracted = {"side_information": found and dataclasses.asdict(found)} if extract else {}
         click.echo(json.dumps(dataclasses.asdict(info) | extracted))
     else:
-        click.echo("\n".join([_lines(info), *([_side_information(carried, info)] if extract else [])]))
+        rows = _rows(info) + (_extracted(found) if extract else [])
+        click.echo("\n".join(f"{name:<18}{value}" for name, value in rows))
 
 
-def _json(carried: bytes | str | None) -> dict[str, object] | None:
-    if carried is None:
-        return None
-    return {"kind": "text" if isinstance(carried, str) else "bytes", "n_bytes": _n_bytes(carried)}
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What a file carries.
+
+    Attributes:
+        kind: "text" or "bytes".
+        n_bytes: its length.
+        packed_bytes: its length as a section of a file: deflated where that is shorter, with its own header.
+        net_bytes: what is left of the file for the picture.
+        net_bpp: the same in bits per pixel.
+    """
+
+    kind: str
+    n_bytes: int
+    packed_bytes: int
+    net_bytes: int
+    net_bpp: float
+
+    @staticmethod
+    def of(carried: SideInformation, info: Info) -> _Found:
+        """Measure it."""
+        is_text = isinstance(carried, str)
+        packed = len(framing.frame(carried))
+        net = info.n_bytes - packed
+        return _Found(
+            kind="text" if is_text else "bytes",
+            n_bytes=len(carried.encode() if isinstance(carried, str) else carried),
+            packed_bytes=packed,
+            net_bytes=net,
+            net_bpp=8 * net / (info.width * info.height),
+        )
 
 
-def _n_bytes(carried: bytes | str) -> int:
-    return len(carried.encode() if isinstance(carried, str) else carried)
+def _extracted(found: _Found | None) -> list[tuple[str, str]]:
+    if found is None:
+        return [("carries", "nothing")]
+    return [
+        ("carries", f"{found.kind}, {found.n_bytes} bytes, {found.packed_bytes} packed"),
+        ("without that", f"{found.net_bytes} bytes, {found.net_bpp:.4f} bpp"),
+    ]
 
 
-def _side_information(carried: bytes | str | None, info: Info) -> str:
-    if carried is None:
-        return f"{'carries':<18}nothing"
-    kind, n_bytes = "text" if isinstance(carried, str) else "data", _n_bytes(carried)
-    net = 8 * (info.n_bytes - n_bytes) / (info.width * info.height)
-    return (
-        f"carries {kind}, {n_bytes} bytes; the picture alone stands for {info.n_bytes - n_bytes} bytes, {net:.4f} bpp"
-    )
-
-
-def _lines(info: Info) -> str:
-    rows = [
+def _rows(info: Info) -> list[tuple[str, str]]:
+    return [
         ("size", f"{info.width} x {info.height}, {info.mode}"),
         ("file", f"{info.n_bytes} bytes, {info.bpp:.4f} bpp"),
         ("model", f"{info.model_id}, level {info.level:g}"),
@@ -59,8 +88,8 @@ def _lines(info: Info) -> str:
         *([] if info.carriers is None else [("carried by", _carried(info.carriers))]),
         *((name, f"{n_bytes} bytes") for name, n_bytes in info.sections.items()),
     ]
-    return "\n".join(f"{name:<18}{value}" for name, value in rows)
 
 
 def _carried(carriers: Carriers) -> str:
-    return f"{carriers.n} values of z in steps of 1/{2**carriers.exponent}, {carriers.steps} steps to extract"
+    step = f"1/{2**carriers.exponent}" if carriers.exponent else "1"
+    return f"{carriers.n} values of z on a lattice of step {step}, {carriers.steps} refinement steps"
