@@ -1,0 +1,268 @@
+"""Refinement that reckons with side information, against what the integer head and real files cost."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import sgacodec
+from sgacodec import encoding, framing, nets, sideinfo
+from sgacodec import head as heads
+from sgacodec.entropy.bitsback import lattice_tables
+from sgacodec.entropy.tables import TOTAL
+from sgacodec.errors import EncodeError, ModelMismatchError
+from sgacodec.intnet import fast
+from sgacodec.nets import HeadNets, Nets
+from sgacodec.refine.objective import CarryingObjective
+
+CPU = torch.device("cpu")
+OPTIONS = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def head(headed_model):
+    return heads.of_model(headed_model)
+
+
+@pytest.fixture(scope="module")
+def head_nets(headed_model):
+    return HeadNets(headed_model, CPU)
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return encoding.make_plan(OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def prepared(plan, scene):
+    return encoding.prepare(plan, encoding.to_picture(scene))
+
+
+@pytest.fixture(scope="module")
+def y(prepared):
+    """y of the scene on the integers, int32."""
+    float_nets, x, _ = prepared
+    return torch.round(encoding._analyse(float_nets, x)[0]).int().numpy()
+
+
+@pytest.fixture(scope="module")
+def tame_y(y):
+    """Values that the untrained head holds for likely; it does not know the scene's."""
+    return np.rint(np.random.default_rng(2).normal(0, 1.5, y.shape)).astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def z_shape(head, y):
+    return heads.analyse(head, y).z_shape
+
+
+def objective_of(head_nets, prepared, plan, mask, seed=0):
+    float_nets, x, _ = prepared
+    return CarryingObjective(float_nets, head_nets, x, plan.target.lmbda, torch.from_numpy(mask), seed, autocast=False)
+
+
+def floats(array):
+    return torch.from_numpy(np.asarray(array, np.float32))
+
+
+# --- HeadNets -------------------------------------------------------------------------------------------------------
+
+
+def test_the_posterior_is_that_of_the_integer_head(head, head_nets, y):
+    analysis = heads.analyse(head, y)
+    unit = 2.0**-head.decoder.z_frac_bits
+    mean, sigma = head_nets.posterior(floats(y))
+    np.testing.assert_allclose(mean.numpy(), analysis.mean_q * unit, atol=0.02)
+    np.testing.assert_allclose(2 * np.log(sigma.numpy()), analysis.log_variance_q * unit, atol=0.02)
+
+
+def test_the_parameters_of_y_are_those_of_the_integer_head(head, head_nets, headed_model, z_shape):
+    z_q = np.rint(np.random.default_rng(0).normal(0, 1.5, (1, *z_shape)) * 2**head.decoder.z_frac_bits)
+    sigma_q, mu_q = np.split(fast.run(head.bits_back.h_s, z_q.astype(np.int64)), 2, axis=1)
+    sigma, mu = head_nets.y_parameters(floats(z_q) / 2**head.decoder.z_frac_bits)
+    unit = 2.0**-head.decoder.y_frac_bits
+    np.testing.assert_allclose(mu.numpy(), mu_q * unit, atol=0.01)
+    sigma_min = Nets(headed_model, 0, CPU).sigma_min
+    assert (sigma_q * unit < sigma_min).any()
+    np.testing.assert_allclose(sigma.numpy(), np.maximum(sigma_q * unit, sigma_min), atol=0.01)
+
+
+def test_bits_of_whole_z_are_those_of_the_tables(head, head_nets, z_shape):
+    z = np.rint(np.random.default_rng(1).normal(0, 1.2, (1, *z_shape))).astype(np.int32)
+    mask = np.zeros(z.shape, np.bool_)
+    by_tables = heads.z_tables(head, 0).information_bits(z.ravel(), heads.z_table_index(mask))
+    assert float(head_nets.z_bits(floats(z)).sum()) == pytest.approx(by_tables, rel=1e-5)
+
+
+def test_the_density_integrates_to_the_mass_of_its_tables(head, head_nets):
+    n, step = head.n_channels, 2.0**-8
+    z = np.arange(-12, 12, step)
+    bits = head_nets.density_bits(floats(np.broadcast_to(z, (n, len(z))).reshape(1, n, 1, -1)))
+    masses = step * np.exp2(-bits.numpy().astype(np.float64)).sum(axis=(0, 2, 3))
+    cells = head.bits_back.z_cells
+    on_tables = [1 - cells.table(channel)[-1] / TOTAL for channel in range(n)]
+    assert min(on_tables) > 0.95
+    np.testing.assert_allclose(masses, on_tables, atol=0.005)
+
+
+def test_the_density_says_what_a_fine_lattice_costs(head, head_nets):
+    """A value on a lattice of step s costs the bits of the density less log2 of 1 / s."""
+    exponent = head.bits_back.lattice_bits
+    tables = lattice_tables(head.bits_back.z_cells, exponent + 1, exponent)
+    steps = np.random.default_rng(2).integers(-(2**exponent), 2**exponent, (1, head.n_channels, 1, 50)).astype(np.int32)
+    by_tables = tables.information_bits(steps.ravel(), np.repeat(np.arange(head.n_channels), 50))
+    by_density = float(head_nets.density_bits(floats(steps) / 2**exponent).sum()) + exponent * steps.size
+    assert by_density == pytest.approx(by_tables, rel=0.002)
+
+
+def test_gradients_of_the_head_are_finite_far_off_the_tables(head_nets, z_shape):
+    z = torch.full((1, *z_shape), 1e4, requires_grad=True)
+    (head_nets.density_bits(z) + head_nets.z_bits(z)).sum().backward()
+    assert torch.isfinite(z.grad).all()
+    assert (z.grad > 0).all()
+
+
+# --- CarryingObjective ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_gradients_are_finite_and_reach_what_they_should(share, head, head_nets, prepared, plan, y, z_shape):
+    mask = heads.carrier_mask(head, round(share * np.prod(z_shape)), z_shape)
+    relaxed_y = (floats(y) + 0.1).requires_grad_(True)
+    relaxed_z = torch.full((1, *z_shape), 0.3, requires_grad=True)
+    objective = objective_of(head_nets, prepared, plan, mask)
+    surrogate, sampled = objective.sampled(relaxed_z, lambda mu: relaxed_y - mu)
+    surrogate.backward()
+    assert np.isfinite([sampled.loss, sampled.bpp, sampled.mse]).all()
+    assert torch.isfinite(relaxed_y.grad).all()
+    assert torch.isfinite(relaxed_z.grad).all()
+    assert (relaxed_y.grad != 0).any()
+    assert (relaxed_z.grad.numpy()[mask] == 0).all()
+    assert (relaxed_z.grad.numpy()[~mask] != 0).any() == (share < 1)
+
+
+def test_the_gradient_is_that_of_the_loss(head, head_nets, prepared, plan, tame_y, z_shape, monkeypatch):
+    """Along itself, against a difference of the loss: for y, also by way of Q, and for the z's that carry nothing."""
+    monkeypatch.setattr(nets._LowerBound, "apply", torch.clamp_min)  # whose own gradient is another one on purpose
+    mask = heads.carrier_mask(head, int(np.prod(z_shape)) // 2, z_shape)
+    objective = objective_of(head_nets, prepared, plan, mask)
+    generator = torch.Generator().manual_seed(0)
+    y = floats(tame_y) + 0.2 * torch.randn(tame_y.shape, generator=generator)
+    z = torch.randn((1, *z_shape), generator=generator)
+
+    def sample(y, z):
+        y, z = y.clone().requires_grad_(True), z.clone().requires_grad_(True)
+        surrogate, quality = objective.sampled(z, lambda mu: y - mu)
+        surrogate.backward()
+        return quality.loss, y.grad, z.grad
+
+    _, by_y, by_z = sample(y, z)
+    step = 0.02
+    for along_y, along_z in ((by_y / by_y.norm(), 0), (0, by_z / by_z.norm())):
+        above, below = (sample(y + sign * step * along_y, z + sign * step * along_z)[0] for sign in (1, -1))
+        slope = float((by_y * along_y).sum() + (by_z * along_z).sum())
+        assert (above - below) / (2 * step) == pytest.approx(slope, rel=0.1)
+
+
+def test_without_carriers_the_rate_is_what_files_cost(head, head_nets, prepared, plan, tame_y, z_shape):
+    """On the integers an empty message has next to no carriers, so the bits are those of P(y | z) and P(z)."""
+    z = np.rint(np.random.default_rng(3).normal(0, 1, (1, *z_shape))).astype(np.int32)
+    embedded = sideinfo.embed(head, tame_y, b"", sideinfo.Settings(0, 0), z)
+    mask = heads.carrier_mask(head, 0, z_shape)
+    used = embedded.symbols.z
+    rated = objective_of(head_nets, prepared, plan, mask).rounded(floats(tame_y) + 0.4, floats(used) - 0.4)
+    assert (used != z).sum() <= embedded.carriers.n < 10
+    left = embedded.table_bits - rated.bpp * 96 * 130
+    assert abs(left) < 0.003 * embedded.table_bits + 8 * len(framing.frame(b"")) + 1
+
+
+@pytest.mark.parametrize("exponent", [2, 4])
+def test_with_carriers_the_rate_is_what_files_cost_net(exponent, head, head_nets, prepared, plan, tame_y, z_shape):
+    """On average over messages and over samples of Q, within one percent of the bits."""
+    n = int(np.prod(z_shape))
+    mask, z = heads.carrier_mask(head, n, z_shape), torch.zeros(1, *z_shape)
+    rated = [
+        objective_of(head_nets, prepared, plan, mask, seed).rounded(floats(tame_y), z).bpp * 96 * 130
+        for seed in range(30)
+    ]
+    latents = sideinfo._Latents(head, heads.analyse(head, tame_y), tame_y, np.zeros((1, *z_shape), np.int32))
+    carrying = latents.carrying(heads.Carriers(n, exponent, 0))
+    paid = []
+    for seed in range(30):
+        framed = framing.frame(np.random.default_rng(seed).bytes(int(carrying.n_bits) // 8 - 5))
+        stack, values, n_used = sideinfo._fill(carrying, framed, len(framed))
+        paid.append(sideinfo._push(latents, carrying, stack, values).table_bits - 8 * n_used)
+    assert np.mean(rated) == pytest.approx(np.mean(paid), rel=0.01)
+
+
+@pytest.mark.parametrize("message", [b"", "A lake, and mountains behind it.", bytes(range(200))])
+def test_refinement_gains_and_the_message_comes_back(message, scene):
+    picture = encoding.to_picture(scene)
+    plain, refined = (encoding.encode_picture(picture, replace(OPTIONS, iterations=n), None, message) for n in (0, 60))
+    assert refined.refined.best.loss < refined.refined.start.loss
+    assert _real_loss(refined) < 0.99 * _real_loss(plain)
+    for encoded in (plain, refined):
+        assert sgacodec.decode(encoded.data, extract=True).info["side_information"] == message
+
+
+def _real_loss(encoded):
+    """lambda * 255^2 * MSE + bpp of the file as it is."""
+    lmbda = encoding.make_plan(OPTIONS).target.lmbda
+    return lmbda * 255**2 * 10 ** (-encoded.psnr_db / 10) + encoded.bpp
+
+
+def test_equal_options_give_equal_bytes(scene):
+    options = replace(OPTIONS, iterations=5)
+    first, again = (sgacodec.encode(scene, options, side_information="a lake") for _ in range(2))
+    assert first == again
+    assert first != sgacodec.encode(scene, replace(options, seed=1), side_information="a lake")
+
+
+# --- what is chosen before refinement -------------------------------------------------------------------------------
+
+
+def test_likely_carriers_come_close_to_those_of_the_file(head, y, z_shape):
+    settings = sideinfo.Settings(steps=0)
+    for n_bytes in (5, 30, 2000):
+        message = np.random.default_rng(n_bytes).bytes(n_bytes)
+        mask = sideinfo.likely_carriers(head, y, message, settings)
+        embedded = sideinfo.embed(head, y, message, settings)
+        np.testing.assert_array_equal(mask, heads.carrier_mask(head, int(mask.sum()), z_shape))
+        if embedded.carriers.exponent:
+            assert abs(mask.sum() - embedded.carriers.n) <= 2
+    assert mask.all()
+
+
+def test_on_the_integers_nothing_is_likely_to_carry(head, y):
+    for message in (b"", np.random.default_rng(0).bytes(40)):
+        assert not sideinfo.likely_carriers(head, y, message, sideinfo.Settings(exponent=0)).any()
+
+
+def test_capacity_is_what_goes_in(head, y):
+    """A random message that a lattice has room for stays off the section, a larger one does not."""
+    found = sideinfo.capacity_bytes(head, y)
+    assert len(found) == head.bits_back.lattice_bits + 1
+    assert list(found) == sorted(found)
+    assert found[-1] > 2 * found[0]
+    for exponent in (2, 4):
+        settings = sideinfo.Settings(0, exponent)
+        for extra, fits in ((-6, True), (8, False)):
+            message = np.random.default_rng(1).bytes(found[exponent] + extra)
+            appended = len(sideinfo.embed(head, y, message, settings).appended)
+            assert appended <= 2 if fits else 4 <= appended <= 20, (exponent, extra)
+
+
+def test_capacity_of_a_picture(scene, y, head):
+    picture = encoding.to_picture(scene)
+    assert encoding.capacity_bytes(picture, OPTIONS) == sideinfo.capacity_bytes(head, y)
+    with pytest.raises(ModelMismatchError, match="tiny has no bits-back head; its files carry nothing"):
+        encoding.capacity_bytes(picture, replace(OPTIONS, model="tiny"))
+
+
+def test_a_message_that_no_file_takes_is_refused_before_refinement(scene, monkeypatch):
+    monkeypatch.setattr(encoding.loop, "refine", lambda *_: pytest.fail("refined first"))
+    for model in ("tiny", "tiny-head"):
+        with pytest.raises(EncodeError, match="not valid Unicode"):
+            sgacodec.encode(scene, replace(OPTIONS, model=model), side_information="\udcff")
