@@ -78,39 +78,48 @@ class VariableRateHyperprior(MeanScaleHyperprior):
         """
         y = self.g_a(x).float() * _gain(self.gain_y, level)
         z = self.h_a(y).float() * _gain(self.gain_z, level)
-        z_hat = _round(z, self.entropy_bottleneck.quantiles[:, 0, 1].detach()[:, None, None])
+        z_hat = round_from(z, self.entropy_bottleneck.quantiles[:, 0, 1].detach()[:, None, None])
         sigma, mu = self.h_s(z_hat * _gain(self.inv_gain_z, level)).float().chunk(2, 1)
-        y_hat = _round(y, mu)
+        y_hat = round_from(y, mu)
         with torch.autocast(x.device.type, enabled=False):
-            y_bits = self._y_bits(y_hat if noise is None else y + noise.y, sigma, mu)
+            y_bits = gaussian_bits(self.gaussian_conditional, y_hat if noise is None else y + noise.y, sigma, mu)
             z_bits = self._z_bits(z_hat if noise is None else z + noise.z)
             aux_loss = self.entropy_bottleneck.loss()
         return Output(self.g_s(y_hat * _gain(self.inv_gain_y, level)).float(), y_bits, z_bits, aux_loss)
 
-    # The densities are CompressAI's; its public forward would draw its own noise from torch's global generator.
-
-    def _y_bits(self, y: Tensor, sigma: Tensor, mu: Tensor) -> Tensor:
-        prior = self.gaussian_conditional
-        likelihood = prior.likelihood_lower_bound(prior._likelihood(y, sigma, mu))
-        return -likelihood.log2().sum((1, 2, 3))
-
     def _z_bits(self, z: Tensor) -> Tensor:
+        # CompressAI's public forward would draw its own noise from torch's global generator.
         prior = self.entropy_bottleneck
         by_channel = z.transpose(0, 1).reshape(z.shape[1], 1, -1)
         likelihood = prior.likelihood_lower_bound(prior._likelihood(by_channel)[0])
         return -likelihood.log2().reshape(z.shape[1], z.shape[0], -1).sum((0, 2))
 
 
+def gaussian_bits(prior: nn.Module, y: Tensor, sigma: Tensor, mu: Tensor) -> Tensor:
+    """Return the bits of y under Gaussians discretised by CompressAI's GaussianConditional `prior`: float32 [B].
+
+    Below the bounds of sigma and of the likelihood gradients still point back to where they hold.
+
+    Args:
+        prior: holds the bounds.
+        y: float32 [B, M, H, W].
+        sigma: float32, like y.
+        mu: float32, like y.
+    """
+    likelihood = prior.likelihood_lower_bound(prior._likelihood(y, sigma, mu))
+    return -likelihood.log2().sum((1, 2, 3))
+
+
 def _gain(table: Tensor, level: Tensor) -> Tensor:
     return table[level].exp()[:, :, None, None]
 
 
-def _round(latent: Tensor, centre: Tensor) -> Tensor:
+def round_from(latent: Tensor, centre: Tensor) -> Tensor:
     """Round to a whole distance from `centre`; the gradient is one for the latent and none for the centre."""
     return latent + (torch.round(latent - centre) + centre - latent).detach()
 
 
-def copy_of(net: VariableRateHyperprior) -> VariableRateHyperprior:
+def copy_of(net: nn.Module) -> nn.Module:
     """Return a copy without gradients."""
     return copy.deepcopy(net).requires_grad_(False)
 

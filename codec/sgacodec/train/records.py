@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sgacodec.errors import TrainError
-from sgacodec.train.loss import LevelQuality
+from sgacodec.train.loss import LevelLoss
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Averaged:
 
 @dataclass(frozen=True)
 class Validated:
-    """R-D by level of the averaged weights on held-out images; `loss` sums them up."""
+    """R-D, or whatever the stage is about, by level, of averaged weights and held-out images; `loss` sums them up."""
 
     step: int
     seconds: float
     seen_pixels: int
     loss: float
-    levels: tuple[LevelQuality, ...]
+    levels: tuple[LevelLoss, ...]
 
 
 Record = Started | Stepped | Averaged | Validated
@@ -96,9 +96,10 @@ def _scalars(record: Record) -> dict[str, float]:
         return {f"train/{name}": getattr(record, name) for name in ("loss", "bpp", "mse", "lr_factor")}
     if isinstance(record, Validated):
         by_level = {
-            f"validation/{name}-{level.lmbda:g}": getattr(level, name)
+            f"validation/{name}-{level.lmbda:g}": value
             for level in record.levels
-            for name in ("bpp", "psnr_db", "loss")
+            for name, value in vars(level).items()
+            if name != "lmbda"
         }
         return {"validation/loss": record.loss, **by_level}
     return {}
