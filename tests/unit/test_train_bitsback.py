@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sgacodec import modelfile, modelstore
-from sgacodec.entropy.tables import TOTAL
+from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.errors import TrainError
 from sgacodec.intnet import fast
 from sgacodec.nets import Nets
@@ -65,18 +65,38 @@ def noise_like(z, rounded):
 
 
 @torch.no_grad()
-def test_it_starts_as_the_models_own_hyperprior(started, tiny_model, dataset):
-    decoder = tiny_model.decoder
-    nets = Nets(tiny_model, 56, CPU)  # the middle of eight levels
+def test_it_starts_as_the_models_own_hyperprior(tiny_model, dataset):
+    """A channel that always has its median's value becomes a one, whose kernels in h_s hold the median."""
+    model = dataclasses.replace(tiny_model, decoder=with_silent_channel(tiny_model.decoder, 2))
+    started = head.create(model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1], 0)
+    head.start_from(started, model)
+    nets = Nets(model, 56, CPU)  # the middle of eight levels
     y, z = nets.analyse(dataset.validation[:1].float())
     mean, log_variance = started.h_a(y).chunk(2, 1)
+    z[:, 2] = 1
     torch.testing.assert_close(mean, z, atol=0.01, rtol=0.01)
-    assert 0.1 < (0.5 * log_variance).exp().median() < 0.4
-    sigma, mu = started.h_s(z).chunk(2, 1)
+    torch.testing.assert_close((0.5 * log_variance).exp(), torch.full_like(mean, 0.2))
+    sigma, mu = started.h_s(mean).chunk(2, 1)
+    z[:, 2] = nets.median[:, 2]
     expected_sigma, expected_mu = nets.y_parameters(z)
     torch.testing.assert_close(mu, expected_mu, atol=0.01, rtol=0.01)
     torch.testing.assert_close(sigma.clamp_min(nets.sigma_min), expected_sigma, atol=0.01, rtol=0.01)
-    centre = torch.from_numpy(decoder.z_median / 2**decoder.z_frac_bits).float()[:, None, None]
+
+
+def with_silent_channel(decoder, channel):
+    tables = [decoder.z_tables.table(c) for c in range(len(decoder.z_tables))]
+    tables[channel] = np.array([1, TOTAL - 3, 1, 1])
+    minima = decoder.z_tables.minima.copy()
+    minima[channel] = -1
+    lengths = np.array([len(table) for table in tables])
+    return dataclasses.replace(decoder, z_tables=TableSet(np.concatenate(tables), lengths, minima))
+
+
+@torch.no_grad()
+def test_its_density_starts_where_its_samples_are(started, tiny_model):
+    decoder = tiny_model.decoder
+    median = torch.from_numpy(decoder.z_median / 2**decoder.z_frac_bits).float()
+    centre = median[:, None, None]
     mass = head.cell_mass(started.entropy_bottleneck, centre, torch.ones_like(centre))[:, 0, 0]
     stored = torch.tensor([table_mass(decoder.z_tables, c, 0) for c in range(len(centre))])
     torch.testing.assert_close(mass, stored, atol=0.1, rtol=0.1)

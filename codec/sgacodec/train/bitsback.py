@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,7 @@ from sgacodec.train import data, head, loop, loss
 from sgacodec.train.head import HeadRates, Noise
 from sgacodec.train.records import Sink
 
-_POOL_BATCHES, _POOL_STEPS = 32, 128
+_POOL_BATCHES, _POOL_STEPS = 32, 256
 """So many batches of crops go through g_a at once, and serve for so many steps: g_a costs more than the head."""
 
 _SAMPLED_ONLY, _ROUNDED_ONLY = 0.5, 0.25
@@ -59,6 +61,10 @@ class _HeadTrainer(loop.Trainer):
         bpp = bits / self._options.patch_size**2
         nothing = torch.zeros_like(bpp)
         return (bpp * self._level_weights[level_q4]).mean(), nothing.sum(), loss.Terms(bpp, bpp, nothing)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        # Only when asked for: means reach hundreds, of which bfloat16 keeps eight bits.
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=bool(self._job.run.autocast))
 
     def _draw(self) -> tuple[Tensor, Tensor, Noise]:
         count, generator = self._n_patches, self._worker.generator(self._options.seed, self._seen_pixels)

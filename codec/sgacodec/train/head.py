@@ -38,7 +38,9 @@ LATTICE_BITS = 4
 """The finest lattice of z has a step of 2^-4; training takes the density's mass in cells of that width."""
 
 _START_SIGMA = 0.2
-_START_WEIGHT = 0.1
+_SILENT_STD = 0.1
+"""A channel of the model whose values vary less is silent: always its median."""
+
 _FIT_SAMPLES, _FIT_STEPS, _FIT_RATE = 256, 300, 0.02
 _MASS_BOUND = 1e-9
 
@@ -134,10 +136,14 @@ def start_from(head: Head, model: Model) -> None:
     """
     decoder, level_q4 = model.decoder, hyper.max_level_q4(model.decoder) // 2
     z_unit = 2.0**decoder.z_frac_bits
+    medians, expected = decoder.z_median / z_unit, _expected_values(decoder.z_tables)
+    silent = expected.std(axis=1) < _SILENT_STD
     _start_h_a(head.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, level_q4))
+    _silence(head.h_a[4], silent)
     inverse_gain = hyper.inverse_gain(decoder.inv_gain_z, level_q4) * 2.0**-decoder.h_s_shift * z_unit
-    _start_h_s(head.h_s, decoder.h_s, inverse_gain, 2.0**decoder.y_frac_bits)
-    _fit_density(head.entropy_bottleneck, decoder.z_tables, decoder.z_median / z_unit)
+    _start_h_s(head.h_s, decoder.h_s, inverse_gain * np.where(silent, medians, 1), 2.0**decoder.y_frac_bits)
+    values = np.where(silent[:, None], 1, expected + medians[:, None])
+    _fit_density(head.entropy_bottleneck, torch.from_numpy(values).float())
 
 
 def _start_h_a(h_a: nn.Sequential, network: Network, gain_z: Array) -> None:
@@ -148,8 +154,22 @@ def _start_h_a(h_a: nn.Sequential, network: Network, gain_z: Array) -> None:
     last, n_channels = h_a[4], len(gain_z)
     _set(last.weight[:n_channels], stored[2].weight * gain_z[:, None, None, None])
     _set(last.bias[:n_channels], stored[2].bias * gain_z)
-    last.weight[n_channels:] *= _START_WEIGHT
+    last.weight[n_channels:] = 0
     last.bias[n_channels:] = 2 * math.log(_START_SIGMA)
+
+
+def _silence(last: nn.Module, silent: npt.NDArray[np.bool_]) -> None:
+    """Make the mean of channels one: rounding leaves it, and h_s's kernels can make what it stood for of it."""
+    channels = np.flatnonzero(silent)
+    last.weight[channels] = 0
+    last.bias[channels] = 1
+
+
+def _expected_values(tables: TableSet) -> Array:
+    """Return integers that are distributed as each table says: float64 [T, n]."""
+    places = (np.arange(_FIT_SAMPLES) + 0.5) / _FIT_SAMPLES * TOTAL
+    entries = [np.searchsorted(np.cumsum(tables.table(index)), places) for index in range(len(tables))]
+    return np.array(entries, np.float64) + tables.minima[:, None]
 
 
 def _start_h_s(h_s: nn.Sequential, network: Network, inverse_gain: Array, y_unit: float) -> None:
@@ -180,11 +200,8 @@ def _set(parameter: Tensor, values: Array) -> None:
 
 
 @torch.enable_grad()
-def _fit_density(density: EntropyBottleneck, tables: TableSet, medians: Array) -> None:
-    """Fit the density to what the first samples will be: values that the tables expect, and Gaussian noise."""
-    places = (np.arange(_FIT_SAMPLES) + 0.5) / _FIT_SAMPLES * TOTAL
-    entries = [np.searchsorted(np.cumsum(tables.table(channel)), places) for channel in range(len(tables))]
-    z_hat = torch.from_numpy(np.array(entries) + (tables.minima + medians)[:, None]).float()
+def _fit_density(density: EntropyBottleneck, z_hat: Tensor) -> None:
+    """Fit the density to what the first samples will be: expected values, float32 [C, n], and Gaussian noise."""
     noise = torch.randn(z_hat.shape, generator=torch.Generator().manual_seed(0))
     centres = (z_hat + _START_SIGMA * noise)[:, None]
     width = torch.full_like(centres, 2.0**-LATTICE_BITS)
