@@ -18,6 +18,7 @@ from sgacodec.modelfile import Model
 from sgacodec.nets import FloatNetwork, Nets, forward_gain, gaussian_bits
 from sgacodec.train import data, head, loop, loss
 from sgacodec.train.head import HeadRates, Noise
+from sgacodec.train.options import STRIDE
 from sgacodec.train.records import Sink
 
 _POOL_BATCHES, _POOL_STEPS = 32, 256
@@ -122,7 +123,7 @@ def draw_noise(count: int, n_channels: int, size: int, generator: torch.Generato
 
     In a file the first few z's are samples and the others are rounded, or all are samples.
     """
-    shape, device = (count, n_channels, size // 64, size // 64), generator.device
+    shape, device = (count, n_channels, size // STRIDE, size // STRIDE), generator.device
     normal = torch.randn(shape, device=device, generator=generator)
     kind = torch.rand(count, 1, 1, 1, device=device, generator=generator)
     share = ((kind - _SAMPLED_ONLY) / (1 - _SAMPLED_ONLY - _ROUNDED_ONLY)).clamp(0, 1)
@@ -135,10 +136,12 @@ class HeldOut:
 
     Attributes:
         y_hat: float32 [n, M, P/16, P/16], integers.
+        size: P.
         plain_bpp: bits per pixel of y_hat with the model's own hyperprior, mean.
     """
 
     y_hat: Tensor
+    size: int
     plain_bpp: float
 
     def rates(self, net: head.Head, lmbda: float, batch_size: int) -> HeadRates:
@@ -148,15 +151,14 @@ class HeldOut:
 
     @torch.no_grad()
     def _bpp(self, net: head.Head, rounded: bool, batch_size: int) -> float:
-        device = self.y_hat.device
+        device, side = self.y_hat.device, self.size // STRIDE
         generator = torch.Generator(device).manual_seed(0)
-        n_channels = len(net.h_a[4].bias) // 2
         total = 0.0
         for y_hat in self.y_hat.split(batch_size):
-            shape = (len(y_hat), n_channels, y_hat.shape[2] // 4, y_hat.shape[3] // 4)
+            shape = (len(y_hat), net.entropy_bottleneck.channels, side, side)
             normal = torch.randn(shape, device=device, generator=generator)
             total += net(y_hat, Noise(normal, torch.full(shape, rounded, device=device))).sum().item()
-        return total / (len(self.y_hat) * self.y_hat[0, 0].numel() * 256)
+        return total / (len(self.y_hat) * self.size**2)
 
 
 @torch.no_grad()
@@ -175,4 +177,5 @@ def held_out(model: Model, images: Tensor, level: int, batch_size: int, device: 
     z_centred = torch.cat([torch.round(z - nets.median) for _, z in latents])
     sigma, mu = nets.y_parameters(z_centred + nets.median)
     bits = nets.z_bits(z_centred).sum() + gaussian_bits(y_hat - mu, sigma).sum()
-    return HeldOut(y_hat, bits.item() / (len(images) * images.shape[2] * images.shape[3]))
+    size = images.shape[2]
+    return HeldOut(y_hat, size, bits.item() / (len(images) * size**2))
