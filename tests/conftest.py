@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import settings
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 TINY = "tiny"
 
+sys.path.insert(0, str(Path(__file__).parent))
 os.environ["SGACODEC_MODELS"] = str(GOLDEN)
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -27,6 +29,31 @@ def tiny_model():
     from sgacodec import modelfile
 
     return modelfile.load_file(GOLDEN / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def headed_folder(tiny_model, tmp_path_factory):
+    """A folder with the tiny model and an untrained bits-back head, called tiny-head."""
+    from dataclasses import replace
+
+    import tiny_head
+
+    from sgacodec import modelfile
+
+    folder = tmp_path_factory.mktemp("headed")
+    headed = tiny_head.add_head(replace(tiny_model, name="tiny-head"))
+    (folder / "tiny-head.safetensors").write_bytes(modelfile.dump(headed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def headed_model(headed_folder):
+    """The model of that folder, which is installed while a module's tests run."""
+    from sgacodec import modelstore
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SGACODEC_MODELS", os.pathsep.join([str(GOLDEN), str(headed_folder)]))
+        yield modelstore.load_by_name("tiny-head")
 
 
 @pytest.fixture(scope="session")

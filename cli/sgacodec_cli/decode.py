@@ -11,6 +11,7 @@ from PIL import Image
 
 from sgacodec import limits
 from sgacodec.decoding import decode
+from sgacodec.errors import SgacodecError
 from sgacodec_cli.files import check_output, read_input, write_output
 
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
@@ -21,19 +22,50 @@ _NO_ALPHA = {"JPEG", "PPM", "BMP"}
 @click.argument("source", metavar="IN")
 @click.option("-o", "--output", default=None, help="The image; its suffix chooses the format, '-' writes PNG to "
               "standard output.  [default: IN with .png]")  # fmt: skip
+@click.option("--caption", is_flag=True, help="Print the text that IN carries; no image without -o.")
+@click.option("--extract", metavar="FILE", default=None, help="Write what IN carries; no image without -o.")
 @click.option("--device", default=None, help="Run the synthesis on a torch device, e.g. cuda; the pixels are the same.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
-def command(source: str, output: str | None, device: str | None, max_pixels: int, force: bool) -> None:
+def command(
+    source: str,
+    output: str | None,
+    caption: bool,
+    extract: str | None,
+    device: str | None,
+    max_pixels: int,
+    force: bool,
+) -> None:
     """Decode IN, an .sga file ('-' is standard input), to an image of any format that Pillow writes."""
-    if output is None and source == "-":
+    wanted = caption or extract is not None
+    if output is None and source == "-" and not wanted:
         raise click.UsageError("name the output of standard input with -o")
-    output = output or str(Path(source).with_suffix(".png"))
-    image_format = _format_of(output)
-    check_output(output, force)
-    image = decode(read_input(source), max_pixels=max_pixels, device=device)
-    write_output(output, image_bytes(image, image_format))
+    if extract is not None and extract == output:
+        raise click.UsageError(f"the image and what it carries cannot both be {output}")
+    output = output or (None if wanted else str(Path(source).with_suffix(".png")))
+    image_format = None if output is None else _format_of(output)
+    for name in (output, extract):
+        if name is not None:
+            check_output(name, force)
+    image = decode(read_input(source), max_pixels=max_pixels, device=device, extract=wanted)
+    carried = _carried(image, source, caption) if wanted else b""
+    if output is not None and image_format is not None:
+        write_output(output, image_bytes(image, image_format))
+    if extract is not None:
+        write_output(extract, carried.encode() if isinstance(carried, str) else carried)
+    if caption:
+        click.echo(carried)
+
+
+def _carried(image: Image.Image, source: str, as_text: bool) -> bytes | str:
+    """Return an image's side information, or say that there is none."""
+    carried: bytes | str | None = image.info.get("side_information")
+    if carried is None:
+        raise SgacodecError(f"{source} carries no side information")
+    if as_text and not isinstance(carried, str):
+        raise SgacodecError(f"{source} carries {len(carried)} bytes, not a text; write them with --extract FILE")
+    return carried
 
 
 def _format_of(output: str) -> str:

@@ -15,10 +15,12 @@ from sgacodec import limits
 from sgacodec.errors import EncodeError, OptionError
 from sgacodec.options import METHODS, PRESETS, EncodeOptions
 from sgacodec_cli import curve
-from sgacodec_cli.files import check_output, write_output
+from sgacodec_cli.files import check_output, read_input, write_output
 
 if TYPE_CHECKING:
     from sgacodec.encoding import Encoded
+    from sgacodec.framing import SideInformation
+    from sgacodec.image import Picture
     from sgacodec.refine.loop import Progress
 
 _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
@@ -40,6 +42,9 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
               help="How the refinement rounds.")  # fmt: skip
 @click.option("--classes", type=int, metavar="2|3", default=EncodeOptions.classes, show_default=True,
               help="Integers that a latent may round to.")  # fmt: skip
+@click.option("--caption", metavar="TEXT", default=None, help="A text that the picture's latents carry.")
+@click.option("--caption-from-metadata", is_flag=True, help="Take it from IN: PNG, XMP or EXIF description.")
+@click.option("--embed", metavar="FILE", default=None, help="A file that they carry ('-' is standard input).")
 @click.option("--log", "log_file", default=None, help="A JSON file for loss, rate and quality of every step.")
 @click.option(
     "--model", default=EncodeOptions.model, show_default=True, help="Name, id or path; see 'sgacodec models'."
@@ -55,6 +60,9 @@ def command(
     output: str | None,
     max_pixels: int,
     log_file: str | None,
+    caption: str | None,
+    caption_from_metadata: bool,
+    embed: str | None,
     force: bool,
     quiet: bool,
     **options: float | int | str | None,
@@ -68,8 +76,15 @@ def command(
     check_output(output, force)
     if log_file is not None:
         _check_log(log_file, output, force)
+    if sum([caption is not None, caption_from_metadata, embed is not None]) > 1:
+        raise click.UsageError("--caption, --caption-from-metadata and --embed exclude each other")
+    if source == embed == "-":
+        raise click.UsageError("standard input cannot be both the image and what it carries")
+    picture, chosen = read_picture(source, max_pixels), _options(options)
+    text = _described(picture, source) if caption_from_metadata else caption
+    side_information = text if embed is None else read_input(embed)
     rows: list[curve.Row] = []
-    encoded = _encode(source, _options(options), max_pixels, quiet, lambda progress: rows.append(curve.row(progress)))
+    encoded = _encode(picture, chosen, side_information, quiet, lambda progress: rows.append(curve.row(progress)))
     write_output(output, encoded.data)
     if log_file is not None:
         write_output(log_file, curve.dump(options, encoded.refined, rows))
@@ -94,19 +109,31 @@ def _options(given: dict[str, float | int | str | None]) -> EncodeOptions:
         raise click.UsageError(str(err)) from err
 
 
-def _encode(
-    source: str, options: EncodeOptions, max_pixels: int, quiet: bool, watch: Callable[[Progress], None]
-) -> Encoded:
+def read_picture(source: str, max_pixels: int) -> Picture:
+    """Read an image file, or standard input for `-`."""
     from PIL import Image
 
     from sgacodec import image
 
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and an option
-    picture = (
-        image.read_bytes(sys.stdin.buffer.read(), max_pixels, "standard input")
-        if source == "-"
-        else image.read(Path(source), max_pixels)
-    )
+    if source == "-":
+        return image.read_bytes(sys.stdin.buffer.read(), max_pixels, "standard input")
+    return image.read(Path(source), max_pixels)
+
+
+def _described(picture: Picture, source: str) -> str:
+    if picture.description is None:
+        raise EncodeError(f"{source} has no description in its metadata; give one with --caption")
+    return picture.description
+
+
+def _encode(
+    picture: Picture,
+    options: EncodeOptions,
+    side_information: SideInformation | None,
+    quiet: bool,
+    watch: Callable[[Progress], None],
+) -> Encoded:
     try:
         from sgacodec import encoding
     except ImportError as err:
@@ -118,7 +145,7 @@ def _encode(
             watch(progress)
             _show(bar, progress)
 
-        return encoding.encode_picture(picture, options, report)
+        return encoding.encode_picture(picture, options, report, side_information)
 
 
 def _show(bar: tqdm[Any], progress: Progress) -> None:

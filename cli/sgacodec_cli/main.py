@@ -34,6 +34,7 @@ COMMANDS = {
     "encode": Command("sgacodec_cli.encode", "Encode an image to an .sga file."),
     "decode": Command("sgacodec_cli.decode", "Decode an .sga file to an image."),
     "info": Command("sgacodec_cli.info", "Show what an .sga file says of itself."),
+    "capacity": Command("sgacodec_cli.capacity", "Say how many bytes an image's latents can carry."),
     "verify": Command("sgacodec_cli.verify", "Check .sga files by decoding them."),
     "models": Command("sgacodec_cli.models", "List, show and import models."),
     "train": Command("sgacodec_cli.train", "Train a model on photographs.", "train"),

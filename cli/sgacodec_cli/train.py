@@ -75,8 +75,13 @@ class _Request:
 @click.option("--resume", type=_PATH, default=None, help="Checkpoint to go on from; it keeps its options.")
 @click.option("--warm", is_flag=True, help="Take only the weights of --resume, and start a new schedule.")
 @click.option("--stage", type=click.Choice(STAGES), default=None,
-              help=f"A whole model, or the bits-back head of --model.  [default: {TrainOptions.stage}]")  # fmt: skip
+              help=f"refined: the decoder alone, on refined latents; bits-back: a head for --model.  "
+                   f"[default: {TrainOptions.stage}]")  # fmt: skip
 @click.option("--model", default=None, help="Model that gets a bits-back head: name, id or path; it stays as it is.")
+@click.option("--refine-steps", type=click.IntRange(min=1), default=None,
+              help=f"Refinement of each batch of --stage refined.  [default: {TrainOptions.refine_steps}]")  # fmt: skip
+@click.option("--refined-updates", type=click.IntRange(min=1), default=None,
+              help=f"Updates on each refined batch.  [default: {TrainOptions.refined_updates}]")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), default=None, help="Length of the whole schedule in steps.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=None,
               help="Length of the whole schedule in seconds of training, instead of --steps.")  # fmt: skip
@@ -134,6 +139,8 @@ def command(
         raise click.UsageError("name the checkpoint file with -o")
     if warm and resume is None:
         raise click.UsageError("--warm starts from the weights of --resume; name its file")
+    if options["stage"] == "refined" and resume is None:
+        raise click.UsageError("--stage refined starts from trained weights; name their file with --resume, and --warm")
     run_names = ("device", "compile", "autocast", "save_every", "validate_every", "stop_after")
     run = RunOptions(output, **{name: options.pop(name) for name in run_names})
     given = {name: value for name, value in options.items() if value not in (None, ())}
@@ -260,7 +267,8 @@ def _bar_sink(bar: tqdm[Any]) -> Sink:
             speed = record.pixels_per_second / 1e6
             bar.set_postfix_str(f"step {record.step} loss {record.loss:.4f} bpp {record.bpp:.4f} {speed:.2f} Mpx/s")
         elif isinstance(record, Validated) and not bar.disable:
-            bar.write(f"step {record.step}: validation loss {record.loss:.4f}", file=sys.stderr)
+            refined = "" if record.refined_loss is None else f", after refinement {record.refined_loss:.4f}"
+            bar.write(f"step {record.step}: validation loss {record.loss:.4f}{refined}", file=sys.stderr)
 
     return show
 

@@ -35,13 +35,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def encode(image: Any, options: EncodeOptions | None = None, report: Report | None = None) -> bytes:
+def encode(
+    image: Any,
+    options: EncodeOptions | None = None,
+    report: Report | None = None,
+    side_information: bytes | str | None = None,
+) -> bytes:
     """Encode an image; see `sgacodec.encoding.encode`.
 
     Args:
         image: a Pillow image or a uint8 array [H, W], [H, W, 3] or [H, W, 4].
         options: see `EncodeOptions`.
         report: called after every refinement step with a `refine.loop.Progress`.
+        side_information: bytes, or a text such as a caption, that the file carries besides the picture.
 
     Returns:
         The bytes of an .sga file.
@@ -55,7 +61,7 @@ def encode(image: Any, options: EncodeOptions | None = None, report: Report | No
         raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
     from sgacodec import encoding
 
-    return encoding.encode(image, options, report)
+    return encoding.encode(image, options, report, side_information)
 
 
 __all__ = [

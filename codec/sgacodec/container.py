@@ -20,11 +20,10 @@ from sgacodec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
-from sgacodec.wire import Reader, write_uint, write_varint
+from sgacodec.wire import Reader, inflate, write_uint, write_varint
 
 MAGIC = b"\xa5SGA"
 VERSION_MAJOR = 1
-VERSION_MINOR = 0
 MODEL_ID_BYTES = 8
 CRC_BYTES = 4
 
@@ -45,6 +44,12 @@ class SectionType(IntEnum):
     EXIF = 2
     XMP = 3
     ALPHA = 4
+    BITS_BACK = 5
+    SIDE_INFORMATION = 6
+
+
+_SINCE_MINOR: dict[int, int] = {SectionType.BITS_BACK: 1, SectionType.SIDE_INFORMATION: 1}
+"""The minor version that a file with such a section has; all others have minor version 0."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,15 @@ class Header:
         """Length of the whole file in bytes."""
         payload = self.z_bytes + sum(self.y_bytes) + sum(section.n_bytes for section in self.sections)
         return self.n_bytes + payload + CRC_BYTES
+
+    def section_run(self, kind: SectionType) -> slice | None:
+        """Return where in the file the content of the section `kind` lies, as stored, or None."""
+        start = self.n_bytes + self.z_bytes + sum(self.y_bytes)
+        for section in self.sections:
+            if section.kind == kind:
+                return slice(start, start + section.n_bytes)
+            start += section.n_bytes
+        return None
 
 
 @dataclass(frozen=True)
@@ -218,10 +232,11 @@ def serialize(container: Container) -> bytes:
         "n_bands": len(container.y_streams),
         "n_sections": len(stored),
     }
+    minor = max((_SINCE_MINOR.get(kind, 0) for kind, _, _ in stored), default=0)
     body = b"".join(
         [
             MAGIC,
-            write_uint(VERSION_MAJOR << 4 | VERSION_MINOR, 1),
+            write_uint(VERSION_MAJOR << 4 | minor, 1),
             _write_fields(values),
             write_varint(len(container.z_stream)),
             *(write_varint(len(stream)) for stream in container.y_streams),
@@ -298,6 +313,8 @@ def _read_section(reader: Reader, entry: _StoredSection, header: Header) -> Sect
     start = reader.offset
     stored = reader.take(entry.n_bytes, "section")
     critical = bool(entry.flags & _SECTION_CRITICAL)
+    if entry.kind == SectionType.BITS_BACK and entry.flags != _SECTION_CRITICAL:
+        raise CorruptStreamError("bits-back parameters must be critical and not deflated", offset=start)
     known = entry.kind in set(SectionType)
     if critical and not known:
         raise UnsupportedVersionError(
@@ -307,20 +324,7 @@ def _read_section(reader: Reader, entry: _StoredSection, header: Header) -> Sect
     if not known or not entry.flags & _SECTION_DEFLATED:
         return Section(entry.kind, stored, critical)
     bound = header.width * header.height if entry.kind == SectionType.ALPHA else limits.MAX_SECTION_BYTES
-    return Section(entry.kind, _inflate(stored, bound, start), critical)
-
-
-def _inflate(stored: bytes, bound: int, offset: int) -> bytes:
-    inflater = zlib.decompressobj()
-    try:
-        data = inflater.decompress(stored, bound + 1)
-    except zlib.error as err:
-        raise CorruptStreamError("a section cannot be inflated", offset=offset, section="section") from err
-    if len(data) > bound:
-        raise LimitError(f"a section inflates to more than {bound} bytes", offset=offset, section="section")
-    if not inflater.eof or inflater.unused_data:
-        raise CorruptStreamError("a section's deflate stream has a wrong length", offset=offset, section="section")
-    return data
+    return Section(entry.kind, inflate(stored, bound, "section", offset=start), critical)
 
 
 def _pack_section(section: Section) -> tuple[int, int, bytes]:

@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sgacodec import container, hyper, limits, modelstore
-from sgacodec.container import Container, SectionType
+from sgacodec import container, hyper, limits, modelstore, sideinfo
+from sgacodec.container import Container, Header, SectionType
 from sgacodec.entropy import coder
 from sgacodec.errors import ChecksumError, CorruptStreamError, LimitError
+from sgacodec.head import Carriers
+from sgacodec.hyper import Symbols
 from sgacodec.intnet import fast, spec
 from sgacodec.modelfile import Decoder, Model
 
@@ -42,6 +44,7 @@ class Info:
         bpp: bits per pixel of the whole file.
         sections: name or number and stored bytes of each optional section.
         z_bytes, y_bytes, header_bytes: where the rest of the bytes go.
+        carriers: how z carries side information, where it does and the bytes read so far say it.
     """
 
     width: int
@@ -55,6 +58,7 @@ class Info:
     z_bytes: int
     y_bytes: int
     header_bytes: int
+    carriers: Carriers | None = None
 
 
 def read_info(data: bytes) -> Info:
@@ -79,19 +83,29 @@ def read_info(data: bytes) -> Info:
         z_bytes=header.z_bytes,
         y_bytes=sum(header.y_bytes),
         header_bytes=header.n_bytes + container.CRC_BYTES,
+        carriers=_read_carriers(data, header),
     )
 
 
-def decode(data: bytes, *, max_pixels: int = limits.MAX_PIXELS, device: str | None = None) -> Image.Image:
+def _read_carriers(data: bytes, header: Header) -> Carriers | None:
+    run = header.section_run(SectionType.BITS_BACK)
+    return None if run is None or run.stop > len(data) else Carriers.from_bytes(data[run])
+
+
+def decode(
+    data: bytes, *, max_pixels: int = limits.MAX_PIXELS, device: str | None = None, extract: bool = False
+) -> Image.Image:
     """Decode an .sga file.
 
     Args:
         data: the file.
         max_pixels: refuse larger images before allocating anything.
         device: None for numpy; a torch device such as "cuda" to run g_s there. The pixels are the same.
+        extract: whether to recover side information, which takes longer.
 
     Returns:
-        Image of mode L, LA, RGB or RGBA with its ICC profile, EXIF and XMP in `info`.
+        Image of mode L, LA, RGB or RGBA with its ICC profile, EXIF and XMP in `info`, and side information that was
+        asked for and is there as `info["side_information"]`, bytes or str.
 
     Raises:
         FormatError: the bytes are not a sound .sga file.
@@ -107,10 +121,15 @@ def decode(data: bytes, *, max_pixels: int = limits.MAX_PIXELS, device: str | No
     box = container.parse(data)
     model = modelstore.load_by_id(box.model_id)
     run = fast.run if device is None else lambda network, x: fast.run_torch(network, x, device)
-    rgb = decode_pixels(box, model, run)
+    symbols = decode_symbols(box, model)
+    rgb = reconstruct(box, model.decoder, symbols, run)
     if zlib.crc32(rgb.tobytes()) != box.pixel_crc:
         raise ChecksumError("the decoded picture is not the one that was encoded", section="pixel CRC")
-    return _to_image(box, rgb)
+    image = _to_image(box, rgb)
+    side_information = sideinfo.extract(box, model, symbols) if extract else None
+    if side_information is not None:
+        image.info["side_information"] = side_information
+    return image
 
 
 def decode_pixels(box: Container, model: Model, run: RunNetwork = fast.run) -> npt.NDArray[np.uint8]:
@@ -124,29 +143,23 @@ def decode_pixels(box: Container, model: Model, run: RunNetwork = fast.run) -> n
     Returns:
         uint8 [H, W, 3].
     """
-    return reconstruct(box, model.decoder, decode_symbols(box, model.decoder), run)
+    return reconstruct(box, model.decoder, decode_symbols(box, model), run)
 
 
-@dataclass(frozen=True, eq=False)
-class Symbols:
-    """What the streams of a file code.
+def decode_symbols(box: Container, model: Model) -> Symbols:
+    """Decode a container's streams: z, then the parameters of y, then y.
 
-    Attributes:
-        z: int32 [1, N, H/64, W/64].
-        y: int32 [1, M, H/16, W/16].
-        parameters: what h_s says of y, given z.
+    Args:
+        box: a parsed file.
+        model: the model that it names, with or without its bits-back head.
     """
-
-    z: npt.NDArray[np.int32]
-    y: npt.NDArray[np.int32]
-    parameters: hyper.YParameters
-
-
-def decode_symbols(box: Container, decoder: Decoder) -> Symbols:
-    """Decode a container's streams: z, then the parameters of y, then y."""
-    z = decode_z(box, decoder)
-    parameters = hyper.y_parameters(decoder, z, box.level_q4)
-    return Symbols(z, decode_y(box, decoder, parameters), parameters)
+    if box.model_id != model.model_id:
+        return sideinfo.read_symbols(box, model, z_shape(box, model.decoder))
+    if sideinfo.is_embedded(box):
+        raise CorruptStreamError("the file does not name the bits-back head that it uses", section="model_id")
+    z = decode_z(box, model.decoder)
+    parameters = hyper.y_parameters(model.decoder, z, box.level_q4)
+    return Symbols(z, decode_y(box, model.decoder, parameters), parameters)
 
 
 def reconstruct(
@@ -162,13 +175,15 @@ def latent_shape(pixels: int, stride: int) -> int:
     return -(-pixels // stride)
 
 
+def z_shape(box: Container, decoder: Decoder) -> tuple[int, int, int]:
+    """Return N, H/64, W/64."""
+    stride = decoder.z_stride
+    return len(decoder.z_tables), latent_shape(box.height, stride), latent_shape(box.width, stride)
+
+
 def decode_z(box: Container, decoder: Decoder) -> npt.NDArray[np.int32]:
     """Return the z symbols, int32 [1, N, H/64, W/64]."""
-    shape = (
-        len(decoder.z_tables),
-        latent_shape(box.height, decoder.z_stride),
-        latent_shape(box.width, decoder.z_stride),
-    )
+    shape = z_shape(box, decoder)
     return coder.decode(box.z_stream, z_table_index(shape), decoder.z_tables, "z stream").reshape(1, *shape)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sgacodec import container, decoding, hyper, image, limits, modelstore
+from sgacodec import container, decoding, hyper, image, limits, modelstore, sideinfo
+from sgacodec import head as heads
 from sgacodec.container import Container
-from sgacodec.decoding import Symbols
 from sgacodec.entropy import coder
 from sgacodec.errors import EncodeError, InvalidImageError, SymbolRangeError, TargetNotReachedError
+from sgacodec.framing import SideInformation
+from sgacodec.hyper import Symbols
 from sgacodec.metrics import psnr_db
-from sgacodec.modelfile import Decoder, Model
-from sgacodec.nets import Nets
+from sgacodec.modelfile import Model
+from sgacodec.nets import HeadNets, Nets
 from sgacodec.options import EncodeOptions
 from sgacodec.refine import loop, rounding, schedule
-from sgacodec.refine.objective import Objective
+from sgacodec.refine.objective import CarryingObjective, Objective
 
 log = logging.getLogger(__name__)
 
@@ -78,21 +80,30 @@ class Plan:
         target: level and lambda.
         settings: how to refine.
         device: where to refine.
+        embedding: how to embed side information.
     """
 
     model: Model
     target: Target
     settings: loop.Settings
     device: torch.device
+    embedding: sideinfo.Settings = field(default_factory=sideinfo.Settings)
 
 
-def encode(source: Any, options: EncodeOptions | None = None, report: Report | None = None) -> bytes:
+def encode(
+    source: Any,
+    options: EncodeOptions | None = None,
+    report: Report | None = None,
+    side_information: SideInformation | None = None,
+) -> bytes:
     """Encode an image.
 
     Args:
         source: a Pillow image, a uint8 array [H, W], [H, W, 3] or [H, W, 4], or an `image.Picture`.
         options: see `EncodeOptions`.
         report: called after every refinement step.
+        side_information: bytes, or a text such as a caption, that the file carries besides; a model with a bits-back
+            head carries it in the picture's latents, for a fraction of its size.
 
     Returns:
         The bytes of an .sga file, which `decode` has read back.
@@ -102,7 +113,7 @@ def encode(source: Any, options: EncodeOptions | None = None, report: Report | N
         ModelNotFoundError: the model is not installed.
         EncodeError: refinement or the self-check failed.
     """
-    return encode_picture(to_picture(source), options or EncodeOptions(), report).data
+    return encode_picture(to_picture(source), options or EncodeOptions(), report, side_information).data
 
 
 def to_picture(source: Any) -> image.Picture:
@@ -116,9 +127,14 @@ def to_picture(source: Any) -> image.Picture:
     raise InvalidImageError(f"expected a Pillow image or a numpy array, got {type(source).__name__}")
 
 
-def encode_picture(picture: image.Picture, options: EncodeOptions, report: Report | None = None) -> Encoded:
+def encode_picture(
+    picture: image.Picture,
+    options: EncodeOptions,
+    report: Report | None = None,
+    side_information: SideInformation | None = None,
+) -> Encoded:
     """Encode a picture and say what came of it; arguments and errors as in `encode`."""
-    return carry_out(make_plan(options), picture, report)
+    return carry_out(make_plan(options), picture, report, side_information)
 
 
 def make_plan(options: EncodeOptions) -> Plan:
@@ -129,16 +145,104 @@ def make_plan(options: EncodeOptions) -> Plan:
     return Plan(model, choose_target(model, options), settings, torch_device(options.device))
 
 
-def carry_out(plan: Plan, picture: image.Picture, report: Report | None = None) -> Encoded:
+def carry_out(
+    plan: Plan,
+    picture: image.Picture,
+    report: Report | None = None,
+    side_information: SideInformation | None = None,
+) -> Encoded:
     """Encode a picture as planned and say what came of it."""
+    if side_information is None:
+        coded = _code(plan, picture, report)
+    elif plan.model.bits_back is None:
+        coded = _with_section(_code(plan, picture, report), sideinfo.appended(side_information))
+    else:
+        coded = _code_carrying(plan, picture, report, side_information)
+    rgb = _decode_own(coded, plan.model, side_information)
+    data = container.serialize(replace(coded.box, pixel_crc=zlib.crc32(rgb.tobytes())))
+    bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
+    return Encoded(data, coded.refined, coded.table_bits, bpp, psnr_db(picture.rgb, rgb))
+
+
+@dataclass(frozen=True, eq=False)
+class _Coded:
+    """A picture's latents as symbols and as streams; the container's pixel CRC is still to come."""
+
+    box: Container
+    symbols: Symbols
+    refined: loop.Refined
+    table_bits: float
+
+
+def _code(plan: Plan, picture: image.Picture, report: Report | None) -> _Coded:
     model, level_q4 = plan.model, plan.target.level_q4
     refined = _refine(plan, picture, report)
     symbols = _to_symbols(model, level_q4, refined)
     box = _fill_container(picture, model, level_q4, symbols)
-    rgb = _decode_own(box, model.decoder, symbols)
-    data = container.serialize(replace(box, pixel_crc=zlib.crc32(rgb.tobytes())))
-    bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
-    return Encoded(data, refined, _table_bits(model, symbols), bpp, psnr_db(picture.rgb, rgb))
+    return _Coded(box, symbols, refined, _table_bits(model, symbols))
+
+
+def _with_section(coded: _Coded, section: container.Section) -> _Coded:
+    return replace(coded, box=replace(coded.box, sections=(*coded.box.sections, section)))
+
+
+def _code_carrying(
+    plan: Plan, picture: image.Picture, report: Report | None, side_information: SideInformation
+) -> _Coded:
+    """Let the z's of a picture carry side information, y on the integers."""
+    refined = _refine_carrying(plan, picture, report, side_information)
+    y, z = (_to_int(latent.cpu().numpy()) for latent in (refined.y, refined.z))
+    embedded = sideinfo.embed(heads.of_model(plan.model), y, side_information, plan.embedding, z)
+    box = Container(
+        width=picture.rgb.shape[1],
+        height=picture.rgb.shape[0],
+        grayscale=picture.grayscale,
+        model_id=plan.model.bits_back_id or plan.model.model_id,
+        level_q4=plan.target.level_q4,
+        z_stream=b"",
+        y_streams=(embedded.stream,),
+        sections=(*embedded.sections, *picture.sections()),
+        pixel_crc=0,
+    )
+    return _Coded(box, embedded.symbols, refined, embedded.table_bits)
+
+
+def _refine_carrying(
+    plan: Plan, picture: image.Picture, report: Report | None, side_information: SideInformation
+) -> loop.Refined:
+    """Refine y, and z from where h_a has it, for the carriers that the side information will need."""
+    nets, x, _ = prepare(plan, picture)
+    head_nets = HeadNets(plan.model, plan.device)
+    with torch.no_grad():
+        y = _analyse(nets, x)[0]
+        z, _ = head_nets.posterior(torch.round(y))
+    y_start = _to_int(y.cpu().numpy())
+    mask = sideinfo.likely_carriers(heads.of_model(plan.model), y_start, side_information, plan.embedding)
+    objective = CarryingObjective(
+        nets,
+        head_nets,
+        x,
+        plan.target.lmbda,
+        torch.from_numpy(mask).to(plan.device),
+        plan.settings.seed,
+        autocast=bfloat16_pays(plan.device, plan.model),
+    )
+    return loop.refine(objective, y, z, torch.zeros_like(nets.median), plan.settings, report)
+
+
+def capacity_bytes(picture: image.Picture, options: EncodeOptions) -> tuple[int, ...]:
+    """Return how many bytes of side information the latents of a picture take on each lattice, coarsest first.
+
+    That is before refinement, which changes it little.
+
+    Raises:
+        ModelMismatchError: the model has no bits-back head.
+        EncodeError: see `encode`.
+    """
+    plan = make_plan(options)
+    head = heads.of_model(plan.model)
+    nets, x, _ = prepare(plan, picture)
+    return sideinfo.capacity_bytes(head, _to_int(_analyse(nets, x)[0].cpu().numpy()))
 
 
 def choose_target(model: Model, options: EncodeOptions) -> Target:
@@ -216,11 +320,16 @@ def has_fast_bfloat16(device: torch.device, n_channels: int) -> bool:
 
 def _refine(plan: Plan, picture: image.Picture, report: Report | None) -> loop.Refined:
     nets, x, objective = prepare(plan, picture)
-    with torch.no_grad():
-        y, z = nets.analyse(pad(x, nets.stride))
+    y, z = _analyse(nets, x)
+    return loop.refine(objective, y, z, nets.median, plan.settings, report)
+
+
+@torch.no_grad()
+def _analyse(nets: Nets, x: Tensor) -> tuple[Tensor, Tensor]:
+    y, z = nets.analyse(pad(x, nets.stride))
     if not torch.isfinite(y.sum() + z.sum()):
         raise SymbolRangeError("a latent is not finite; this model does not suit this image")
-    return loop.refine(objective, y, z, nets.median, plan.settings, report)
+    return y, z
 
 
 def prepare(plan: Plan, picture: image.Picture) -> tuple[Nets, Tensor, Objective]:
@@ -290,14 +399,15 @@ def _table_bits(model: Model, symbols: Symbols) -> float:
     return z_bits + decoder.y_tables.information_bits(symbols.y.ravel(), symbols.parameters.table_index.ravel())
 
 
-def _decode_own(box: Container, decoder: Decoder, symbols: Symbols) -> npt.NDArray[np.uint8]:
+def _decode_own(coded: _Coded, model: Model, side_information: SideInformation | None) -> npt.NDArray[np.uint8]:
     """Decode the bytes that were just made, and return their picture.
 
     Raises:
-        EncodeError: they do not give the symbols that were coded.
+        EncodeError: they do not give the symbols or the side information that were coded.
     """
-    reread = container.parse(container.serialize(box))
-    decoded = decoding.decode_symbols(reread, decoder)
-    if not (np.array_equal(decoded.z, symbols.z) and np.array_equal(decoded.y, symbols.y)):
-        raise EncodeError("the encoded file does not decode to its own symbols; please report this")
-    return decoding.reconstruct(reread, decoder, decoded)
+    reread = container.parse(container.serialize(coded.box))
+    decoded = decoding.decode_symbols(reread, model)
+    same = np.array_equal(decoded.z, coded.symbols.z) and np.array_equal(decoded.y, coded.symbols.y)
+    if not same or sideinfo.extract(reread, model, decoded) != side_information:
+        raise EncodeError("the encoded file does not decode to its own content; please report this")
+    return decoding.reconstruct(reread, model.decoder, decoded)

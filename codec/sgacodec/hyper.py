@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.entropy.bitsback import Stack
 from sgacodec.errors import CorruptStreamError
 from sgacodec.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits, shift_right
 from sgacodec.intnet import fast
@@ -27,6 +28,23 @@ class YParameters:
 
     mu_q: Int64Array
     table_index: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Symbols:
+    """What the streams of a file code.
+
+    Attributes:
+        z: int32 [1, N, H/64, W/64].
+        y: int32 [1, M, H/16, W/16].
+        parameters: what h_s says of y, given z.
+        stack: where side information was embedded, what z and y lay on.
+    """
+
+    z: npt.NDArray[np.int32]
+    y: npt.NDArray[np.int32]
+    parameters: YParameters
+    stack: Stack | None = None
 
 
 def max_level_q4(decoder: Decoder) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import logging
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sgacodec import limits
 from sgacodec.container import Section, SectionType
@@ -41,6 +43,8 @@ _LOSS = {
 _WITH_ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}
 _GRAY = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
+_XMP_DESCRIPTION = re.compile(r"<dc:description>.*?<rdf:li[^>]*>(.*?)</rdf:li>", re.DOTALL)
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -51,6 +55,7 @@ class Picture:
         grayscale: whether the three channels are equal and come back as one.
         alpha: uint8 [H, W], or None.
         icc, exif, xmp: metadata as stored in files, or None.
+        description: what the metadata says that the picture shows, or None.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -59,6 +64,7 @@ class Picture:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    description: str | None = None
 
     def sections(self) -> tuple[Section, ...]:
         """Return the optional sections that carry everything but the colours."""
@@ -129,13 +135,15 @@ def from_pillow(image: Image.Image, max_pixels: int = limits.MAX_PIXELS) -> Pict
     has_alpha = upright.mode in _WITH_ALPHA or "transparency" in upright.info
     coloured = _to_8_bit(upright).convert("RGBA" if has_alpha else "RGB")
     array = np.asarray(coloured)
+    xmp = _bytes(upright.info.get("xmp") or upright.info.get("XML:com.adobe.xmp"))
     return Picture(
         rgb=np.ascontiguousarray(array[:, :, :3]),
         grayscale=gray,
         alpha=np.ascontiguousarray(array[:, :, 3]) if has_alpha else None,
         icc=_bytes(upright.info.get("icc_profile")) if image.mode != "CMYK" else None,
         exif=exif,
-        xmp=_bytes(upright.info.get("xmp") or upright.info.get("XML:com.adobe.xmp")),
+        xmp=xmp,
+        description=_description(image, xmp),
     )
 
 
@@ -186,6 +194,17 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     if image.mode in ("La", "RGBa"):
         return image.convert(image.mode[:-1] + "A")
     return image
+
+
+def _description(image: Image.Image, xmp: bytes | None) -> str | None:
+    """Return a PNG's text called Description, XMP's dc:description, or EXIF's ImageDescription, in this order."""
+    in_xmp = _XMP_DESCRIPTION.search((xmp or b"").decode("utf-8", "replace"))
+    candidates = (
+        getattr(image, "text", {}).get("Description"),
+        html.unescape(in_xmp.group(1)) if in_xmp else None,
+        image.getexif().get(ExifTags.Base.ImageDescription),
+    )
+    return next((text.strip() for text in candidates if isinstance(text, str) and text.strip()), None)
 
 
 def _bytes(value: Any) -> bytes | None:

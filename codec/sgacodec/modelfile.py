@@ -20,6 +20,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from sgacodec.container import MODEL_ID_BYTES
+from sgacodec.entropy.bitsback import lattice_tables
 from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import ModelError, ModelMismatchError
 from sgacodec.fixedpoint import MAX_ACTIVATION_BITS, require_exact
@@ -245,19 +246,23 @@ def check_bits_back(head: BitsBack, decoder: Decoder) -> None:
     n_channels, m_channels = decoder.inv_gain_z.shape[1], decoder.inv_gain_y.shape[1]
     n_scales = len(decoder.y_tables)
     shapes_fit = (
-        0 <= head.lattice_bits <= decoder.z_frac_bits
+        n_scales >= 2
+        and 0 <= head.lattice_bits <= decoder.z_frac_bits
         and head.log_variance_thresholds.shape == (n_scales - 1,)
         and bool(np.all(np.diff(head.log_variance_thresholds) > 0))
         and head.scales.shape == head.fraction_bits.shape == (n_scales,)
         and int(head.scales.min()) > 0
+        and int(head.scales.max()) < 2**26
         and bool(np.all(np.diff(head.scales) > 0))
         and 0 <= int(head.fraction_bits.min()) <= int(head.fraction_bits.max()) <= decoder.y_frac_bits
         and len(head.tables) == int((1 << head.fraction_bits).sum())
+        and int(head.tables.lengths.min()) >= 3
         and len(head.z_cells) == n_channels
         and np.array_equal(np.sort(head.z_order), np.arange(n_channels))
     )
     if not shapes_fit:
         raise ModelError("the bits-back head's thresholds, scales and tables do not fit together")
+    lattice_tables(head.z_cells, head.lattice_bits + 1, 0)
     bound = 1 << (MAX_ACTIVATION_BITS - 1)
     h_a_channels = spec.check_network(head.h_a, m_channels, bound, "bits-back h_a")
     h_s_channels = spec.check_network(head.h_s, n_channels, bound, "bits-back h_s")
@@ -265,6 +270,7 @@ def check_bits_back(head: BitsBack, decoder: Decoder) -> None:
         raise ModelError(f"the bits-back networks give {h_a_channels} and {h_s_channels} channels")
     if spec.downscale(head.h_a) != spec.upscale(head.h_s) or spec.upscale(head.h_s) != spec.upscale(decoder.h_s):
         raise ModelError("the bits-back networks' strides are not the decoder's")
+    spec.check_adjoint(head.h_s, "bits-back h_s")
 
 
 _DECODER_NUMBERS = ("y_frac_bits", "z_frac_bits", "h_s_shift", "g_s_shift")
@@ -434,5 +440,7 @@ def _read_bits_back(description: Mapping[str, Any], tensors: Mapping[str, Array]
 
 
 def _read_tables(name: str, tensors: Mapping[str, Array]) -> TableSet:
-    stored = {field: tensors[f"{name}.{field}"] for field in _TABLE_FIELDS}
-    return TableSet(**{field: array.astype(np.int64, casting="safe") for field, array in stored.items()})
+    frequencies, lengths, minima = (
+        tensors[f"{name}.{field}"].astype(np.int64, casting="safe") for field in _TABLE_FIELDS
+    )
+    return TableSet(frequencies, lengths, minima)

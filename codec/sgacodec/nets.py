@@ -17,8 +17,10 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from sgacodec import hyper
-from sgacodec.entropy.tables import TOTAL
+from sgacodec.entropy.bitsback import lattice_tables
+from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.errors import ModelError
+from sgacodec.head import of_model
 from sgacodec.intnet import spec
 from sgacodec.intnet.fast import is_narrow, phase_taps
 from sgacodec.intnet.spec import (
@@ -34,7 +36,7 @@ from sgacodec.intnet.spec import (
     PixelShuffle,
     Scale,
 )
-from sgacodec.modelfile import Model
+from sgacodec.modelfile import Decoder, Model
 
 LIKELIHOOD_BOUND = 1e-9
 """Lower bound of a likelihood, as in CompressAI."""
@@ -187,9 +189,8 @@ class Nets:
         self.inverse_gain_y, self.inverse_gain_z = _channels(inverse_y, device), _channels(inverse_z, device)
         self.y_unit = y_unit
         self.median = _channels(decoder.z_median / z_unit, device)
-        first, second = decoder.sigma_thresholds[:2] / y_unit
-        self.sigma_min = float(first * (first / second) ** 0.5)  # the first table's sigma: thresholds are log-spaced
-        self._z_bits = _TableRate(model, device)
+        self.sigma_min = _sigma_min(decoder)
+        self._z_bits = _TableRate(decoder.z_tables, device)
 
     def analyse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], float32, scaled to the level, of x in 0..255."""
@@ -208,6 +209,45 @@ class Nets:
     def z_bits(self, z_centred: Tensor) -> Tensor:
         """Return the bits of z_hat - median under the factorised prior, elementwise."""
         return self._z_bits(z_centred)
+
+
+class HeadNets:
+    """A bits-back head in float torch, for every level: it takes y scaled to the level, and z without a gain."""
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        """Prepare the head's networks and density on `device`; the model must have a head."""
+        head = of_model(model)
+        bits_back, decoder = head.bits_back, head.decoder
+        self._h_a, self._h_s = (FloatNetwork(network, device) for network in (bits_back.h_a, bits_back.h_s))
+        self._y_unit, self._z_unit = 2.0**decoder.y_frac_bits, 2.0**decoder.z_frac_bits
+        self._sigma_min = _sigma_min(decoder)
+        self._cell_bits = bits_back.lattice_bits + 1
+        self._cells = _TableRate(bits_back.z_cells, device)
+        self._integers = _TableRate(lattice_tables(bits_back.z_cells, self._cell_bits, 0), device)
+
+    def posterior(self, y_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and sigma of Q(z | y_hat), float32 [1, N, H/64, W/64], as h_a has it."""
+        mean, log_variance = (self._h_a(y_hat).float() / self._z_unit).chunk(2, 1)
+        return mean, torch.exp(0.5 * log_variance)
+
+    def y_parameters(self, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sigma (bounded below) and mu of y, float32, from z_hat."""
+        sigma, mu = (self._h_s(z_hat * self._z_unit).float() / self._y_unit).chunk(2, 1)
+        return _LowerBound.apply(sigma, self._sigma_min), mu
+
+    def z_bits(self, z: Tensor) -> Tensor:
+        """Return the bits of z on the integers, elementwise."""
+        return self._integers(z)
+
+    def density_bits(self, z: Tensor) -> Tensor:
+        """Return -log2 of the density of z, elementwise."""
+        return self._cells(z * 2.0**self._cell_bits - 0.5) - self._cell_bits
+
+
+def _sigma_min(decoder: Decoder) -> float:
+    """Return the first table's sigma: thresholds are log-spaced."""
+    first, second = decoder.sigma_thresholds[:2] / 2.0**decoder.y_frac_bits
+    return float(first * (first / second) ** 0.5)
 
 
 class _LowerBound(torch.autograd.Function):
@@ -237,8 +277,7 @@ def gaussian_bits(residual: Tensor, sigma: Tensor) -> Tensor:
 class _TableRate:
     """Bits of z by linear interpolation of the integer tables' -log2, so that gradients follow what is paid."""
 
-    def __init__(self, model: Model, device: torch.device) -> None:
-        tables = model.decoder.z_tables
+    def __init__(self, tables: TableSet, device: torch.device) -> None:
         width = int(tables.lengths.max())
         self._low = _channels(tables.minima, device)
         self._high = _channels(tables.minima + tables.lengths - 2, device)

@@ -5,7 +5,9 @@ Source: format_spec.md, section 2.
 
 from __future__ import annotations
 
-from sgacodec.errors import CorruptStreamError, TruncatedError
+import zlib
+
+from sgacodec.errors import CorruptStreamError, LimitError, TruncatedError
 
 _MAX_VARINT_BYTES = 5
 
@@ -69,3 +71,35 @@ def write_varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def deflate(data: bytes) -> bytes:
+    """Return a raw deflate stream (RFC 1951)."""
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    return deflater.compress(data) + deflater.flush()
+
+
+def inflate(stored: bytes, bound: int, what: str, *, offset: int | None = None, wbits: int = zlib.MAX_WBITS) -> bytes:
+    """Inflate at most `bound` bytes.
+
+    Args:
+        stored: a zlib stream, or with wbits -15 a raw deflate stream, and nothing after it.
+        bound: most bytes that may come out.
+        what: name of the part of the file, for errors.
+        offset: its place in the file, for errors.
+        wbits: as zlib has it.
+
+    Raises:
+        CorruptStreamError: it is no such stream.
+        LimitError: it holds more bytes.
+    """
+    inflater = zlib.decompressobj(wbits)
+    try:
+        data = inflater.decompress(stored, bound + 1)
+    except zlib.error as err:
+        raise CorruptStreamError("a deflated part cannot be inflated", offset=offset, section=what) from err
+    if len(data) > bound:
+        raise LimitError(f"a deflated part inflates to more than {bound} bytes", offset=offset, section=what)
+    if not inflater.eof or inflater.unused_data:
+        raise CorruptStreamError("a deflated part has a wrong length", offset=offset, section=what)
+    return data

@@ -82,6 +82,24 @@ def test_stop_and_resume(run, scene_files):
     assert torch.load("warm.pt", weights_only=True)["options"]["N"] == 8
 
 
+def test_the_refined_stage_goes_on_from_a_base_run(run, scene_files):
+    rates = ["--lambda", 0.003, "--lambda", 0.03]
+    assert run("train", scene_files, "-o", "run.pt", *TINY, *rates, "--steps", 2, "--quiet").exit_code == 0
+    stage = ["--stage", "refined", "--resume", "run.pt"]
+    arguments = ["--warm", "-o", "refined.pt", *TINY, "--refine-steps", 3, "--export", "refined.safetensors"]
+    result = run("train", scene_files, *stage, *arguments, "--steps", 2)
+    assert result.exit_code == 0, result.stderr
+    assert "after refinement" in result.stderr
+    assert "refined.pt: step 2, finished" in result.stderr
+    assert "float against integers" in result.stderr
+    records = [json.loads(line) for line in Path("refined.jsonl").read_text().splitlines()]
+    assert records[0]["facts"]["options"]["stage"] == "refined"
+    assert 0 < records[-1]["refined_loss"] < 1000
+    result = run("train", scene_files, *stage)
+    assert result.exit_code == 1
+    assert "started with stage base, not refined" in result.stderr
+
+
 def test_an_interrupt_saves_and_ends(run, scene_files, monkeypatch):
     from sgacodec.train import loop
 
@@ -106,6 +124,7 @@ def test_an_interrupt_saves_and_ends(run, scene_files, monkeypatch):
     [
         (["--steps", 1], 2, "name the checkpoint file with -o"),
         (["-o", "a.pt", "--warm"], 2, "name its file"),
+        (["-o", "a.pt", "--stage", "refined", "--steps", 1], 2, "name their file with --resume"),
         (["-o", "a.pt"], 1, "give the schedule's length once"),
         (["-o", "a.pt", "--steps", 1, "--seconds", 1], 1, "give the schedule's length once"),
         (["-o", "a.pt", "--steps", 1, "--patch-size", 100], 1, "multiple of 64"),

@@ -5,7 +5,7 @@ from sgacodec.container import Container, Section, parse, serialize
 from sgacodec.errors import SgacodecError
 
 sections = st.lists(
-    st.builds(Section, st.integers(5, 255), st.binary(max_size=40), st.just(False)),
+    st.builds(Section, st.integers(7, 255), st.binary(max_size=40), st.just(False)),
     max_size=4,
     unique_by=lambda s: s.kind,
 )

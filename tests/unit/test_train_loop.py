@@ -16,7 +16,7 @@ import torch
 import sgacodec
 from sgacodec import modelfile
 from sgacodec.errors import ModelError, TrainError
-from sgacodec.train import checkpoint, data, loop, records, sources
+from sgacodec.train import checkpoint, data, loop, records, sources, stages
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.workers import Worker
 
@@ -57,9 +57,11 @@ def leaves(value, path=""):
         yield path, value
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon", "soap"])
-def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path, optimizer):
-    options = {"optimizer": optimizer, "steps": 14}  # past the first renewal of SOAP's bases
+@pytest.mark.parametrize(
+    ("optimizer", "stage"), [("adam", "base"), ("muon", "base"), ("soap", "base"), ("adam", "refined")]
+)
+def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path, optimizer, stage):
+    options = {"optimizer": optimizer, "stage": stage, "steps": 14}  # past the first renewal of SOAP's bases
     whole = loop.train(change(job, options=options, output=tmp_path / "whole.pt"))
     taken = []
     first = loop.train(change(job, options=options), stop=lambda: taken.append(0) or len(taken) == 12)
@@ -252,7 +254,7 @@ from sgacodec.train.options import RunOptions, TrainOptions
 
 folder = Path(sys.argv[2])
 with workers.join("cpu") as worker:
-    options = TrainOptions(N=8, M=12, steps=12, batch_size=4, patch_size=64, warmup_steps=2)
+    options = TrainOptions(N=8, M=12, steps=12, batch_size=4, patch_size=64, warmup_steps=2, stage=sys.argv[3])
     dataset = data.load([Path(sys.argv[1])], 64, 2, worker.device)
     trained = loop.train(loop.Job(options, RunOptions(folder / "run.pt", autocast=False), dataset, worker))
     crops = data.crops(dataset.train, 2, 64, worker.generator(0, 0))
@@ -261,7 +263,8 @@ with workers.join("cpu") as worker:
 """
 
 
-def test_two_processes_train_one_model(scene_files, tmp_path):
+@pytest.mark.parametrize("stage", stages.STAGES)
+def test_two_processes_train_one_model(scene_files, tmp_path, stage):
     """With torchrun's environment and gloo: each draws its own patches, both hold the same weights."""
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(TWO_PROCESSES))
@@ -270,7 +273,7 @@ def test_two_processes_train_one_model(scene_files, tmp_path):
         port = str(probe.getsockname()[1])
     common = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), "WORLD_SIZE": "2",
               "MASTER_ADDR": "localhost", "MASTER_PORT": port}  # fmt: skip
-    command = [sys.executable, str(script), str(scene_files), str(tmp_path)]
+    command = [sys.executable, str(script), str(scene_files), str(tmp_path), stage]
     started = [
         subprocess.Popen(command, env={**common, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
         for rank in "01"

@@ -36,15 +36,8 @@ def encode(values: Int32Array, table_index: IndexArray, tables: TableSet) -> byt
         SymbolRangeError: a value is 2^20 or more off its table.
     """
     encoder = stream.queue.RangeEncoder()
-    order = np.argsort(table_index, kind="stable")
-    values, table_index = values[order], table_index[order]
-    entries = tables.entries(values, table_index)
-    for table, group in _groups(table_index, len(tables)):
-        encoder.encode(np.ascontiguousarray(entries[group]), _model(tables, table))
-    escaped = entries == tables.lengths[table_index] - 1
-    where = table_index[escaped]
-    for number in escape_numbers(values[escaped], tables.minima[where], tables.lengths[where]):
-        _encode_exp_golomb(encoder, int(number))
+    for symbols, model in runs(values, table_index, tables):
+        encoder.encode(symbols, model)
     return encoder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")  # type: ignore[no-any-return]
 
 
@@ -63,23 +56,49 @@ def decode(data: bytes, table_index: IndexArray, tables: TableSet, section: str)
     Raises:
         CorruptStreamError: the stream is not one that `encode` writes.
     """
+    decoder = stream.queue.RangeDecoder(words(data))
+    values = read(decoder, table_index, tables, section)
+    if not decoder.maybe_exhausted() or data.endswith(b"\0"):
+        raise CorruptStreamError("the stream is longer than its symbols", section=section)
+    return values
+
+
+def new_stack(compressed: npt.NDArray[np.uint32]) -> Any:
+    """Return constriction's ANS coder with these words, uint32 [n], the last one not 0, on it."""
+    return stream.stack.AnsCoder(compressed) if len(compressed) else stream.stack.AnsCoder()
+
+
+def runs(values: Int32Array, table_index: IndexArray, tables: TableSet) -> list[tuple[Int32Array, Any]]:
+    """Return what codes values, in the order of decoding: entries and their model, table by table, then the escapes'.
+
+    Arguments and errors are those of `encode`.
+    """
+    order = np.argsort(table_index, kind="stable")
+    values, table_index = values[order], table_index[order]
+    entries = tables.entries(values, table_index)
+    groups = _groups(table_index, len(tables))
+    grouped = [(np.ascontiguousarray(entries[group]), _model(tables, table)) for table, group in groups]
+    escaped = tables.escaped(entries, table_index)
+    where = table_index[escaped]
+    numbers = escape_numbers(values[escaped], tables.minima[where], tables.lengths[where])
+    return grouped + [(_exp_golomb(int(number)), _BIT) for number in numbers]
+
+
+def read(decoder: Any, table_index: IndexArray, tables: TableSet, section: str) -> Int32Array:
+    """Take values, int32 [n], from one of constriction's decoders; arguments and errors as in `decode`."""
     order = np.argsort(table_index, kind="stable")
     sorted_index = table_index[order]
-    decoder = stream.queue.RangeDecoder(_words(data))
     values = np.empty(len(order), np.int64)
     try:
         for table, group in _groups(sorted_index, len(tables)):
             values[group] = decoder.decode(_model(tables, table), group.stop - group.start)
-        escaped = np.flatnonzero(values == tables.lengths[sorted_index] - 1)
+        escaped = np.flatnonzero(tables.escaped(values, sorted_index))
         values += tables.minima[sorted_index]
         numbers = np.array([_decode_exp_golomb(decoder, section) for _ in escaped], np.int64)
-        exhausted = decoder.maybe_exhausted()
     except (AssertionError, KeyError, TypeError, ValueError, OverflowError) as err:
         if isinstance(err, CorruptStreamError):
             raise
-        raise CorruptStreamError("the range coder met bits that no encoder writes", section=section) from err
-    if not exhausted or data.endswith(b"\0"):
-        raise CorruptStreamError("the stream is longer than its symbols", section=section)
+        raise CorruptStreamError("the entropy coder met bits that no encoder writes", section=section) from err
     where = sorted_index[escaped]
     values[escaped] = escaped_values(numbers, tables.minima[where], tables.lengths[where])
     result = np.empty(len(order), np.int32)
@@ -87,7 +106,8 @@ def decode(data: bytes, table_index: IndexArray, tables: TableSet, section: str)
     return result
 
 
-def _words(data: bytes) -> npt.NDArray[np.uint32]:
+def words(data: bytes) -> npt.NDArray[np.uint32]:
+    """Return a stream's little-endian words; zero bytes fill the last one."""
     padded = data + b"\0" * (-len(data) % _WORD_BYTES)
     return np.frombuffer(padded, "<u4").astype(np.uint32)
 
@@ -110,12 +130,12 @@ def _model(tables: TableSet, table: int) -> Any:
 _BIT = stream.model.Categorical(np.full(2, TOTAL / 2 - 1), perfect=False)
 
 
-def _encode_exp_golomb(encoder: Any, number: int) -> None:
+def _exp_golomb(number: int) -> Int32Array:
     n_bits = (number + 1).bit_length()
     if n_bits - 1 > MAX_ESCAPE_BITS:
         raise SymbolRangeError(f"a latent lies {number // 2} off its table, which the format cannot hold")
     bits = [0] * (n_bits - 1) + [(number + 1) >> place & 1 for place in reversed(range(n_bits))]
-    encoder.encode(np.array(bits, np.int32), _BIT)
+    return np.array(bits, np.int32)
 
 
 def _decode_exp_golomb(decoder: Any, section: str) -> int:

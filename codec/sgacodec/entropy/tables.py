@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec.errors import ModelError
+from sgacodec.errors import ModelError, SymbolRangeError
 
 PRECISION_BITS = 24
 """Frequencies of a table sum to 2^24."""
@@ -28,11 +29,13 @@ class TableSet:
         frequencies: int64 [sum of lengths]; each table's last entry is the escape symbol's; all >= 1.
         lengths: int64 [T], entries per table, at least 2.
         minima: int64 [T], the value that a table's first entry stands for.
+        has_escape: whether a table's last entry is the escape symbol's, or that of one more value.
     """
 
     frequencies: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     minima: npt.NDArray[np.int64]
+    has_escape: bool = True
 
     def __post_init__(self) -> None:
         """Check the tables.
@@ -62,19 +65,60 @@ class TableSet:
         start = self._starts[index]
         return self.frequencies[start : start + self.lengths[index]]
 
+    @cached_property
+    def without_escape(self) -> TableSet:
+        """The same tables with the escape symbol's frequency added to that of the last value: none can be off them."""
+        starts = self._starts
+        last = starts + self.lengths - 2
+        frequencies = self.frequencies.copy()
+        frequencies[last] += frequencies[last + 1]
+        return TableSet(np.delete(frequencies, last + 1), self.lengths - 1, self.minima, has_escape=False)
+
+    @cached_property
+    def entropies(self) -> npt.NDArray[np.float64]:
+        """Entropy of each table in bits, float64 [T]."""
+        weighted = self.frequencies * (PRECISION_BITS - np.log2(self.frequencies))
+        return np.add.reduceat(weighted, self._starts) / TOTAL  # type: ignore[no-any-return]
+
     def entries(self, values: npt.NDArray[np.int32], table_index: npt.NDArray[np.intp]) -> npt.NDArray[np.int32]:
-        """Return each value's position in its table; the escape's position where it lies off the table."""
+        """Return each value's position in its table; the escape's position where it lies off the table.
+
+        Raises:
+            SymbolRangeError: a value lies off a table that has no escape symbol.
+        """
         position = values.astype(np.int64) - self.minima[table_index]
-        escape = self.lengths[table_index] - 1
-        return np.where((position < 0) | (position >= escape), escape, position).astype(np.int32)
+        n_values = self.lengths[table_index] - self.has_escape
+        off_table = (position < 0) | (position >= n_values)
+        if not self.has_escape and bool(off_table.any()):
+            raise SymbolRangeError("a value lies off its table")
+        return np.where(off_table, n_values, position).astype(np.int32)
+
+    def escaped(self, entries: npt.NDArray[Any], table_index: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+        """Say which entries are the escape symbol's."""
+        return (entries == self.lengths[table_index] - 1) & self.has_escape
+
+    def masses(self, values: npt.NDArray[np.int64], table_index: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Return each value's frequency, 0 where it lies off its table; the tables must have an escape symbol."""
+        position = values - self.minima[table_index]
+        on_table = (position >= 0) & (position < self.lengths[table_index] - 1)
+        return np.where(on_table, self.frequencies[self._starts[table_index] + np.where(on_table, position, 0)], 0.0)
 
     def information_bits(self, values: npt.NDArray[np.int32], table_index: npt.NDArray[np.intp]) -> float:
         """Return the sum of -log2 of the tables' probabilities in bits, escapes' suffixes included."""
         entry = self.entries(values, table_index)
         bits = PRECISION_BITS - np.log2(self.frequencies[self._starts[table_index] + entry])
-        escaped = entry == self.lengths[table_index] - 1
+        escaped = self.escaped(entry, table_index)
         numbers = escape_numbers(values[escaped], self.minima[table_index[escaped]], self.lengths[table_index[escaped]])
         return float(bits.sum()) + sum(2 * int(number + 1).bit_length() - 1 for number in numbers)
+
+
+def concatenate(table_sets: Sequence[TableSet]) -> TableSet:
+    """Return table sets with escape symbols as one."""
+    return TableSet(
+        frequencies=np.concatenate([tables.frequencies for tables in table_sets]),
+        lengths=np.concatenate([tables.lengths for tables in table_sets]),
+        minima=np.concatenate([tables.minima for tables in table_sets]),
+    )
 
 
 def build(pmfs: Sequence[npt.NDArray[np.float64]], minima: Sequence[int]) -> TableSet:

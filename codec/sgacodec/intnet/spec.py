@@ -289,6 +289,43 @@ def _clamp_bound(bits: int, name: str) -> int:
     return -signed_range(bits)[0]
 
 
+GRADIENT_BITS = 20
+"""Gradients are rounded to integers of at most this magnitude, as a power of two, before an exact transposed layer."""
+
+
+def check_adjoint(network: Network, name: str) -> None:
+    """Prove that gradients pass back through a network exactly.
+
+    Args:
+        network: one that `check_network` has accepted.
+        name: for messages.
+
+    Raises:
+        ModelError: a layer has no transpose, or a sum of its products may reach 2^52.
+
+    Source: format_spec.md, section 8.6.
+    """
+    for index, layer in enumerate(network):
+        if isinstance(layer, (Conv, Deconv)):
+            keeps_size = layer.stride == 1 and layer.weight.shape[2] == 2 * layer.padding + 1
+            _require(isinstance(layer, Deconv) or keeps_size, f"{name}.{index} ({layer.kind})")
+            axes = (0, 2, 3) if isinstance(layer, Conv) else (1, 2, 3)
+            largest = int(np.abs(layer.weight.astype(np.int64)).sum(axis=axes).max())
+            require_exact(largest << GRADIENT_BITS, f"{name}.{index}'s transpose", SQRT_BOUND)
+        elif not isinstance(layer, LeakyRelu):
+            raise ModelError(f"{name}.{index} ({layer.kind}) has no transpose")
+
+
+def adjoint(layer: Conv | Deconv) -> Conv | Deconv:
+    """Return the layer that multiplies by the transpose of a kernel, without bias, shift or clamp."""
+    kind, in_axis = (Deconv, 1) if isinstance(layer, Conv) else (Conv, 0)
+    zeros = np.zeros(layer.weight.shape[in_axis], np.int64)
+    return kind(layer.weight, zeros, zeros, layer.stride, layer.padding, _ADJOINT_BITS)
+
+
+_ADJOINT_BITS = 54
+
+
 def upscale(network: Network) -> int:
     """Return by how much a synthesis network multiplies height and width."""
     factor = 1

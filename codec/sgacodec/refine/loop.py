@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sgacodec.refine.objective import Objective, Quality
+from sgacodec.refine.objective import Quality, Refinable
 from sgacodec.refine.rounding import Rounding
 from sgacodec.refine.schedule import Schedule
 
@@ -48,8 +48,8 @@ class Refined:
     """The result: continuous latents whose plain rounding is `best`.
 
     Attributes:
-        y: float32 [1, M, H/16, W/16].
-        z: float32 [1, N, H/64, W/64].
+        y: float32 [B, M, H/16, W/16].
+        z: float32 [B, N, H/64, W/64].
         best: where their rounding stands.
         start: where plain rounding of the initial latents stood.
     """
@@ -85,21 +85,21 @@ class Settings:
 
 
 def refine(
-    objective: Objective,
+    objective: Refinable,
     y: Tensor,
     z: Tensor,
     median: Tensor,
     settings: Settings,
     report: Report | None = None,
 ) -> Refined:
-    """Lower the R-D loss of one image's latents; never returns a state worse than the one given.
+    """Lower the R-D loss of an image's or a batch's latents; never returns a state worse than the one given.
 
     A loss or gradient that is not finite ends the run with a warning, and the best state so far is the result.
 
     Args:
-        objective: the image's R-D objective.
-        y: float32 [1, M, H/16, W/16], from g_a.
-        z: float32 [1, N, H/64, W/64], from h_a.
+        objective: the R-D objective.
+        y: float32 [B, M, H/16, W/16], from g_a.
+        z: float32 [B, N, H/64, W/64], from h_a.
         median: the prior's medians, [1, N, 1, 1].
         settings: rounding, schedule and seed.
         report: called after every step.
@@ -133,9 +133,9 @@ def refine(
 
 
 class _Descent:
-    """Adam on one image's latents."""
+    """Adam on latents."""
 
-    def __init__(self, objective: Objective, y: Tensor, z: Tensor, median: Tensor, settings: Settings) -> None:
+    def __init__(self, objective: Refinable, y: Tensor, z: Tensor, median: Tensor, settings: Settings) -> None:
         self._objective, self._median = objective, median
         self._round, self._schedule = settings.rounding, settings.schedule
         self._y, self._z = y.clone().requires_grad_(True), z.clone().requires_grad_(True)

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sgacodec.nets import Nets, gaussian_bits
+from sgacodec.nets import HeadNets, Nets, gaussian_bits
 
 _STRIP_PIXELS = 2**22
 """g_s runs on strips of at most about this many pixels, which bounds the memory of its activations."""
@@ -38,6 +39,16 @@ class Quality:
         return 10 * math.log10(255**2 / max(self.mse, 1e-12))
 
 
+class Refinable(Protocol):
+    """What refinement lowers: a loss of latents, relaxed and rounded."""
+
+    def sampled(self, z_centred: Tensor, y_of: RoundY) -> tuple[Tensor, Quality]:
+        """Return a scalar whose gradient is that of the loss, and the loss, of relaxed z_hat - median and y - mu."""
+
+    def rounded(self, y: Tensor, z: Tensor) -> Quality:
+        """Return what plain rounding of y and z costs."""
+
+
 @dataclass(frozen=True)
 class _PixelRows:
     first: int
@@ -58,6 +69,7 @@ class Objective:
             autocast: whether relaxed samples run g_s and h_s in bfloat16; `rounded` never does.
         """
         self._nets = nets
+        self._median = nets.median
         self._x = x
         self._lmbda = lmbda
         self._autocast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=autocast)
@@ -71,10 +83,8 @@ class Objective:
             y_of: gives the relaxed y - mu, given mu.
         """
         with self._autocast():
-            sigma, mu = self._nets.y_parameters(z_centred + self._nets.median)
-        residual = y_of(mu)
-        bpp = self._bits(z_centred, residual, sigma) / self._n_pixels
-        y_hat = residual + mu
+            bits, y_hat = self._rate(z_centred, y_of)
+        bpp = bits / self._n_pixels
         mse, gradient = self._distortion_gradient(y_hat.detach())
         surrogate = bpp + self._lmbda * (y_hat * gradient).sum()
         return surrogate, self._quality(bpp.item(), mse)
@@ -82,12 +92,10 @@ class Objective:
     @torch.no_grad()
     def rounded(self, y: Tensor, z: Tensor) -> Quality:
         """Return what plain rounding of y and z costs, in float32."""
-        z_centred = torch.round(z - self._nets.median)
-        sigma, mu = self._nets.y_parameters(z_centred + self._nets.median)
-        residual = torch.round(y - mu)
-        bpp = self._bits(z_centred, residual, sigma) / self._n_pixels
+        bits, y_hat = self._rate(torch.round(z - self._median), lambda mu: torch.round(y - mu))
+        bpp = bits / self._n_pixels
         mse = 0.0
-        for y_rows, pixels in self._strips(residual + mu):
+        for y_rows, pixels in self._strips(y_hat):
             x_hat = self._nets.synthesise(y_rows)[:, :, pixels.skip :]
             mse += self._squared_error(x_hat.round(), pixels).item()
         return self._quality(bpp.item(), mse / (3 * self._n_pixels))
@@ -95,8 +103,11 @@ class Objective:
     def _quality(self, bpp: float, mse: float) -> Quality:
         return Quality(self._lmbda * mse + bpp, bpp, mse)
 
-    def _bits(self, z_centred: Tensor, residual: Tensor, sigma: Tensor) -> Tensor:
-        return self._nets.z_bits(z_centred).sum() + gaussian_bits(residual, sigma).sum()
+    def _rate(self, z_centred: Tensor, y_of: RoundY) -> tuple[Tensor, Tensor]:
+        """Return the bits of z and y, a scalar, and y_hat."""
+        sigma, mu = self._nets.y_parameters(z_centred + self._median)
+        residual = y_of(mu)
+        return self._nets.z_bits(z_centred).sum() + gaussian_bits(residual, sigma).sum(), residual + mu
 
     def _distortion_gradient(self, y_hat: Tensor) -> tuple[float, Tensor]:
         """Return the MSE and its gradient with respect to y_hat, strip by strip."""
@@ -123,3 +134,46 @@ class Objective:
             end = min(first + rows, height)
             top, bottom = max(0, first - halo), min(height, end + halo)
             yield y_hat[:, :, top:bottom], _PixelRows(first * stride, end * stride, (first - top) * stride)
+
+
+class CarryingObjective(Objective):
+    """The objective of a picture whose z's carry side information: y on the integers, net of what the carriers swallow.
+
+    Carriers follow Q(z | y) as h_a has it, and the loss follows them back to y; the other z's are refined like y.
+    Source: Yang, Bamler, Mandt 2020, section 3.3, with Q amortised.
+    """
+
+    def __init__(
+        self, nets: Nets, head: HeadNets, x: Tensor, lmbda: float, is_carrier: Tensor, seed: int, *, autocast: bool
+    ) -> None:
+        """Set the target; arguments as for `Objective`.
+
+        Args:
+            nets: for y_hat to pixels.
+            head: for the rate; z has no median.
+            x: see `Objective`.
+            lmbda: see `Objective`.
+            is_carrier: bool [1, N, H/64, W/64].
+            seed: seeds the samples of Q, which are the same for every state: a difference between states is one.
+            autocast: see `Objective`.
+        """
+        super().__init__(nets, x, lmbda, autocast=autocast)
+        self._head, self._is_carrier = head, is_carrier
+        self._median = torch.zeros_like(nets.median)
+        generator = torch.Generator(x.device).manual_seed(seed)
+        self._noise = torch.randn(is_carrier.shape, generator=generator, device=x.device)
+
+    def _rate(self, z_centred: Tensor, y_of: RoundY) -> tuple[Tensor, Tensor]:
+        y_hat = y_of(torch.zeros((), device=z_centred.device))
+        mean, sigma_z = self._head.posterior(y_hat)
+        sampled = mean + sigma_z * self._noise
+        z_hat = torch.where(self._is_carrier, sampled, z_centred)
+        net_bits = self._head.density_bits(sampled) - gaussian_entropy_bits(sigma_z)
+        z_bits = torch.where(self._is_carrier, net_bits, self._head.z_bits(z_centred))
+        sigma, mu = self._head.y_parameters(z_hat)
+        return z_bits.sum() + gaussian_bits(y_hat - mu, sigma).sum(), y_hat
+
+
+def gaussian_entropy_bits(sigma: Tensor) -> Tensor:
+    """Return the differential entropy of a Gaussian in bits, elementwise."""
+    return torch.log2(sigma) + 0.5 * math.log2(2 * math.pi * math.e)

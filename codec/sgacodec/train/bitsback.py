@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,13 +55,16 @@ class _HeadTrainer(loop.Trainer):
     def _start(self, net: head.Head) -> None:
         head.start_from(net, self._model)
 
-    def _losses(self) -> tuple[Tensor, Tensor, loss.Terms]:
+    def _choose_module(self) -> head.Head:
+        return self._net
+
+    def _passes(self) -> Iterator[tuple[Tensor, Tensor, loss.Terms]]:
         y_hat, level_q4, noise = self._draw()
         with self._autocast():
             bits = self._module(y_hat, noise)
         bpp = bits / self._options.patch_size**2
         nothing = torch.zeros_like(bpp)
-        return (bpp * self._level_weights[level_q4]).mean(), nothing.sum(), loss.Terms(bpp, bpp, nothing)
+        yield (bpp * self._level_weights[level_q4]).mean(), nothing.sum(), loss.Terms(bpp, bpp, nothing)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         # Only when asked for: means reach hundreds, of which bfloat16 keeps eight bits.
@@ -92,11 +95,9 @@ class _HeadTrainer(loop.Trainer):
     def _crops(self, generator: torch.Generator) -> Tensor:
         return data.crops(self._job.dataset.train, self._n_patches, self._options.patch_size, generator)
 
-    def _measure(self) -> tuple[HeadRates, ...]:
-        return tuple(
-            held.rates(self._average, lmbda, self._options.batch_size)
-            for held, lmbda in zip(self._held_out, self._options.lambdas, strict=True)
-        )
+    def _measure(self) -> tuple[tuple[HeadRates, ...], None]:
+        pairs = zip(self._held_out, self._options.lambdas, strict=True)
+        return tuple(held.rates(self._average, lmbda, self._options.batch_size) for held, lmbda in pairs), None
 
     @cached_property
     def _held_out(self) -> list[HeldOut]:

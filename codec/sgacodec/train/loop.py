@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sgacodec.encoding import has_fast_bfloat16
 from sgacodec.errors import TrainError
-from sgacodec.train import checkpoint, data, klt, loss, model, optim, schedule
+from sgacodec.train import checkpoint, data, klt, loss, model, optim, schedule, stages
 from sgacodec.train.checkpoint import Checkpoint
 from sgacodec.train.data import Dataset
 from sgacodec.train.options import RunOptions, TrainOptions
@@ -98,11 +98,12 @@ class Trainer:
         self._options, self._worker = job.options, job.worker
         self._sinks, self._stop = sinks, stop
         self._net = self._prepare_net()
+        module = self._choose_module()
         self._clipped = [p for p in self._net.parameters() if p is not self._net.entropy_bottleneck.quantiles]
         self._optimizers = optim.create(job.options.optimizer, self._net, job.options.learning_rate)
         self._step, self._seconds = 0, 0.0
         self._seen_pixels = 0 if job.start is None else job.start.seen_pixels
-        self._module = job.worker.parallel(self._net)
+        self._module = job.worker.parallel(module)
         self._average = model.copy_of(self._net)
         if job.resume is not None:
             self._restore(job.resume)
@@ -110,7 +111,6 @@ class Trainer:
             self._module = torch.compile(self._module)
         self._n_patches = job.worker.share(job.options.batch_size)
         self._lambdas = torch.tensor(job.options.lambdas, device=job.worker.device)
-        self._weights = loss.level_weights(self._lambdas)
         self._meter = _Meter(job.worker.device)
         self._stopping, self._new_seconds = False, 0.0
 
@@ -152,6 +152,11 @@ class Trainer:
         options = self._options
         return model.create(options.N, options.M, options.lambdas, options.seed)
 
+    def _choose_module(self) -> nn.Module:
+        """Return what a pass runs, and make its part of the network the only one that moves."""
+        self._stage = stages.create(self._net, self._options, self._autocast)
+        return self._stage.module
+
     def _start(self, net: nn.Module) -> None:
         """Improve the random weights that a run from nothing starts with."""
         options = self._options
@@ -168,30 +173,34 @@ class Trainer:
         return schedule.fraction(self._options, self._step, self._seconds)
 
     def _one_step(self) -> None:
-        weighted, aux_loss, terms = self._losses()
+        for weighted, aux_loss, terms in self._passes():
+            self._update(weighted, aux_loss, terms)
+        self._step += 1
+        self._seen_pixels += self._step_pixels
+        self._follow(schedule.average_share(self._step))
+
+    def _update(self, weighted: Tensor, aux_loss: Tensor, terms: loss.Terms) -> None:
         self._optimizers.zero_grad()
         (weighted + aux_loss).backward()
         torch.nn.utils.clip_grad_norm_(self._clipped, _CLIP_NORM)
         self._optimizers.step(schedule.lr_factor(self._options, self._step, self._fraction))
-        self._step += 1
-        self._seen_pixels += self._step_pixels
-        self._follow(schedule.average_share(self._step))
         self._meter.add(weighted, terms)
 
-    def _losses(self) -> tuple[Tensor, Tensor, loss.Terms]:
-        """Return the next batch's loss, weighted by level, what else is minimised, and the terms of each image."""
-        x, level, noise = self._batch()
-        with self._autocast():
-            output = self._module(x, level, noise)
-        terms = loss.rate_distortion(x, output, self._lambdas[level])
-        return (terms.loss * self._weights[level]).mean(), output.aux_loss, terms
+    def _passes(self) -> Iterator[tuple[Tensor, Tensor, loss.Terms]]:
+        """Yield for each update of a step the weighted loss, what else is minimised, and the terms of each image."""
+        generator = self._worker.generator(self._options.seed, self._seen_pixels)
+        batch = self._batch(generator)
+        for inputs in self._stage.passes(batch, generator):
+            with self._autocast():
+                output = self._module(*inputs)
+            terms = loss.rate_distortion(batch.x, output, batch.lmbda)
+            yield (terms.loss * batch.weight).mean(), output.aux_loss, terms
 
-    def _batch(self) -> tuple[Tensor, Tensor, model.Noise]:
+    def _batch(self, generator: torch.Generator) -> loss.Batch:
         options, count = self._options, self._n_patches
-        generator = self._worker.generator(options.seed, self._seen_pixels)
         x = data.crops(self._job.dataset.train, count, options.patch_size, generator)
         level = torch.randint(len(options.lambdas), (count,), generator=generator, device=generator.device)
-        return x, level, model.draw_noise(count, options.patch_size, options.N, options.M, generator)
+        return loss.make_batch(x, level, self._lambdas)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         enabled = self._job.run.autocast
@@ -282,15 +291,16 @@ class Trainer:
     def _validate(self) -> Validated | None:
         if not self._worker.leads:
             return None
-        levels = self._measure()
-        record = Validated(self._step, self._seconds, self._seen_pixels, loss.summary(levels), levels)
+        levels, refined = self._measure()
+        record = Validated(self._step, self._seconds, self._seen_pixels, loss.summary(levels), levels, refined)
         self._emit(record)
         return record
 
-    def _measure(self) -> tuple[loss.LevelLoss, ...]:
-        """Return what each level comes to on the held-out images."""
+    def _measure(self) -> tuple[tuple[loss.LevelLoss, ...], float | None]:
+        """Return what each level comes to on the held-out images, and the loss after refinement if that matters."""
         options, images = self._options, self._job.dataset.validation
-        return loss.validate(self._average, images, options.lambdas, options.batch_size)
+        levels = loss.validate(self._average, images, options.lambdas, options.batch_size)
+        return levels, self._stage.refined_loss(self._average, images, self._lambdas)
 
     def _emit(self, record: Record) -> None:
         for sink in self._sinks if self._worker.leads else ():

@@ -29,6 +29,22 @@ class Terms(NamedTuple):
     mse: Tensor
 
 
+class Batch(NamedTuple):
+    """Images and what is asked of them.
+
+    Attributes:
+        x: float32 [B, 3, H, W] in 0..1.
+        level: int64 [B].
+        lmbda: R-D trade-off of each image's level, float32 [B].
+        weight: what each image counts, float32 [B].
+    """
+
+    x: Tensor
+    level: Tensor
+    lmbda: Tensor
+    weight: Tensor
+
+
 def rate_distortion(x: Tensor, output: Output, lmbda: Tensor) -> Terms:
     """Return the loss of every image.
 
@@ -42,6 +58,11 @@ def rate_distortion(x: Tensor, output: Output, lmbda: Tensor) -> Terms:
     mse = (output.x_hat - x).square().mean((1, 2, 3)) * 255**2
     bpp = (output.y_bits + output.z_bits) / (x.shape[2] * x.shape[3])
     return Terms(lmbda * mse + bpp, bpp, mse)
+
+
+def make_batch(x: Tensor, level: Tensor, lambdas: Tensor) -> Batch:
+    """Return images at levels (int64 [B]), with the trade-offs and weights of a model's levels, float32 [L]."""
+    return Batch(x, level, lambdas[level], level_weights(lambdas)[level])
 
 
 def level_weights(lambdas: Tensor) -> Tensor:
@@ -102,8 +123,12 @@ def _level_quality(net: VariableRateHyperprior, batches: tuple[Tensor, ...], lev
 
 def _rounded_terms(net: VariableRateHyperprior, x: Tensor, level: int, lmbda: float) -> Terms:
     output = net(x, torch.full((len(x),), level, device=x.device))
-    pixels = (output.x_hat.clamp(0, 1) * 255).round() / 255
-    return rate_distortion(x, output._replace(x_hat=pixels), torch.tensor(lmbda, device=x.device))
+    return rate_distortion(x, in_8_bits(output), torch.tensor(lmbda, device=x.device))
+
+
+def in_8_bits(output: Output) -> Output:
+    """Return `output` with the pixels of a picture file."""
+    return output._replace(x_hat=(output.x_hat.clamp(0, 1) * 255).round() / 255)
 
 
 def summary(levels: Sequence[LevelLoss]) -> float:

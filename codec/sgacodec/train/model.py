@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,18 @@ class Output(NamedTuple):
 
 class Noise(NamedTuple):
     """Uniform noise in -0.5..0.5 at which training rates the latents: float32 like y and z."""
+
+    y: Tensor
+    z: Tensor
+
+
+class Symbols(NamedTuple):
+    """What a file holds of B images: whole numbers, float32.
+
+    Attributes:
+        y: y_hat - mu, [B, M, H/16, W/16].
+        z: z_hat - median, [B, N, H/64, W/64].
+    """
 
     y: Tensor
     z: Tensor
@@ -76,14 +89,53 @@ class VariableRateHyperprior(MeanScaleHyperprior):
             level: int64 [B].
             noise: where the rate is taken, relative to the latents; None is at the rounded latents.
         """
-        y = self.g_a(x).float() * _gain(self.gain_y, level)
-        z = self.h_a(y).float() * _gain(self.gain_z, level)
-        z_hat = round_from(z, self.entropy_bottleneck.quantiles[:, 0, 1].detach()[:, None, None])
-        sigma, mu = self.h_s(z_hat * _gain(self.inv_gain_z, level)).float().chunk(2, 1)
+        y, z = self.analyse(x, level)
+        z_hat = round_from(z, self.median)
+        sigma, mu = self._y_parameters(z_hat, level)
         y_hat = round_from(y, mu)
-        with torch.autocast(x.device.type, enabled=False):
-            y_bits = gaussian_bits(self.gaussian_conditional, y_hat if noise is None else y + noise.y, sigma, mu)
-            z_bits = self._z_bits(z_hat if noise is None else z + noise.z)
+        rated = (y_hat, z_hat) if noise is None else (y + noise.y, z + noise.z)
+        return self._output(y_hat, level, sigma, mu, rated)
+
+    def analyse(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], scaled to the levels, not rounded."""
+        y = self.g_a(x).float() * _gain(self.gain_y, level)
+        return y, self.h_a(y).float() * _gain(self.gain_z, level)
+
+    def decode(self, z_centred: Tensor, y_of: Callable[[Tensor], Tensor], level: Tensor) -> Output:
+        """Make a batch from symbols, whole or relaxed, rated where they are.
+
+        Args:
+            z_centred: z_hat - median, [B, N, H/64, W/64].
+            y_of: gives y_hat - mu, [B, M, H/16, W/16], of mu. What it gives without a gradient stays as it is: then
+                y_hat moves with mu, and mu learns from the distortion.
+            level: int64 [B].
+        """
+        z_hat = z_centred + self.median
+        sigma, mu = self._y_parameters(z_hat, level)
+        y_hat = y_of(mu) + mu
+        return self._output(y_hat, level, sigma, mu, (y_hat, z_hat))
+
+    @torch.no_grad()
+    def symbols(self, y: Tensor, z: Tensor, level: Tensor) -> Symbols:
+        """Return what plain rounding makes of latents."""
+        z_centred = torch.round(z - self.median)
+        _, mu = self._y_parameters(z_centred + self.median, level)
+        return Symbols(torch.round(y - mu), z_centred)
+
+    @property
+    def median(self) -> Tensor:
+        """Where the grid of z is centred, [1, N, 1, 1], without a gradient."""
+        return self.entropy_bottleneck.quantiles[:, 0, 1].detach()[None, :, None, None]
+
+    def _y_parameters(self, z_hat: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        sigma, mu = self.h_s(z_hat * _gain(self.inv_gain_z, level)).float().chunk(2, 1)
+        return sigma, mu
+
+    def _output(self, y_hat: Tensor, level: Tensor, sigma: Tensor, mu: Tensor, rated: tuple[Tensor, Tensor]) -> Output:
+        """Synthesise, and take the rate at `rated`: y and z."""
+        with torch.autocast(y_hat.device.type, enabled=False):
+            y_bits = gaussian_bits(self.gaussian_conditional, rated[0], sigma, mu)
+            z_bits = self._z_bits(rated[1])
             aux_loss = self.entropy_bottleneck.loss()
         return Output(self.g_s(y_hat * _gain(self.inv_gain_y, level)).float(), y_bits, z_bits, aux_loss)
 
@@ -110,6 +162,19 @@ def gaussian_bits(prior: nn.Module, y: Tensor, sigma: Tensor, mu: Tensor) -> Ten
     return -likelihood.log2().sum((1, 2, 3))
 
 
+class DecoderSide(nn.Module):
+    """The decoder's part of a network as a module of its own, which is what a pass of some stages runs."""
+
+    def __init__(self, net: VariableRateHyperprior) -> None:
+        """Keep all parameters of `net`; a pass reaches the decoder's alone."""
+        super().__init__()
+        self.net = net
+
+    def forward(self, symbols: Symbols, level: Tensor) -> Output:
+        """Decode a batch; gradients take its symbols as given."""
+        return self.net.decode(symbols.z, lambda mu: symbols.y, level)
+
+
 def _gain(table: Tensor, level: Tensor) -> Tensor:
     return table[level].exp()[:, :, None, None]
 
@@ -122,6 +187,14 @@ def round_from(latent: Tensor, centre: Tensor) -> Tensor:
 def copy_of(net: nn.Module) -> nn.Module:
     """Return a copy without gradients."""
     return copy.deepcopy(net).requires_grad_(False)
+
+
+def frozen_view_of(net: VariableRateHyperprior) -> VariableRateHyperprior:
+    """Return a network without gradients whose parameters are those of `net`, in the same memory."""
+    view = copy_of(net)
+    for mine, theirs in zip(view.parameters(), net.parameters(), strict=True):
+        mine.data = theirs.data
+    return view
 
 
 def create(n_channels: int, m_channels: int, lambdas: tuple[float, ...], seed: int) -> VariableRateHyperprior:

@@ -17,8 +17,8 @@ LAMBDAS = (0.0016, 0.0029, 0.0053, 0.0097, 0.0177, 0.0325, 0.0594, 0.1086)
 LEARNING_RATES = {"adam": 5e-4, "muon": 2e-3, "soap": 1e-3}
 """Default learning rate of each optimiser."""
 
-STAGES = ("base", "bits-back")
-"""What is trained: a whole model, or the bits-back head of one that stays as it is."""
+STAGES = ("base", "refined", "bits-back")
+"""What can be trained: everything on noise, the decoder on refined latents, or a bits-back head of a model."""
 
 STRIDE = 64
 """Pixels per z sample along one side; patches are multiples of it."""
@@ -29,7 +29,6 @@ class TrainOptions:
     """What defines a run. It is stored in the run's checkpoints, and a resumed run keeps it.
 
     Attributes:
-        stage: an entry of `STAGES`.
         model: id, in hexadecimal, of the model whose head is trained, which N, M and lambdas are taken from, or None.
         N: channels of the hyper-latents and inside g_a and g_s.
         M: channels of the latents.
@@ -45,12 +44,14 @@ class TrainOptions:
         n_validation: held-out images, at most a fifth of all.
         init: start of g_a and g_s: klt or default.
         seed: seeds weights, crops and noise.
+        stage: one of `STAGES`.
+        refine_steps: refinement steps on each batch of the refined stage; schedules of about 20 gain next to nothing.
+        refined_updates: updates of the decoder on each refined batch.
 
     Raises:
         TrainError: a value is out of range.
     """
 
-    stage: str = "base"
     model: str | None = None
     N: int = 128
     M: int = 192
@@ -66,6 +67,9 @@ class TrainOptions:
     n_validation: int = 32
     init: str = "klt"
     seed: int = 0
+    stage: str = "base"
+    refine_steps: int = 40
+    refined_updates: int = 2
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -76,7 +80,6 @@ class TrainOptions:
     def _rules(self) -> tuple[tuple[str, bool], ...]:
         lengths = [value for value in (self.steps, self.seconds) if value is not None]
         return (
-            (f"stages are: {', '.join(STAGES)}", self.stage in STAGES),
             ("name the model that gets the head: --model", self.stage != "bits-back" or self.model is not None),
             ("only the stage bits-back takes a model", self.stage == "bits-back" or self.model is None),
             ("N and M must be at least 8", min(self.N, self.M) >= 8),
@@ -90,6 +93,11 @@ class TrainOptions:
             (f"optimisers are: {', '.join(LEARNING_RATES)}", self.optimizer in LEARNING_RATES),
             ("the learning rate must be positive", self.optimizer not in LEARNING_RATES or self.learning_rate > 0),
             ("the start is klt or default", self.init in ("klt", "default")),
+            (f"stages are: {', '.join(STAGES)}", self.stage in STAGES),
+            (
+                "the refined stage needs at least one refinement step and one update",
+                min(self.refine_steps, self.refined_updates) >= 1,
+            ),
         )
 
     @property

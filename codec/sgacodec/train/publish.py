@@ -55,6 +55,7 @@ def _card(job: Job, trained: Trained) -> dict[str, str]:
     options = job.options
     length = f"{options.steps} steps" if options.steps is not None else f"{options.seconds:g} s"
     return {
+        "stage": options.stage,
         "data": f"{len(job.dataset.train)} images, {len(job.dataset.train.pixels) / 1e6:.1f} Mpx",
         "seen": f"{trained.seen_pixels / 1e9:.4g} Gpx, {trained.step} steps in the last schedule, of {length}",
         "optimiser": f"{options.optimizer}, learning rate {options.learning_rate:g}, batch {options.batch_size} "

@@ -44,13 +44,18 @@ class Averaged:
 
 @dataclass(frozen=True)
 class Validated:
-    """R-D, or whatever the stage is about, by level, of averaged weights and held-out images; `loss` sums them up."""
+    """R-D by level of the averaged weights on held-out images; `loss` sums them up, without refinement.
+
+    `levels` are rates alone where a stage trains no more. `refined_loss` is the same as `loss`, of a few images after
+    refinement, if the stage measures it.
+    """
 
     step: int
     seconds: float
     seen_pixels: int
     loss: float
     levels: tuple[LevelLoss, ...]
+    refined_loss: float | None = None
 
 
 Record = Started | Stepped | Averaged | Validated
@@ -101,5 +106,6 @@ def _scalars(record: Record) -> dict[str, float]:
             for name, value in vars(level).items()
             if name != "lmbda"
         }
-        return {"validation/loss": record.loss, **by_level}
+        refined = {} if record.refined_loss is None else {"validation/refined-loss": record.refined_loss}
+        return {"validation/loss": record.loss, **refined, **by_level}
     return {}

@@ -1,0 +1,37 @@
+"""`sgacodec capacity`."""
+
+from __future__ import annotations
+
+import click
+
+from sgacodec import limits
+from sgacodec.errors import EncodeError
+from sgacodec.options import EncodeOptions
+from sgacodec_cli.encode import read_picture
+
+
+@click.command("capacity")
+@click.argument("source", metavar="IN")
+@click.option("-q", "--quality", type=click.FloatRange(0, 100), default=50.0, show_default=True,
+              help="0 is smallest, 100 is best.")  # fmt: skip
+@click.option(
+    "--model", default=EncodeOptions.model, show_default=True, help="Name, id or path; see 'sgacodec models'."
+)
+@click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1 ...")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
+              help="Refuse larger images.")  # fmt: skip
+def command(source: str, max_pixels: int, **options: float | str) -> None:
+    """Say how many bytes the latents of IN, an image, can carry ('encode --caption' and '--embed').
+
+    The coarser the lattice on which they lie, the less a byte costs; 'encode' takes the best of those that are fine
+    enough, and appends what the finest cannot carry.
+    """
+    picture = read_picture(source, max_pixels)
+    try:
+        from sgacodec import encoding
+    except ImportError as err:
+        raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
+    found = encoding.capacity_bytes(picture, EncodeOptions(**options))  # type: ignore[arg-type]
+    click.echo(f"{found[-1]} bytes")
+    for exponent, n_bytes in enumerate(found):
+        click.echo(f"  in steps of 1/{2**exponent}: {n_bytes} bytes")

@@ -1,0 +1,160 @@
+"""Refinement of Q(z | y) that encoder and decoder repeat to the last bit: black-box variational inference from y alone.
+
+The bound E_q[log q(z) - log p(z) - log P(y | z)] is lowered by gradient steps on mean and sigma. Networks and their
+transposes run in exact integers; all else is elementwise float64 with + - * / sqrt and floor, which IEEE 754 defines.
+Source: Yang, Bamler, Mandt 2020, section 3.3 and algorithm 1; format_spec.md, section 8.6.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sgacodec import head as heads
+from sgacodec import prng
+from sgacodec.entropy.coder import Int32Array
+from sgacodec.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits
+from sgacodec.head import Carriers, Float64Array, Head, Posterior
+from sgacodec.intnet import fast, spec
+
+DEFAULT_STEPS = 4
+"""Steps that an encoder takes unless told otherwise."""
+
+_NOISE_SEED = 1
+_MEAN_RATE = 0.25
+_SIGMA_RATE = 0.125
+_DECAY_FIRST, _DECAY_SECOND = 0.75, 0.875
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What both sides know before Q is needed.
+
+    Attributes:
+        y: int32 [1, M, H/16, W/16].
+        z_fixed_q: int64 [1, N, H/64, W/64], Q.z_frac_bits: the z's that are no carriers; anything at carriers.
+        is_carrier: bool, same shape.
+    """
+
+    y: Int32Array
+    z_fixed_q: Int64Array
+    is_carrier: npt.NDArray[np.bool_]
+
+
+def refine(head: Head, start: Posterior, observed: Observed, carriers: Carriers) -> Posterior:
+    """Return Q(z | y) after `carriers.steps` steps; the same to the last bit on any machine.
+
+    Args:
+        head: the head.
+        start: Q as h_a has it.
+        observed: what Q may depend on.
+        carriers: steps and lattice.
+    """
+    scales = head.bits_back.scales[[0, -1]] * math.ldexp(1.0, -(heads.SCALE_FRAC_BITS + carriers.exponent))
+    mean, sigma = start.mean, start.sigma
+    adam_mean, adam_sigma = _Adam(mean.shape), _Adam(mean.shape)
+    for step in range(carriers.steps):
+        noise = prng.standard_normal(_NOISE_SEED, step * mean.size, mean.shape)
+        z = mean + sigma * noise
+        slope = sigma * (_prior_gradient(head, z) + _likelihood_gradient(head, observed, z))
+        mean = mean - _MEAN_RATE * sigma * adam_mean.direction(slope)
+        sigma = sigma - _SIGMA_RATE * sigma * adam_sigma.direction(slope * noise - 1.0)
+        sigma = np.clip(sigma, scales[0], scales[1])  # what the tables can say
+    return Posterior(mean, sigma)
+
+
+class _Adam:
+    """Adam's direction with 1 added to the divisor: slopes below 1, in units of sigma, count for what they are."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._first, self._second = np.zeros(shape), np.zeros(shape)
+        self._left_first = self._left_second = 1.0
+
+    def direction(self, slope: Float64Array) -> Float64Array:
+        """Take note of a slope; return where to go against, within -1 .. 1."""
+        self._first = self._first * _DECAY_FIRST + slope * (1.0 - _DECAY_FIRST)
+        self._second = self._second * _DECAY_SECOND + (slope * slope) * (1.0 - _DECAY_SECOND)
+        self._left_first *= _DECAY_FIRST
+        self._left_second *= _DECAY_SECOND
+        first = self._first / (1.0 - self._left_first)
+        second = self._second / (1.0 - self._left_second)
+        return np.clip(first / (np.sqrt(second) + 1.0), -1.0, 1.0)
+
+
+def _log_slope(above: Float64Array, below: Float64Array) -> Float64Array:
+    """Return (above - below) / (above + below), half the difference of the logarithms of neighbours; 0 / 0 is 0."""
+    total = above + below
+    return (above - below) / np.where(total > 0.0, total, 1.0)
+
+
+def _prior_gradient(head: Head, z: Float64Array) -> Float64Array:
+    """Return the derivative of -log p(z) from neighbouring cells; 0 off the tables."""
+    cells, bits = head.bits_back.z_cells, head.bits_back.lattice_bits + 1
+    cell = np.floor(z * math.ldexp(1.0, bits)).astype(np.int64)
+    channel = np.broadcast_to(np.arange(z.shape[1])[:, None, None], z.shape)
+    return _log_slope(cells.masses(cell - 1, channel), cells.masses(cell + 1, channel)) * math.ldexp(1.0, bits)
+
+
+def _likelihood_gradient(head: Head, observed: Observed, z: Float64Array) -> Float64Array:
+    """Return the derivative of -log P(y | z) with respect to z: back through h_s."""
+    frac_bits = head.decoder.z_frac_bits
+    sampled_q = np.floor(z * math.ldexp(1.0, frac_bits) + 0.5).astype(np.int64)
+    z_q = clamp_bits(np.where(observed.is_carrier, sampled_q, observed.z_fixed_q), MAX_ACTIVATION_BITS)
+    activations: list[Float64Array] = [z_q.astype(np.float64)]
+    for layer in head.bits_back.h_s:
+        activations.append(fast.run((layer,), activations[-1]))
+    gradient = _parameter_gradient(head, observed.y, activations[-1].astype(np.int64))
+    gradient = backpropagate(head.bits_back.h_s, activations, gradient)
+    return gradient * math.ldexp(1.0, frac_bits)
+
+
+def _parameter_gradient(head: Head, y: Int32Array, parameters_q: Int64Array) -> Float64Array:
+    """Return the derivative of -log P(y | z) with respect to h_s's integer outputs, float64 [1, 2 M, H/16, W/16]."""
+    sigma_q, mu_q = np.split(parameters_q, 2, axis=1)
+    scale = heads.y_scale(head, sigma_q)
+    last, bits = len(head.bits_back.scales) - 1, head.bits_back.fraction_bits[scale]
+    mean = heads.y_mean(head, mu_q, scale)
+    per_fraction = _log_slope(_mass(head, y, scale, mean - 1), _mass(head, y, scale, mean + 1))
+    below, above = np.maximum(scale - 1, 0), np.minimum(scale + 1, last)
+    masses = [_mass(head, y, other, heads.y_mean(head, mu_q, other)) for other in (below, above)]
+    distance = (head.bits_back.scales[above] - head.bits_back.scales[below]).astype(np.float64)
+    per_scale = 2.0 * _log_slope(masses[0], masses[1]) / distance
+    to_sigma_q = per_scale * math.ldexp(1.0, heads.SCALE_FRAC_BITS - head.decoder.y_frac_bits)
+    to_mu_q = np.ldexp(per_fraction, (bits - head.decoder.y_frac_bits).astype(np.int32))
+    return np.concatenate([to_sigma_q, to_mu_q], axis=1)
+
+
+def _mass(head: Head, y: Int32Array, scale: npt.NDArray[np.intp], mean: Int64Array) -> Float64Array:
+    """Return the frequencies of y in the tables of a scale and a mean, 0 off the table."""
+    grid = heads.gaussians(head, scale, mean)
+    return head.bits_back.tables.masses(y - grid.floor, grid.table_index)
+
+
+def backpropagate(network: spec.Network, activations: list[Float64Array], gradient: Float64Array) -> Float64Array:
+    """Return the derivative with respect to a network's input.
+
+    Requantisation counts as a division, clamping as nothing.
+
+    Args:
+        network: layers that `spec.check_adjoint` has accepted.
+        activations: the network's input and each layer's output, float64 [1, C, H, W].
+        gradient: derivative with respect to its output.
+    """
+    for layer, entered in zip(reversed(network), reversed(activations[:-1]), strict=True):
+        if isinstance(layer, spec.LeakyRelu):
+            slope = layer.numerator * math.ldexp(1.0, -layer.shift)
+            gradient = np.where(entered >= 0, gradient, gradient * slope)
+        elif isinstance(layer, (spec.Conv, spec.Deconv)):
+            divided = np.ldexp(gradient, -layer.shift.astype(np.int32)[:, None, None])
+            gradient = _transposed(layer, divided)
+    return gradient
+
+
+def _transposed(layer: spec.Conv | spec.Deconv, gradient: Float64Array) -> Float64Array:
+    """Multiply by the transposed kernel, exactly, after rounding down to integers of `GRADIENT_BITS` bits."""
+    _, exponent = math.frexp(float(np.abs(gradient).max()))
+    integers = np.floor(np.ldexp(gradient, spec.GRADIENT_BITS - exponent))
+    return np.ldexp(fast.run((spec.adjoint(layer),), integers), exponent - spec.GRADIENT_BITS)

@@ -1,0 +1,272 @@
+"""The distributions of bits-back coding: P(z), P(y | z) and Q(z | y), as tables, for encoder and decoder alike.
+
+Source: format_spec.md, sections 8.4 to 8.6.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sgacodec.entropy.bitsback import lattice_tables
+from sgacodec.entropy.coder import Int32Array
+from sgacodec.entropy.tables import TableSet, concatenate
+from sgacodec.errors import CorruptStreamError, ModelError, ModelMismatchError
+from sgacodec.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits
+from sgacodec.intnet import fast, spec
+from sgacodec.modelfile import BitsBack, Decoder, Model
+from sgacodec.wire import Reader, write_varint
+
+Float64Array = npt.NDArray[np.float64]
+
+SCALE_FRAC_BITS = 16
+"""Fractional bits of `BitsBack.scales`."""
+
+MAX_LATTICE_VALUE = 2**19
+"""Largest magnitude of floor(mean) of Q, in lattice steps; a popped value then always has a code in P."""
+
+_TWO_LN_2_Q30 = 1488522236
+"""2 ln 2 with 30 fractional bits: what halving the unit adds to a log-variance."""
+
+_MAX_LATTICE_BITS = 31
+
+
+@dataclass(frozen=True)
+class Carriers:
+    """How a file uses its z's: the content of its BITS_BACK section.
+
+    Attributes:
+        n: the first n z's in carrier order lie on the lattice and carry side information, the others are integers.
+        exponent: the lattice has a step of 2^-exponent.
+        steps: refinement steps of Q.
+    """
+
+    n: int
+    exponent: int
+    steps: int
+
+    def to_bytes(self) -> bytes:
+        """Return the section's content."""
+        return write_varint(self.n) + write_varint(self.steps << 5 | self.exponent)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Carriers:
+        """Invert `to_bytes`.
+
+        Raises:
+            FormatError: it has another length, or a number is damaged.
+        """
+        reader = Reader(data)
+        n, rest = reader.varint("bits-back parameters"), reader.varint("bits-back parameters")
+        if reader.offset != len(data):
+            raise CorruptStreamError("bytes follow the bits-back parameters", section="bits-back parameters")
+        return Carriers(n, rest & _MAX_LATTICE_BITS, rest >> 5)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A bits-back head with its decoder.
+
+    Attributes:
+        bits_back: networks, tables and the density of z.
+        decoder: whose fixed-point formats and thresholds the head shares.
+    """
+
+    bits_back: BitsBack
+    decoder: Decoder
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of z, N."""
+        return len(self.bits_back.z_cells)
+
+
+def of_model(model: Model) -> Head:
+    """Return a model's head.
+
+    Raises:
+        ModelMismatchError: it has none.
+    """
+    if model.bits_back is None:
+        raise ModelMismatchError(f"model {model.name} has no bits-back head, which the file needs")
+    return Head(model.bits_back, model.decoder)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Discretised Gaussians: `head.tables[table_index]` holds the frequencies of values minus `floor`.
+
+    Attributes:
+        floor: int64, of the mean.
+        table_index: intp, same shape.
+    """
+
+    floor: Int64Array
+    table_index: npt.NDArray[np.intp]
+
+
+def carrier_order(head: Head, shape: tuple[int, int, int]) -> npt.NDArray[np.intp]:
+    """Return the places of z, in raster order of shape [N, H/64, W/64], in the order in which they become carriers."""
+    per_channel = shape[1] * shape[2]
+    return (head.bits_back.z_order[:, None] * per_channel + np.arange(per_channel)).ravel().astype(np.intp)
+
+
+def carrier_mask(head: Head, n_carriers: int, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+    """Say which z's of [1, N, H/64, W/64] are carriers."""
+    mask = np.zeros(int(np.prod(shape)), np.bool_)
+    mask[carrier_order(head, shape)[:n_carriers]] = True
+    return mask.reshape(1, *shape)
+
+
+def z_tables(head: Head, exponent: int) -> TableSet:
+    """Return P(z): N tables of carriers, then N tables of the others."""
+    cells, cell_bits = head.bits_back.z_cells, head.bits_back.lattice_bits + 1
+    return concatenate([lattice_tables(cells, cell_bits, exponent), lattice_tables(cells, cell_bits, 0)])
+
+
+def z_table_index(is_carrier: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the table of each z in `z_tables`, in raster order; `is_carrier` is [1, N, H/64, W/64]."""
+    n_channels = is_carrier.shape[1]
+    first = np.where(is_carrier, 0, n_channels).astype(np.intp).ravel()
+    return first + np.repeat(np.arange(n_channels), is_carrier[0, 0].size)
+
+
+def z_hat_q(head: Head, z: Int32Array, is_carrier: npt.NDArray[np.bool_], exponent: int) -> Int64Array:
+    """Return z as h_s takes it, Q.z_frac_bits.
+
+    Args:
+        head: the head.
+        z: int32 [1, N, H/64, W/64], carriers in lattice steps.
+        is_carrier: bool, same shape.
+        exponent: the lattice's.
+    """
+    frac_bits = head.decoder.z_frac_bits
+    shifted = z.astype(np.int64) << np.where(is_carrier, frac_bits - exponent, frac_bits)
+    return clamp_bits(shifted, MAX_ACTIVATION_BITS)
+
+
+def gaussians(head: Head, scale: npt.NDArray[np.intp], mean: Int64Array) -> Grid:
+    """Return the tables of Gaussians.
+
+    Args:
+        head: the head.
+        scale: intp, index of the standard deviation in `scales`.
+        mean: int64, same shape, with fraction_bits[scale] fractional bits.
+    """
+    bits_back = head.bits_back
+    bits = bits_back.fraction_bits[scale]
+    first = np.cumsum(1 << bits_back.fraction_bits) - (1 << bits_back.fraction_bits)
+    floor = mean >> bits
+    return Grid(floor, (first[scale] + mean - (floor << bits)).astype(np.intp))
+
+
+def y_scale(head: Head, sigma_q: Int64Array) -> npt.NDArray[np.intp]:
+    """Return the index of h_s's sigma in `scales`."""
+    return np.searchsorted(head.decoder.sigma_thresholds, sigma_q, side="right")
+
+
+def y_mean(head: Head, mu_q: Int64Array, scale: npt.NDArray[np.intp]) -> Int64Array:
+    """Round h_s's mu to the fractional bits that its scale has."""
+    dropped = head.decoder.y_frac_bits - head.bits_back.fraction_bits[scale]
+    return (mu_q + ((1 << dropped) >> 1)) >> dropped
+
+
+def y_grid(head: Head, z_q: Int64Array) -> Grid:
+    """Return P(y | z).
+
+    Args:
+        head: the head.
+        z_q: see `z_hat_q`.
+
+    Returns:
+        Grid of [1, M, H/16, W/16].
+    """
+    sigma_q, mu_q = np.split(fast.run(head.bits_back.h_s, z_q).astype(np.int64), 2, axis=1)
+    scale = y_scale(head, sigma_q)
+    return gaussians(head, scale, y_mean(head, mu_q, scale))
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Q(z | y): independent Gaussians.
+
+    Attributes:
+        mean: float64 [1, N, H/64, W/64], in units of z.
+        sigma: float64, same shape, standard deviation.
+    """
+
+    mean: Float64Array
+    sigma: Float64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What h_a says of z, given y.
+
+    Attributes:
+        mean_q: float64 [1, N, H/64, W/64], integers, Q.z_frac_bits.
+        log_variance_q: float64, same shape, integers, Q.z_frac_bits.
+    """
+
+    mean_q: Float64Array
+    log_variance_q: Float64Array
+
+    @property
+    def z_shape(self) -> tuple[int, int, int]:
+        """N, H/64, W/64."""
+        _, channels, height, width = self.mean_q.shape
+        return channels, height, width
+
+
+def analyse(head: Head, y: Int32Array) -> Analysis:
+    """Run h_a on y, int32 [1, M, H/16, W/16].
+
+    Raises:
+        ModelError: its layers do not keep y and z aligned.
+    """
+    stride = spec.downscale(head.bits_back.h_a)
+    clamped = clamp_bits(y.astype(np.int64), MAX_ACTIVATION_BITS)
+    mean_q, log_variance_q = np.split(fast.run(head.bits_back.h_a, clamped), 2, axis=1)
+    if mean_q.shape[2:] != (y.shape[2] // stride, y.shape[3] // stride):
+        raise ModelError("the bits-back h_a does not give z its size")
+    return Analysis(mean_q, log_variance_q)
+
+
+def amortised_posterior(head: Head, analysis: Analysis, exponent: int) -> Posterior:
+    """Return Q as h_a has it; sigma is one of the scales on a lattice of step 2^-exponent.
+
+    Source: format_spec.md, section 8.5.
+    """
+    bits_back, frac_bits = head.bits_back, head.decoder.z_frac_bits
+    dropped = 30 - frac_bits
+    finer = (exponent * _TWO_LN_2_Q30 + (1 << (dropped - 1))) >> dropped
+    scale = np.searchsorted(bits_back.log_variance_thresholds, analysis.log_variance_q + finer, side="right")
+    sigma = bits_back.scales[scale] * math.ldexp(1.0, -(SCALE_FRAC_BITS + exponent))
+    return Posterior(analysis.mean_q * math.ldexp(1.0, -frac_bits), sigma)
+
+
+def z_grid(head: Head, posterior: Posterior, exponent: int) -> Grid:
+    """Return Q as tables of lattice values, `head.tables.without_escape`.
+
+    Args:
+        head: the head.
+        posterior: Q.
+        exponent: the lattice's.
+
+    Returns:
+        Grid of [1, N, H/64, W/64].
+    """
+    scale = nearest_scale(head, posterior.sigma * math.ldexp(1.0, SCALE_FRAC_BITS + exponent))
+    bits = (exponent + head.bits_back.fraction_bits[scale]).astype(np.int32)
+    steps = np.floor(np.ldexp(posterior.mean, bits) + 0.5).astype(np.int64)
+    grid = gaussians(head, scale, steps)
+    return Grid(np.clip(grid.floor, -MAX_LATTICE_VALUE, MAX_LATTICE_VALUE), grid.table_index)
+
+
+def nearest_scale(head: Head, sigma: Float64Array) -> npt.NDArray[np.intp]:
+    """Return the index of the scale that is nearest by ratio; sigma in units of 2^-16."""
+    scales = head.bits_back.scales.astype(np.float64)
+    return np.searchsorted(scales[:-1] * scales[1:], sigma * sigma, side="right")

@@ -1,0 +1,153 @@
+"""No damaged file with side information crashes, or gives another picture or other side information."""
+
+import zlib
+
+import numpy as np
+import pytest
+
+import sgacodec
+from sgacodec import container
+from sgacodec.container import Container, Section, SectionType
+from sgacodec.errors import (
+    ChecksumError,
+    CorruptStreamError,
+    FormatError,
+    LimitError,
+    ModelMismatchError,
+    SgacodecError,
+)
+from sgacodec.head import Carriers
+
+LONG = bytes(range(256))
+TEXT = "lake"
+OPTIONS = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu", quality=0)
+
+
+@pytest.fixture(scope="module")
+def small(headed_model, scene):
+    return sgacodec.encode(scene[:20, :20], OPTIONS, side_information=TEXT)
+
+
+@pytest.fixture(scope="module")
+def spilling(headed_model, scene):
+    return sgacodec.encode(scene[:20, :20], OPTIONS, side_information=LONG)
+
+
+@pytest.fixture
+def both(small, spilling):
+    assert container.parse(small).section(SectionType.SIDE_INFORMATION) is None
+    assert container.parse(spilling).section(SectionType.SIDE_INFORMATION) is not None
+    return (small, TEXT), (spilling, LONG)
+
+
+def test_every_truncation(both):
+    for data, _ in both:
+        for end in range(len(data)):
+            with pytest.raises(SgacodecError):
+                sgacodec.decode(data[:end], extract=True)
+
+
+def test_every_byte_flip(both):
+    for data, _ in both:
+        for place in range(len(data)):
+            for flip in (1, 0x80, 0xFF):
+                with pytest.raises(SgacodecError):
+                    sgacodec.decode(flipped(data, place, flip), extract=True)
+
+
+def test_every_byte_flip_with_a_repaired_crc(both):
+    for flip, (data, expected) in zip((0xFF, 1), both, strict=True):
+        for place in range(5, len(data) - 4):
+            judge(repaired(flipped(data, place, flip)), data, expected)
+
+
+def test_mutations_with_a_repaired_crc(both):
+    rng = np.random.default_rng(0)
+    for data, expected in both:
+        for _ in range(150):
+            body = bytearray(data[:-4])
+            for _ in range(rng.integers(1, 4)):
+                body[rng.integers(5, len(body))] = rng.integers(256)
+            judge(repaired(bytes(body) + b"0000"), data, expected)
+
+
+def flipped(data, place, flip):
+    damaged = bytearray(data)
+    damaged[place] ^= flip
+    return bytes(damaged)
+
+
+def repaired(data):
+    return data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, "little")
+
+
+def judge(damaged, data, expected):
+    """Nothing wrong may come out: what decodes has the right pixels and, if it has any, the right side information."""
+    try:
+        picture = sgacodec.decode(damaged, max_pixels=2**14, extract=True)
+    except SgacodecError:
+        return
+    if not container.parse(damaged).grayscale:
+        assert zlib.crc32(picture.tobytes()) == container.parse(data).pixel_crc
+    assert picture.info.get("side_information", expected) == expected
+
+
+def rebuilt(data, **changes):
+    return container.serialize(Container(**{**vars(container.parse(data)), **changes}))
+
+
+def carriers_of(data, carriers):
+    sections = container.parse(data).sections
+    changed = Section(SectionType.BITS_BACK, carriers.to_bytes(), critical=True)
+    return rebuilt(data, sections=(changed, *sections[1:]))
+
+
+def test_what_does_not_fit_the_model_is_refused(small, tiny_model, headed_model):
+    own = Carriers.from_bytes(container.parse(small).sections[0].data)
+    with pytest.raises(CorruptStreamError, match="do not fit"):
+        sgacodec.decode(carriers_of(small, Carriers(13, own.exponent, 0)))
+    with pytest.raises(CorruptStreamError, match="do not fit"):
+        sgacodec.decode(carriers_of(small, Carriers(own.n, 5, 0)))
+    with pytest.raises(LimitError, match="65 steps"):
+        sgacodec.decode(carriers_of(small, Carriers(own.n, own.exponent, 65)))
+    with pytest.raises(CorruptStreamError, match="does not name"):
+        sgacodec.decode(rebuilt(small, model_id=tiny_model.model_id))
+    plain = sgacodec.encode(np.zeros((9, 9, 3), np.uint8), OPTIONS)
+    with pytest.raises(CorruptStreamError, match="does not use it"):
+        sgacodec.decode(rebuilt(plain, model_id=headed_model.bits_back_id))
+    with pytest.raises(CorruptStreamError, match="not deflated"):
+        sgacodec.decode(rebuilt(small, sections=(Section(SectionType.BITS_BACK, b"\1\1"),)))
+    with pytest.raises(CorruptStreamError, match="follow the bits-back"):
+        sgacodec.decode(rebuilt(small, sections=(Section(SectionType.BITS_BACK, b"\1\1\1", critical=True),)))
+
+
+def test_a_lost_rest_is_noticed(spilling):
+    lost = rebuilt(spilling, sections=container.parse(spilling).sections[:1])
+    assert sgacodec.decode(lost).size == (20, 20)
+    with pytest.raises(FormatError, match="side information"):
+        sgacodec.decode(lost, extract=True)
+
+
+def test_another_number_of_steps_is_noticed(small):
+    own = Carriers.from_bytes(container.parse(small).sections[0].data)
+    other = carriers_of(small, Carriers(own.n, own.exponent, own.steps + 3))
+    assert sgacodec.decode(other).size == (20, 20)
+    with pytest.raises(FormatError):
+        sgacodec.decode(other, extract=True)
+
+
+def test_a_model_without_the_head_is_refused(small, monkeypatch, tiny_model):
+    from sgacodec import decoding
+
+    monkeypatch.setattr(decoding.modelstore, "load_by_id", lambda _: tiny_model)
+    with pytest.raises(ModelMismatchError, match="no bits-back head"):
+        sgacodec.decode(small)
+
+
+def test_a_wrong_checksum_is_noticed(tiny_options):
+    data = sgacodec.encode(np.zeros((9, 9, 3), np.uint8), tiny_options, side_information=b"abc")
+    box = container.parse(data)
+    framed = box.sections[0].data
+    wrong = rebuilt(data, sections=(Section(SectionType.SIDE_INFORMATION, framed[:-1] + b"x"),))
+    with pytest.raises(ChecksumError, match="not what was embedded"):
+        sgacodec.decode(wrong, extract=True)

@@ -1,0 +1,188 @@
+"""Heads, posteriors and what embedding promises."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny_head
+
+import sgacodec
+from sgacodec import bbvi, container, framing, modelfile, sideinfo
+from sgacodec import head as heads
+from sgacodec.entropy import tables
+from sgacodec.errors import CorruptStreamError, EncodeError, LimitError, ModelError, SgacodecError
+from sgacodec.head import Carriers
+from sgacodec.intnet import fast, spec
+from sgacodec.intnet.spec import Clamp, Conv, Deconv, Igdn, LeakyRelu
+
+
+@pytest.fixture(scope="module")
+def head(headed_model):
+    return heads.of_model(headed_model)
+
+
+@pytest.fixture(scope="module")
+def y():
+    return np.rint(np.random.default_rng(2).normal(0, 1.5, (1, 24, 8, 12))).astype(np.int32)
+
+
+def test_head_round_trips(headed_model):
+    again = modelfile.load(modelfile.dump(headed_model))
+    assert again.bits_back_id == headed_model.bits_back_id != again.model_id
+    np.testing.assert_array_equal(again.bits_back.z_cells.frequencies, headed_model.bits_back.z_cells.frequencies)
+
+
+def test_heads_that_do_not_fit_are_refused(tiny_model):
+    head = tiny_head.add_head(tiny_model).bits_back
+    narrow = tables.build([np.full(3, 0.3)] * 12, [5] * 12)
+    thin = tables.build([np.full(1, 0.9)] * len(head.tables), [0] * len(head.tables))
+    for changed in (
+        replace(head, lattice_bits=11),
+        replace(head, z_order=head.z_order * 0),
+        replace(head, scales=head.scales << 10),
+        replace(head, scales=head.scales[::-1]),
+        replace(head, fraction_bits=head.fraction_bits + 1),
+        replace(head, z_cells=narrow),
+        replace(head, tables=thin),
+        replace(head, h_a=head.h_a[:-1]),
+        replace(head, h_s=(*head.h_s, Clamp(-(2**23), 2**23 - 1))),
+    ):
+        with pytest.raises(ModelError):
+            modelfile.with_bits_back(tiny_model, changed)
+
+
+def kernel(cls, shape, stride, padding):
+    weight = np.random.default_rng(0).integers(-(2**15), 2**15, shape).astype(np.int16)
+    channels = shape[0] if cls is Conv else shape[1]
+    return cls(weight, np.zeros(channels, np.int64), np.zeros(channels, np.int64), stride, padding, 54)
+
+
+@pytest.mark.parametrize(
+    "layer", [kernel(Deconv, (3, 5, 5, 5), 2, 2), kernel(Deconv, (3, 2, 4, 4), 4, 0), kernel(Conv, (5, 3, 3, 3), 1, 1)]
+)
+def test_adjoint_is_the_transpose(layer):
+    """<A x, g> = <x, A' g> in whole numbers."""
+    rng = np.random.default_rng(1)
+    x = rng.integers(-(2**10), 2**10, (1, 3, 6, 7))
+    out = fast.run((layer,), x).astype(np.int64)
+    g = rng.integers(-(2**10), 2**10, out.shape)
+    back = fast.run((spec.adjoint(layer),), g).astype(np.int64)
+    assert back.shape == x.shape
+    assert int((out * g).sum()) == int((x * back).sum())
+
+
+def test_layers_without_an_exact_transpose_are_refused():
+    huge = Deconv(np.full((1, 4096, 7, 7), 2**15 - 1, np.int16), np.zeros(4096), np.ones(4096), 1, 3, 24)
+    for network in (
+        (Igdn(np.ones(3, np.int64), np.ones((3, 3), np.int32), 8, 24),),
+        (kernel(Conv, (5, 3, 3, 3), 2, 1),),
+        (kernel(Conv, (5, 3, 3, 3), 1, 0),),
+        (huge,),
+    ):
+        with pytest.raises(ModelError):
+            spec.check_adjoint(network, "h_s")
+    spec.check_adjoint((LeakyRelu(41, 12), kernel(Conv, (5, 3, 3, 3), 1, 1)), "h_s")
+
+
+def test_quotients_of_frequencies_are_the_gradient_of_a_gaussian(head):
+    """The derivatives of -log P(y | sigma, mu), against those of the integral of a density over a unit step."""
+    rng = np.random.default_rng(3)
+    n = 600
+    sigma, mu = rng.uniform(0.3, 20, n), rng.uniform(-3, 3, n)
+    values = np.rint(mu + sigma * rng.uniform(-2.2, 2.2, n)).astype(np.int32)
+    parameters_q = np.rint(np.concatenate([sigma, mu]).reshape(1, -1, 1, 1) * 1024).astype(np.int64)
+    found = bbvi._parameter_gradient(head, values.reshape(1, -1, 1, 1), parameters_q).ravel() * 1024
+
+    def nats(sigma, mu):
+        upper, lower = (values + 0.5 - mu) / sigma, (values - 0.5 - mu) / sigma
+        return np.array(
+            [-math.log(math.erf(u / 2**0.5) - math.erf(v / 2**0.5)) for u, v in zip(upper, lower, strict=True)]
+        )
+
+    step = 1e-4
+    by_sigma = (nats(sigma + step, mu) - nats(sigma - step, mu)) / (2 * step)
+    by_mu = (nats(sigma, mu + step) - nats(sigma, mu - step)) / (2 * step)
+    for got, expected in ((found[:n] * sigma, by_sigma * sigma), (found[n:] * sigma, by_mu * sigma)):
+        assert np.corrcoef(got, expected)[0, 1] > 0.98
+        assert 0.9 < (got * expected).sum() / (expected**2).sum() < 1.05
+
+
+def test_refinement_saves_bits(head, y):
+    content = np.random.default_rng(4).bytes(200)
+    bits = [sideinfo.embed(head, y, content, sideinfo.Settings(steps, 4)).table_bits for steps in (0, 4, 16)]
+    assert bits[0] > bits[1] > bits[2]
+
+
+def test_refinement_survives_what_no_table_holds(head):
+    absurd = np.full((1, 24, 8, 12), 2**19, np.int32)
+    embedded = sideinfo.embed(head, absurd, b"abc", sideinfo.Settings(3))
+    assert embedded.carriers.n > 0
+    assert np.all(embedded.symbols.y == 2**19)
+
+
+def test_given_values_are_kept_where_nothing_is_carried(head, y):
+    z_plain = np.random.default_rng(5).integers(-3, 4, (1, 12, 2, 3)).astype(np.int32)
+    embedded = sideinfo.embed(head, y, b"", sideinfo.Settings(2), z_plain)
+    mask = heads.carrier_mask(head, embedded.carriers.n, (12, 2, 3))
+    assert 0 < mask.sum() < mask.size
+    np.testing.assert_array_equal(embedded.symbols.z[~mask], z_plain[~mask])
+
+
+def test_carriers_fill_channel_after_channel(head):
+    mask = heads.carrier_mask(head, 8, (12, 2, 3))
+    first, second = head.bits_back.z_order[:2]
+    assert mask[0, first].all()
+    assert mask[0, second].ravel().tolist() == [True, True, False, False, False, False]
+    assert mask.sum() == 8
+
+
+def test_carriers_as_bytes():
+    for carriers in (Carriers(0, 0, 0), Carriers(532, 4, 3), Carriers(2**20, 20, 64)):
+        assert Carriers.from_bytes(carriers.to_bytes()) == carriers
+    assert Carriers(532, 4, 3).to_bytes().hex() == "940464"
+    with pytest.raises(CorruptStreamError):
+        Carriers.from_bytes(b"\1\1\1")
+
+
+def test_info_tells_how_z_carries(headed_model, scene):
+    options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
+    data = sgacodec.encode(scene, options, side_information="a lake")
+    info = sgacodec.read_info(data)
+    assert info.carriers == sideinfo.read_carriers(container.parse(data))
+    assert info.sections == {"bits_back": len(info.carriers.to_bytes())}
+    assert sgacodec.read_info(data[:60]).carriers is None
+    assert sgacodec.read_info(sgacodec.encode(scene, options)).carriers is None
+
+
+def test_pixels_alone_need_no_posterior(headed_model, scene, monkeypatch):
+    options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
+    data = sgacodec.encode(scene, options, side_information=b"abc")
+    monkeypatch.delattr(heads, "analyse")
+    assert sgacodec.decode(data).size == (130, 96)
+
+
+def test_alpha_gray_and_side_information_go_together(headed_model, scene):
+    options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
+    data = sgacodec.encode(np.dstack([scene, scene[:, :, 0]]), options, side_information="a lake")
+    decoded = sgacodec.decode(data, extract=True)
+    assert (decoded.mode, decoded.info["side_information"]) == ("RGBA", "a lake")
+    gray = sgacodec.decode(sgacodec.encode(scene[:, :, 0], options, side_information=b"\0"), extract=True)
+    assert (gray.mode, gray.info["side_information"]) == ("L", b"\0")
+
+
+def test_frames_have_a_limit(monkeypatch):
+    framed = framing.frame(bytes(100))
+    monkeypatch.setattr(framing, "MAX_SIDE_INFORMATION", 99)
+    with pytest.raises(EncodeError, match="at most 99"):
+        framing.frame(bytes(100))
+    with pytest.raises(LimitError, match="more than 99"):
+        framing.unframe(framed)
+
+
+def test_bytes_that_claim_to_be_a_text(monkeypatch):
+    monkeypatch.setattr(framing, "_TEXT", 0)
+    framed = framing.frame(b"\xff")
+    monkeypatch.undo()
+    with pytest.raises(SgacodecError):
+        framing.unframe(bytes([framed[0] | 2]) + framed[1:])
