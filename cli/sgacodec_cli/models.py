@@ -43,14 +43,18 @@ def show(name: str, as_json: bool) -> None:
         click.echo(json.dumps(facts))
         return
     for key, value in facts.items():
-        click.echo(f"{key:<12}{value}")
+        if value is not None:
+            click.echo(f"{key:<14}{value}")
 
 
 def _facts(model: Model) -> dict[str, object]:
     networks = {"g_a": model.encoder.g_a, "h_a": model.encoder.h_a, "h_s": model.decoder.h_s, "g_s": model.decoder.g_s}
+    if model.bits_back is not None:
+        networks |= {"head h_a": model.bits_back.h_a, "head h_s": model.bits_back.h_s}
     return {
         "name": model.name,
         "id": model.model_id.hex(),
+        "id with head": None if model.bits_back_id is None else model.bits_back_id.hex(),
         "levels": model.decoder.n_levels,
         "lambdas": ", ".join(f"{value:g}" for value in model.lambdas),
         "N": model.decoder.inv_gain_z.shape[1],
