@@ -180,6 +180,38 @@ def table(name: str, result: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary(result: dict) -> str:
+    """Return Markdown: for each method, by steps, the gain of the best state, BD-rate against no refinement, seconds."""
+    rows = result["rows"]
+    steps = steps_of(rows)
+    none = [row for row in rows if not row["iterations"]]
+    cells = {
+        key: f"{mean_change(same, 'best_loss'):+.2f} %, {bd_rate_text(none, same) or 'one level'}, {np.median([row['seconds'] for row in same]):.0f} s"
+        for key, same in grouped(rows, "setting", "iterations").items()
+    }
+    names = sorted({setting for setting, count in cells if count}, key=lambda name: rank(rows, name))
+    lines = [
+        f"True R-D loss, BD-rate against `none` and seconds (one thread of a busy machine). {_pictures(result)}.",
+        "",
+        f"| method | {' | '.join(f'{count} steps' for count in steps)} |",
+        "|---" * (len(steps) + 1) + "|",
+    ]
+    lines += [
+        f"| {name} | {' | '.join(cells.get((name, count), 'not measured') for count in steps)} |" for name in names
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def rank(rows: list[dict], setting: str) -> float:
+    """Return the gain of a setting after the number of steps that all settings have."""
+    counts = [
+        {row["iterations"] for row in rows if row["setting"] == name}
+        for name in {row["setting"] for row in rows if row["iterations"]}
+    ]
+    common = max(set.intersection(*counts))
+    return mean_change([row for row in rows if (row["setting"], row["iterations"]) == (setting, common)], "best_loss")
+
+
 def _pictures(result: dict) -> str:
     if result["tile"]:
         return (

@@ -10,20 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sgacodec import image
-from sgacodec_bench import html, plots
+from sgacodec_bench import findings, html, optimizers, plots, side_information
 from sgacodec_bench.adapters import Absent, Codec
 from sgacodec_bench.presets import exactness, preset_table
-from sgacodec_bench.results import load_folder
+from sgacodec_bench.results import load, load_folder
 from sgacodec_bench.search import Candidate, at_most, candidate
 from sgacodec_bench.tables import bd_table, markdown
 
 README = Path(__file__).parents[2] / "README.md"
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 ANCHOR = "bpg-444"
 
 
@@ -89,6 +88,57 @@ def _speed(speed: dict[str, Any]) -> str:
     )
 
 
+def refinement_tables(folder: Path) -> str:
+    """Return what the experiments on refinement found; `refine-speed.json` lies beside their folder."""
+    experiments = {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
+    speed = json.loads((folder.parent / "refine-speed.json").read_text())
+    found = [
+        f"- [{name}](benchmarks/results/0.1.0/refinement/{name}.md): {result['finding']}"
+        for name, result in experiments.items()
+    ]
+    return "\n".join([findings.summary(experiments["ablations"]), _refine_speed(speed), *found, ""])
+
+
+def _refine_speed(speed: dict[str, Any]) -> str:
+    return (
+        f"A step takes {speed['engine_seconds_per_iteration']:.2f} s on a picture of {speed['size'][0]}x{speed['size'][1]} with "
+        f"{speed['threads']} cores, that of a plain loop {speed['reference_seconds_per_iteration']:.2f} s: "
+        f"{speed['ratio']:.1f} times as long. The step reaches {100 * speed['engine_fraction_of_peak']:.0f} % of the "
+        f"{speed['peak_gflops']:.0f} GFLOP/s that a large matrix product reaches here.\n"
+    )
+
+
+def training_table(folder: Path) -> str:
+    """Return the comparison of optimisers."""
+    return optimizers.table(json.loads((folder / "optimizers.json").read_text()))
+
+
+def side_information_tables(folder: Path) -> str:
+    """Return what side information costs."""
+    return side_information.table(load(folder / "side-information.json"))
+
+
+def fill(readme: str, folder: Path) -> str:
+    """Return the README with every table between its markers renewed.
+
+    Args:
+        readme: Markdown with pairs of markers, `<!-- name: begin -->` and `<!-- name: end -->`.
+        folder: of the result files of the codecs; those of other benchmarks lie beside it.
+    """
+    tables: dict[str, Callable[[], str]] = {
+        "results": lambda: readme_tables(folder),
+        "refinement": lambda: refinement_tables(folder.parent / "refinement"),
+        "training": lambda: training_table(folder.parent / "training"),
+        "side information": lambda: side_information_tables(folder.parent / "side-information"),
+    }
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, found, rest = readme.partition(begin)
+        if found:
+            readme = f"{before}{begin}\n{table()}{end}{rest.partition(end)[2]}"
+    return readme
+
+
 def main() -> None:
     """Write the README's tables, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -96,8 +146,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    fresh = f"{before}{BEGIN}\n{readme_tables(arguments.results)}{END}{rest.partition(END)[2]}"
+    fresh = fill(text, arguments.results)
     if fresh != text and arguments.check:
         sys.exit(f"README.md is out of date; run: python -m sgacodec_bench.report {arguments.results}")
     README.write_text(fresh, encoding="utf-8")

@@ -37,24 +37,24 @@ def list_models(as_json: bool) -> None:
 @click.argument("name", default=modelstore.DEFAULT_MODEL)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show(name: str, as_json: bool) -> None:
-    """Show a model's id, bits-back head (for side information), levels, networks and card.
-
-    NAME is a name, an id or a path.
-    """
+    """Show a model's id, levels, networks and card. NAME is a name, an id or a path."""
     facts = _facts(modelstore.load_by_name(name))
     if as_json:
         click.echo(json.dumps(facts))
         return
     for key, value in facts.items():
-        click.echo(f"{key:<12}{'none' if value is None else value}")
+        if value is not None:
+            click.echo(f"{key:<14}{value}")
 
 
 def _facts(model: Model) -> dict[str, object]:
     networks = {"g_a": model.encoder.g_a, "h_a": model.encoder.h_a, "h_s": model.decoder.h_s, "g_s": model.decoder.g_s}
+    if model.bits_back is not None:
+        networks |= {"head h_a": model.bits_back.h_a, "head h_s": model.bits_back.h_s}
     return {
         "name": model.name,
         "id": model.model_id.hex(),
-        "bits_back": None if model.bits_back_id is None else model.bits_back_id.hex(),
+        "id with head": None if model.bits_back_id is None else model.bits_back_id.hex(),
         "levels": model.decoder.n_levels,
         "lambdas": ", ".join(f"{value:g}" for value in model.lambdas),
         "N": model.decoder.inv_gain_z.shape[1],

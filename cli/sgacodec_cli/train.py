@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,19 @@ import click
 from tqdm import tqdm
 
 from sgacodec.errors import TrainError
-from sgacodec.modelfile import dump
-from sgacodec.modelstore import SUFFIX
+from sgacodec.modelfile import Model, dump
+from sgacodec.modelstore import SUFFIX, load_by_name
 from sgacodec.train.options import LEARNING_RATES, STAGES, RunOptions, TrainOptions, continue_with
 from sgacodec_cli.files import check_output, write_output
 
 if TYPE_CHECKING:
     from sgacodec.train.checkpoint import Checkpoint
+    from sgacodec.train.data import Dataset
     from sgacodec.train.loop import Job, Trained
+    from sgacodec.train.loss import LevelLoss
     from sgacodec.train.records import Record, Sink
     from sgacodec.train.sources import Weights
+    from sgacodec.train.workers import Worker
 
 _RATES = ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
 _N_COST_IMAGES = 8
@@ -37,6 +40,7 @@ class _Request:
     Attributes:
         run: how to train here.
         given: attributes of `TrainOptions` that were named.
+        model: the model whose head is trained, or None.
         resume: checkpoint, or None.
         warm: whether only its weights are taken.
         tensorboard, model_file: outputs, or None.
@@ -46,6 +50,7 @@ class _Request:
 
     run: RunOptions
     given: dict[str, Any]
+    model: str | None
     resume: Path | None
     warm: bool
     tensorboard: Path | None
@@ -70,7 +75,9 @@ class _Request:
 @click.option("--resume", type=_PATH, default=None, help="Checkpoint to go on from; it keeps its options.")
 @click.option("--warm", is_flag=True, help="Take only the weights of --resume, and start a new schedule.")
 @click.option("--stage", type=click.Choice(STAGES), default=None,
-              help=f"refined: the decoder alone, on refined latents.  [default: {TrainOptions.stage}]")  # fmt: skip
+              help=f"refined: the decoder alone, on refined latents; bits-back: a head for --model.  "
+                   f"[default: {TrainOptions.stage}]")  # fmt: skip
+@click.option("--model", default=None, help="Model that gets a bits-back head: name, id or path; it stays as it is.")
 @click.option("--refine-steps", type=click.IntRange(min=1), default=None,
               help=f"Refinement of each batch of --stage refined.  [default: {TrainOptions.refine_steps}]")  # fmt: skip
 @click.option("--refined-updates", type=click.IntRange(min=1), default=None,
@@ -115,13 +122,14 @@ def command(
     output: Path | None,
     resume: Path | None,
     warm: bool,
+    model: str | None,
     tensorboard: Path | None,
     model_file: Path | None,
     force: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Train a variable-rate model on the images in folders and zip archives DATA.
+    """Train a variable-rate model, or a model's bits-back head, on the images in folders and zip archives DATA.
 
     The state goes to the checkpoint file, the course to a .jsonl file beside it. Ctrl-C saves and ends; --resume goes
     on as if nothing had happened. Several GPUs: torchrun --nproc-per-node 4 -m sgacodec_cli train ...
@@ -136,22 +144,23 @@ def command(
     run_names = ("device", "compile", "autocast", "save_every", "validate_every", "stop_after")
     run = RunOptions(output, **{name: options.pop(name) for name in run_names})
     given = {name: value for name, value in options.items() if value not in (None, ())}
-    _train(sources, _Request(run, given, resume, warm, tensorboard, model_file, force, quiet))
+    _train(sources, _Request(run, given, model, resume, warm, tensorboard, model_file, force, quiet))
 
 
 def _train(sources: tuple[Path, ...], request: _Request) -> None:
     try:
-        from sgacodec.train import data, loop, workers
+        from sgacodec.train import data, workers
     except ImportError as err:
         raise TrainError(
             "training needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
         ) from err
     if workers.leads():
         _check_outputs(request)
-    options, resume, weights = _plan(request)
+    plan = _plan(request)
+    options = plan.options
     with workers.join(request.run.device) as worker, _stop_flag() as stop:
         dataset = data.load(sources, options.patch_size, options.n_validation, worker.device)
-        job = loop.Job(options, request.run, dataset, worker, resume, weights)
+        job = plan.job(request.run, dataset, worker)
         trained = _with_sinks(request, job, stop)
         if worker.leads:
             _finish(request, job, trained)
@@ -167,20 +176,51 @@ def _check_outputs(request: _Request) -> None:
         check_output(str(request.model_file), request.force)
 
 
-def _plan(request: _Request) -> tuple[TrainOptions, Checkpoint | None, Weights | None]:
-    """Return the run's options, and the state or the weights that it starts from."""
+@dataclass(frozen=True)
+class _Plan:
+    """The options of a run, the state or the weights that it starts from, and the model that gets a head."""
+
+    options: TrainOptions
+    model: Model | None
+    resume: Checkpoint | None = None
+    weights: Weights | None = None
+
+    def job(self, run: RunOptions, dataset: Dataset, worker: Worker) -> Job:
+        from sgacodec.train import bitsback, loop
+
+        common = (self.options, run, dataset, worker, self.resume, self.weights)
+        return loop.Job(*common) if self.model is None else bitsback.HeadJob(*common, model=self.model)
+
+
+def _plan(request: _Request) -> _Plan:
     from sgacodec.train import checkpoint
     from sgacodec.train.sources import state_file
 
+    model = None if request.model is None else load_by_name(request.model)
+    given = {**request.given, **_facts(request, model)}
     if request.resume is None:
-        return TrainOptions(**request.given), None, None
+        return _Plan(TrainOptions(**given), model)
     if not request.warm:
         resumed = checkpoint.read(request.resume)
-        return continue_with(resumed.options, request.given), resumed, None
+        options = continue_with(resumed.options, given)
+        if options.model is not None and model is None:
+            model = load_by_name(options.model)
+        return _Plan(options, model, resume=resumed)
     weights = state_file(request.resume)
-    n_channels, m_channels = checkpoint.widths(weights.state)
-    found = {"N": n_channels, "M": m_channels, "lambdas": weights.lambdas}
-    return TrainOptions(**{**found, **request.given}), None, weights
+    if model is None:
+        n_channels, m_channels = checkpoint.widths(weights.state)
+        given = {"N": n_channels, "M": m_channels, "lambdas": weights.lambdas, **given}
+    return _Plan(TrainOptions(**given), model, weights=weights)
+
+
+def _facts(request: _Request, model: Model | None) -> dict[str, Any]:
+    """Return what a head takes over from its model."""
+    if model is None:
+        return {}
+    if named := {"N", "M", "lambdas"} & set(request.given):
+        raise click.UsageError(f"a head's {', '.join(sorted(named))} are those of its model; leave them out")
+    n_channels, m_channels = model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1]
+    return {"model": model.model_id.hex(), "N": n_channels, "M": m_channels, "lambdas": model.lambdas}
 
 
 @contextmanager
@@ -202,7 +242,7 @@ def _stop_flag() -> Iterator[Callable[[], bool]]:
 
 
 def _with_sinks(request: _Request, job: Job, stop: Callable[[], bool]) -> Trained:
-    from sgacodec.train import loop, records
+    from sgacodec.train import bitsback, loop, records
 
     if job.worker.leads and not request.goes_on:
         request.log.unlink(missing_ok=True)
@@ -212,6 +252,8 @@ def _with_sinks(request: _Request, job: Job, stop: Callable[[], bool]) -> Traine
         sinks = [records.json_log(request.log), _bar_sink(bar)]
         if request.tensorboard is not None and job.worker.leads:
             sinks.append(records.tensorboard(request.tensorboard))
+        if isinstance(job, bitsback.HeadJob):
+            return bitsback.train(job, sinks, stop)
         return loop.train(job, sinks, stop)
 
 
@@ -234,8 +276,7 @@ def _bar_sink(bar: tqdm[Any]) -> Sink:
 def _finish(request: _Request, job: Job, trained: Trained) -> None:
     tables: list[str] = []
     if trained.validation is not None:
-        tables += [f"{'lambda':>8}{'bpp':>9}{'PSNR dB':>9}"]
-        tables += [f"{row.lmbda:8.4g}{row.bpp:9.4f}{row.psnr_db:9.3f}" for row in trained.validation.levels]
+        tables += _level_table(trained.validation.levels)
     if request.model_file is not None:
         tables += _export(request.model_file, job, trained)
     output = request.run.output
@@ -244,15 +285,31 @@ def _finish(request: _Request, job: Job, trained: Trained) -> None:
         click.echo("\n".join([*tables, f"{output}: step {trained.step}, {end}"]), err=True)
 
 
+def _level_table(levels: Sequence[LevelLoss]) -> list[str]:
+    names = {"lmbda": "lambda", "psnr_db": "PSNR dB"}
+    rows = ["".join(f"{names.get(name, name):>12}" for name in vars(levels[0]))]
+    return rows + ["".join(f"{value:12.4f}" for value in vars(level).values()) for level in levels]
+
+
 def _export(path: Path, job: Job, trained: Trained) -> list[str]:
-    """Write the model file; return a table of what integers cost on held-out images."""
+    """Write the model file; return what it is, and a table of what integers cost on held-out images."""
+    from sgacodec.train import bitsback, publish
+
+    if not isinstance(job, bitsback.HeadJob):
+        model = publish.to_model(job, trained, path.stem)
+        write_output(str(path), dump(model))
+        return [f"{path}: id {model.model_id.hex()}", *_cost_table(path, job, trained)]
+    model = publish.with_head(job, trained)
+    write_output(str(path), dump(model))
+    return [f"{path}: id {model.model_id.hex()}, with its head {(model.bits_back_id or b'').hex()}"]
+
+
+def _cost_table(path: Path, job: Job, trained: Trained) -> list[str]:
     from sgacodec.train import cost, loss, publish
 
-    model = publish.to_model(job, trained, path.stem)
-    write_output(str(path), dump(model))
     images = job.dataset.validation[:_N_COST_IMAGES]
     levels = loss.validate(trained.net, images, job.options.lambdas, len(images))
-    rows = [f"{path}: id {model.model_id.hex()}; float against integers on {len(images)} held-out images:"]
+    rows = [f"float against integers on {len(images)} held-out images:"]
     rows += [f"{'lambda':>8}{'bpp':>9}{'integer':>9}{'file':>9}{'PSNR dB':>9}{'integer':>9}"]
     rows += [
         f"{row.lmbda:8.4g}{row.float_bpp:9.4f}{row.integer_bpp:9.4f}{row.file_bpp:9.4f}"

@@ -181,8 +181,8 @@ class Nets:
         self._g_a, self._h_a, self._h_s, self._g_s = (
             FloatNetwork(network, device) for network in (encoder.g_a, encoder.h_a, decoder.h_s, decoder.g_s)
         )
-        self._gain_y = _channels(_forward_gain(encoder.gain_y, level_q4), device)
-        self._gain_z = _channels(_forward_gain(encoder.gain_z, level_q4), device)
+        self._gain_y = _channels(forward_gain(encoder.gain_y, level_q4), device)
+        self._gain_z = _channels(forward_gain(encoder.gain_z, level_q4), device)
         y_unit, z_unit = 2.0**decoder.y_frac_bits, 2.0**decoder.z_frac_bits
         inverse_y = hyper.inverse_gain(decoder.inv_gain_y, level_q4) * 2.0**-decoder.g_s_shift * y_unit
         inverse_z = hyper.inverse_gain(decoder.inv_gain_z, level_q4) * 2.0**-decoder.h_s_shift * z_unit
@@ -303,7 +303,7 @@ def _channels(values: npt.NDArray[Any], device: torch.device) -> Tensor:
     return torch.from_numpy(np.asarray(values, np.float32)).to(device)[None, :, None, None]
 
 
-def _forward_gain(gains: npt.NDArray[Any], level_q4: int) -> npt.NDArray[np.float64]:
+def forward_gain(gains: npt.NDArray[Any], level_q4: int) -> npt.NDArray[np.float64]:
     """Interpolate gains geometrically between two levels; float [L, C] to float64 [C]."""
     level, fraction = divmod(level_q4, hyper.LEVEL_STEPS)
     upper = min(level + 1, len(gains) - 1)

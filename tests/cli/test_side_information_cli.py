@@ -206,10 +206,10 @@ def test_capacity(run, png, headed_model):
 
 def test_models_show_names_the_head(run, headed_model):
     head = headed_model.bits_back_id.hex()
-    assert f"bits_back   {head}\n" in succeed(run("models", "show", "tiny-head")).decode()
-    assert "bits_back   none\n" in succeed(run("models", "show", "tiny")).decode()
-    assert json.loads(succeed(run("models", "show", head, "--json")))["bits_back"] == head
-    assert json.loads(succeed(run("models", "show", "tiny", "--json")))["bits_back"] is None
+    assert f"id with head  {head}\n" in succeed(run("models", "show", "tiny-head")).decode()
+    assert "head" not in succeed(run("models", "show", "tiny")).decode()
+    assert json.loads(succeed(run("models", "show", head, "--json")))["id with head"] == head
+    assert json.loads(succeed(run("models", "show", "tiny", "--json")))["id with head"] is None
 
 
 @pytest.mark.parametrize(

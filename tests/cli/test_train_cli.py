@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from sgacodec import modelfile
 from sgacodec_cli.main import main
 
 TINY = ["--N", 8, "--M", 12, "--patch-size", 64, "--batch-size", 4, "--warmup-steps", 2, "--device", "cpu"]
@@ -102,14 +103,14 @@ def test_the_refined_stage_goes_on_from_a_base_run(run, scene_files):
 def test_an_interrupt_saves_and_ends(run, scene_files, monkeypatch):
     from sgacodec.train import loop
 
-    honest = loop._Trainer._one_step
+    honest = loop.Trainer._one_step
 
     def interrupted(trainer):
         honest(trainer)
         if trainer._step == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(loop._Trainer, "_one_step", interrupted)
+    monkeypatch.setattr(loop.Trainer, "_one_step", interrupted)
     before = signal.getsignal(signal.SIGINT)
     result = run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 1000)
     assert result.exit_code == 0, result.stderr
@@ -142,6 +143,50 @@ def test_errors_are_one_clear_line(run, scene_files, arguments, code, message):
     assert result.exit_code == code
     assert message in result.stderr.strip().splitlines()[-1]
     assert not Path("a.pt").exists()
+
+
+HEAD = ["--stage", "bits-back", "--model", "tiny", "--patch-size", 64, "--batch-size", 2, "--device", "cpu"]
+
+
+def test_a_bits_back_head_is_trained_resumed_and_exported(run, scene_files, tiny_model):
+    """A resumed run knows its stage and its model."""
+    result = run("train", scene_files, "-o", "head.pt", *HEAD, "--steps", 3, "--stop-after", 0)
+    assert result.exit_code == 0, result.stderr
+    assert "sampled_bpp rounded_bpp   plain_bpp" in result.stderr
+    result = run("train", scene_files, "--resume", "head.pt", "--device", "cpu", "--export", "out.safetensors")
+    assert result.exit_code == 0, result.stderr
+    assert "out.safetensors: id " + tiny_model.model_id.hex() in result.stderr
+    model = modelfile.load_file(Path("out.safetensors"))
+    assert (model.name, model.model_id) == (tiny_model.name, tiny_model.model_id)
+    assert model.bits_back.lattice_bits == 4
+    assert step("head.pt") == 3
+    records = [json.loads(line) for line in Path("head.jsonl").read_text().splitlines()]
+    assert records[-1]["levels"][0].keys() == {"lmbda", "sampled_bpp", "rounded_bpp", "plain_bpp"}
+    warm = ["--resume", "head.pt", "--warm", "-o", "warm.pt", *HEAD, "--steps", 1, "--quiet"]
+    assert run("train", scene_files, *warm).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--stage", "bits-back"], 1, "name the model that gets the head"),
+        (["--model", "tiny"], 1, "only the stage bits-back"),
+        (["--stage", "bits-back", "--model", "tiny", "--N", 8], 2, "N are those of its model"),
+        (["--stage", "bits-back", "--model", "nobody"], 5, "no model is called 'nobody'"),
+        (["--stage", "third"], 2, "'third' is not one of"),
+    ],
+)
+def test_a_stage_and_its_model_must_fit(run, scene_files, arguments, code, message):
+    result = run("train", scene_files, "-o", "a.pt", "--steps", 1, *arguments)
+    assert result.exit_code == code
+    assert message in result.stderr.strip().splitlines()[-1]
+
+
+def test_a_head_is_resumed_with_its_own_model_only(run, scene_files):
+    assert run("train", scene_files, "-o", "head.pt", *HEAD, "--steps", 1, "--quiet").exit_code == 0
+    result = run("train", scene_files, "--resume", "head.pt", "--model", "msh-vbr-96-192")
+    assert result.exit_code == 1
+    assert "started with model" in result.stderr
 
 
 def test_options_that_contradict_the_checkpoint(run, scene_files):

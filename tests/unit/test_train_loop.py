@@ -16,8 +16,8 @@ import torch
 import sgacodec
 from sgacodec import modelfile
 from sgacodec.errors import ModelError, TrainError
-from sgacodec.train import checkpoint, data, loop, records, sources
-from sgacodec.train.options import STAGES, RunOptions, TrainOptions
+from sgacodec.train import checkpoint, data, loop, records, sources, stages
+from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.workers import Worker
 
 ROOT = Path(__file__).parents[2]
@@ -263,7 +263,7 @@ with workers.join("cpu") as worker:
 """
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", stages.STAGES)
 def test_two_processes_train_one_model(scene_files, tmp_path, stage):
     """With torchrun's environment and gloo: each draws its own patches, both hold the same weights."""
     script = tmp_path / "script.py"

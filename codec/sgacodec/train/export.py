@@ -93,8 +93,8 @@ def read_state(state: Mapping[str, Any], lambdas: Sequence[float]) -> FloatModel
         }
         model = FloatModel(
             g_a=_convs_and_gdns(arrays, "g_a", Conv),
-            h_a=_convs_and_relus(arrays, "h_a", (Conv, Conv, Conv), strides=(1, 2, 2)),
-            h_s=_convs_and_relus(arrays, "h_s", (Deconv, Deconv, Conv), strides=(2, 2, 1)),
+            h_a=read_h_a(arrays),
+            h_s=read_h_s(arrays),
             g_s=_convs_and_gdns(arrays, "g_s", Deconv),
             **gains,
             medians=arrays["entropy_bottleneck.quantiles"][:, 0, 1],
@@ -106,6 +106,16 @@ def read_state(state: Mapping[str, Any], lambdas: Sequence[float]) -> FloatModel
     if len(model.lambdas) != len(model.gain_y):
         raise ModelError(f"{len(model.lambdas)} lambdas for {len(model.gain_y)} levels")
     return model
+
+
+def read_h_a(arrays: Mapping[str, Array]) -> Network:
+    """Return the float hyper-analysis of a state dict of arrays."""
+    return _convs_and_relus(arrays, "h_a", (Conv, Conv, Conv), strides=(1, 2, 2))
+
+
+def read_h_s(arrays: Mapping[str, Array]) -> Network:
+    """Return the float hyper-synthesis of a state dict of arrays."""
+    return _convs_and_relus(arrays, "h_s", (Deconv, Deconv, Conv), strides=(2, 2, 1))
 
 
 def _kernel(arrays: Mapping[str, Array], name: str, cls: type[Conv] | type[Deconv], stride: int) -> Conv | Deconv:
@@ -209,8 +219,7 @@ def _calibrate(model: FloatModel, images: Sequence[npt.NDArray[np.uint8]]) -> tu
               (model.gain_y, model.inv_gain_y, model.gain_z, model.inv_gain_z)]  # fmt: skip
     gain_y, inv_gain_y, gain_z, inv_gain_z = tensor
     median = torch.from_numpy(model.medians.astype(np.float32))[:, None, None]
-    h_s_ranges = [0.0] * len(model.h_s)
-    g_s_ranges = [0.0] * len(model.g_s)
+    h_s_ranges, g_s_ranges = [0.0] * len(model.h_s), [0.0] * len(model.g_s)
     for image in images:
         y_plain = g_a(_to_input(image))
         for level in range(len(model.gain_y)):
@@ -219,9 +228,13 @@ def _calibrate(model: FloatModel, images: Sequence[npt.NDArray[np.uint8]]) -> tu
             h_s_outputs = h_s.activations(z_hat * inv_gain_z[level])[1:]
             mu = h_s_outputs[-1].chunk(2, 1)[1]
             g_s_outputs = g_s.activations((torch.round(y - mu) + mu) * inv_gain_y[level])[1:]
-            h_s_ranges = [max(a, float(b.abs().max())) for a, b in zip(h_s_ranges, h_s_outputs, strict=True)]
-            g_s_ranges = [max(a, float(b.abs().max())) for a, b in zip(g_s_ranges, g_s_outputs, strict=True)]
+            h_s_ranges, g_s_ranges = widen(h_s_ranges, h_s_outputs), widen(g_s_ranges, g_s_outputs)
     return h_s_ranges, g_s_ranges
+
+
+def widen(ranges: Sequence[float], outputs: Sequence[torch.Tensor]) -> list[float]:
+    """Return the largest magnitudes of layers' outputs, these included."""
+    return [max(largest, float(output.abs().max())) for largest, output in zip(ranges, outputs, strict=True)]
 
 
 def _to_input(image: npt.NDArray[np.uint8]) -> torch.Tensor:
@@ -310,20 +323,45 @@ def gaussian_tables() -> tables.TableSet:
     """Return the zero-mean discretised Gaussians as integer tables."""
     pmfs, minima = [], []
     for sigma in sigma_scales():
-        reach = math.ceil(5.5 * sigma) + 1
-        edges = [0.5 * math.erfc((n - 0.5) / sigma / math.sqrt(2)) for n in range(reach + 2)]
-        upper = [max(edges[n] - edges[n + 1], 0.0) for n in range(reach + 1)]
-        upper[0] = 1 - 2 * edges[1]
-        pmfs.append(np.array(upper[:0:-1] + upper))
-        minima.append(-reach)
+        pmf, minimum = gaussian_pmf(sigma, 0.0)
+        pmfs.append(pmf)
+        minima.append(minimum)
     return tables.build(pmfs, minima)
+
+
+def gaussian_pmf(sigma: float, mean: float) -> tuple[npt.NDArray[np.float64], int]:
+    """Return the mass of a Gaussian at integers, and the first of them.
+
+    Args:
+        sigma: its standard deviation.
+        mean: 0 to 1.
+    """
+    reach = math.ceil(5.5 * sigma) + 1
+    values = np.arange(-reach, reach + 1 + math.ceil(mean))
+    edges = ((distance - 0.5, distance + 0.5) for distance in np.abs(values - mean))
+    masses = [_upper_tail(near / sigma) - _upper_tail(far / sigma) for near, far in edges]
+    return np.maximum(masses, 0.0), -reach
+
+
+def _upper_tail(x: float) -> float:
+    return 0.5 * math.erfc(x / math.sqrt(2))
 
 
 def factorised_tables(state: Mapping[str, Array], medians: Array) -> tables.TableSet:
     """Return the factorised prior's mass at median + integer as integer tables, one per channel."""
     reach = 2048
-    points = np.arange(-reach, reach + 2) - 0.5
-    logits = _factorised_logits(state, medians[:, None, None] + points)[:, 0]
+    return density_tables(state, medians[:, None, None] + np.arange(-reach, reach + 2) - 0.5)
+
+
+def density_tables(state: Mapping[str, Array], edges: Array) -> tables.TableSet:
+    """Return the factorised density's mass between edges as integer tables, one per channel, where it matters.
+
+    Args:
+        state: parameters of CompressAI's EntropyBottleneck.
+        edges: float64 [C, 1, 2 * n + 2]; the values are -n .. n.
+    """
+    reach = edges.shape[2] // 2 - 1
+    logits = _factorised_logits(state, edges)[:, 0]
     sign = -np.sign(logits[:, :-1] + logits[:, 1:])
     masses = np.abs(_sigmoid(sign * logits[:, 1:]) - _sigmoid(sign * logits[:, :-1]))
     pmfs, minima = [], []

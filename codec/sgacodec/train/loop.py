@@ -6,13 +6,13 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgacodec.encoding import has_fast_bfloat16
 from sgacodec.errors import TrainError
@@ -68,7 +68,7 @@ class Trained:
         validation: the last validation; None in processes that do not lead.
     """
 
-    net: model.VariableRateHyperprior
+    net: nn.Module
     finished: bool
     step: int
     seen_pixels: int
@@ -86,23 +86,24 @@ def train(job: Job, sinks: Sequence[Sink] = (), stop: Callable[[], bool] = lambd
     Raises:
         TrainError: the loss is no longer finite, or a checkpoint does not fit.
     """
-    return _Trainer(job, sinks, stop).run()
+    return Trainer(job, sinks, stop).run()
 
 
-class _Trainer:
-    """The mutable state of a run."""
+class Trainer:
+    """The mutable state of a run; another stage of training says what its network, its losses and its measure are."""
 
     def __init__(self, job: Job, sinks: Sequence[Sink], stop: Callable[[], bool]) -> None:
+        """Prepare what `train` describes."""
         self._job = job
         self._options, self._worker = job.options, job.worker
         self._sinks, self._stop = sinks, stop
-        self._net = _prepare_net(job)
-        self._stage = stages.create(self._net, job.options, self._autocast)
+        self._net = self._prepare_net()
+        module = self._choose_module()
         self._clipped = [p for p in self._net.parameters() if p is not self._net.entropy_bottleneck.quantiles]
         self._optimizers = optim.create(job.options.optimizer, self._net, job.options.learning_rate)
         self._step, self._seconds = 0, 0.0
         self._seen_pixels = 0 if job.start is None else job.start.seen_pixels
-        self._module = job.worker.parallel(self._stage.module)
+        self._module = job.worker.parallel(module)
         self._average = model.copy_of(self._net)
         if job.resume is not None:
             self._restore(job.resume)
@@ -114,6 +115,7 @@ class _Trainer:
         self._stopping, self._new_seconds = False, 0.0
 
     def run(self) -> Trained:
+        """Train; see `train`."""
         self._emit(Started(self._step, self._facts()))
         begun = saved = validated = self._tick = time.monotonic()
         while self._fraction < 1 and not self._stopping:
@@ -130,6 +132,38 @@ class _Trainer:
         self._save()
         return Trained(self._average, self._fraction >= 1, self._step, self._seen_pixels, self._validate())
 
+    def _prepare_net(self) -> nn.Module:
+        """Return the network on its device, with the weights that the job starts from."""
+        job, device = self._job, self._job.worker.device
+        net = self._create_net()
+        if job.resume is not None:
+            checkpoint.load_weights(net, job.resume.raw)
+        elif job.start is not None:
+            checkpoint.load_weights(net, job.start.state)
+        else:
+            self._start(net)
+        if device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True
+        return net.to(device).to(memory_format=torch.channels_last)
+
+    def _create_net(self) -> nn.Module:
+        """Return the network, whose random weights follow from the seed."""
+        options = self._options
+        return model.create(options.N, options.M, options.lambdas, options.seed)
+
+    def _choose_module(self) -> nn.Module:
+        """Return what a pass runs, and make its part of the network the only one that moves."""
+        self._stage = stages.create(self._net, self._options, self._autocast)
+        return self._stage.module
+
+    def _start(self, net: nn.Module) -> None:
+        """Improve the random weights that a run from nothing starts with."""
+        options = self._options
+        if options.init == "klt":
+            generator = dataclasses.replace(self._worker, rank=0).generator(options.seed, 0)
+            klt.start(net, data.crops(self._job.dataset.train, _N_KLT_PATCHES, options.patch_size, generator))
+
     @property
     def _step_pixels(self) -> int:
         return self._options.batch_size * self._options.patch_size**2
@@ -139,24 +173,28 @@ class _Trainer:
         return schedule.fraction(self._options, self._step, self._seconds)
 
     def _one_step(self) -> None:
-        generator = self._worker.generator(self._options.seed, self._seen_pixels)
-        batch = self._batch(generator)
-        for inputs in self._stage.passes(batch, generator):
-            self._update(batch, inputs)
+        for weighted, aux_loss, terms in self._passes():
+            self._update(weighted, aux_loss, terms)
         self._step += 1
         self._seen_pixels += self._step_pixels
         self._follow(schedule.average_share(self._step))
 
-    def _update(self, batch: loss.Batch, inputs: tuple[Any, ...]) -> None:
-        with self._autocast():
-            output = self._module(*inputs)
-        terms = loss.rate_distortion(batch.x, output, batch.lmbda)
-        weighted = (terms.loss * batch.weight).mean()
+    def _update(self, weighted: Tensor, aux_loss: Tensor, terms: loss.Terms) -> None:
         self._optimizers.zero_grad()
-        (weighted + output.aux_loss).backward()
+        (weighted + aux_loss).backward()
         torch.nn.utils.clip_grad_norm_(self._clipped, _CLIP_NORM)
         self._optimizers.step(schedule.lr_factor(self._options, self._step, self._fraction))
         self._meter.add(weighted, terms)
+
+    def _passes(self) -> Iterator[tuple[Tensor, Tensor, loss.Terms]]:
+        """Yield for each update of a step the weighted loss, what else is minimised, and the terms of each image."""
+        generator = self._worker.generator(self._options.seed, self._seen_pixels)
+        batch = self._batch(generator)
+        for inputs in self._stage.passes(batch, generator):
+            with self._autocast():
+                output = self._module(*inputs)
+            terms = loss.rate_distortion(batch.x, output, batch.lmbda)
+            yield (terms.loss * batch.weight).mean(), output.aux_loss, terms
 
     def _batch(self, generator: torch.Generator) -> loss.Batch:
         options, count = self._options, self._n_patches
@@ -253,12 +291,16 @@ class _Trainer:
     def _validate(self) -> Validated | None:
         if not self._worker.leads:
             return None
-        options, images = self._options, self._job.dataset.validation
-        levels = loss.validate(self._average, images, options.lambdas, options.batch_size)
-        refined = self._stage.refined_loss(self._average, images, self._lambdas)
+        levels, refined = self._measure()
         record = Validated(self._step, self._seconds, self._seen_pixels, loss.summary(levels), levels, refined)
         self._emit(record)
         return record
+
+    def _measure(self) -> tuple[tuple[loss.LevelLoss, ...], float | None]:
+        """Return what each level comes to on the held-out images, and the loss after refinement if that matters."""
+        options, images = self._options, self._job.dataset.validation
+        levels = loss.validate(self._average, images, options.lambdas, options.batch_size)
+        return levels, self._stage.refined_loss(self._average, images, self._lambdas)
 
     def _emit(self, record: Record) -> None:
         for sink in self._sinks if self._worker.leads else ():
@@ -289,20 +331,3 @@ class _Meter:
 
     def means(self) -> list[float]:
         return (self._sums / max(self.n_steps, 1)).tolist()
-
-
-def _prepare_net(job: Job) -> model.VariableRateHyperprior:
-    """Return the network on its device, with the weights that the job starts from."""
-    options, device = job.options, job.worker.device
-    net = model.create(options.N, options.M, options.lambdas, options.seed)
-    if job.resume is not None:
-        checkpoint.load_weights(net, job.resume.raw)
-    elif job.start is not None:
-        checkpoint.load_weights(net, job.start.state)
-    elif options.init == "klt":
-        generator = dataclasses.replace(job.worker, rank=0).generator(options.seed, 0)
-        klt.start(net, data.crops(job.dataset.train, _N_KLT_PATCHES, options.patch_size, generator))
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-    return net.to(device).to(memory_format=torch.channels_last)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -86,6 +87,18 @@ class LevelQuality:
     loss: float
 
 
+class LevelLoss(Protocol):
+    """What every stage of training says of a level: its lambda and what it minimises."""
+
+    @property
+    def lmbda(self) -> float:
+        """R-D trade-off."""
+
+    @property
+    def loss(self) -> float:
+        """What training minimises, mean over images."""
+
+
 @torch.no_grad()
 def validate(
     net: VariableRateHyperprior, images: Tensor, lambdas: tuple[float, ...], batch_size: int
@@ -118,7 +131,7 @@ def in_8_bits(output: Output) -> Output:
     return output._replace(x_hat=(output.x_hat.clamp(0, 1) * 255).round() / 255)
 
 
-def summary(levels: tuple[LevelQuality, ...]) -> float:
+def summary(levels: Sequence[LevelLoss]) -> float:
     """Return the one number by which runs are compared: the mean loss, with the training's weights of the levels."""
     weights = level_weights(torch.tensor([level.lmbda for level in levels], dtype=torch.float64))
     return (weights * torch.tensor([level.loss for level in levels], dtype=torch.float64)).mean().item()

@@ -90,9 +90,9 @@ class VariableRateHyperprior(MeanScaleHyperprior):
             noise: where the rate is taken, relative to the latents; None is at the rounded latents.
         """
         y, z = self.analyse(x, level)
-        z_hat = _round(z, self.median)
+        z_hat = round_from(z, self.median)
         sigma, mu = self._y_parameters(z_hat, level)
-        y_hat = _round(y, mu)
+        y_hat = round_from(y, mu)
         rated = (y_hat, z_hat) if noise is None else (y + noise.y, z + noise.z)
         return self._output(y_hat, level, sigma, mu, rated)
 
@@ -134,23 +134,32 @@ class VariableRateHyperprior(MeanScaleHyperprior):
     def _output(self, y_hat: Tensor, level: Tensor, sigma: Tensor, mu: Tensor, rated: tuple[Tensor, Tensor]) -> Output:
         """Synthesise, and take the rate at `rated`: y and z."""
         with torch.autocast(y_hat.device.type, enabled=False):
-            y_bits = self._y_bits(rated[0], sigma, mu)
+            y_bits = gaussian_bits(self.gaussian_conditional, rated[0], sigma, mu)
             z_bits = self._z_bits(rated[1])
             aux_loss = self.entropy_bottleneck.loss()
         return Output(self.g_s(y_hat * _gain(self.inv_gain_y, level)).float(), y_bits, z_bits, aux_loss)
 
-    # The densities are CompressAI's; its public forward would draw its own noise from torch's global generator.
-
-    def _y_bits(self, y: Tensor, sigma: Tensor, mu: Tensor) -> Tensor:
-        prior = self.gaussian_conditional
-        likelihood = prior.likelihood_lower_bound(prior._likelihood(y, sigma, mu))
-        return -likelihood.log2().sum((1, 2, 3))
-
     def _z_bits(self, z: Tensor) -> Tensor:
+        # CompressAI's public forward would draw its own noise from torch's global generator.
         prior = self.entropy_bottleneck
         by_channel = z.transpose(0, 1).reshape(z.shape[1], 1, -1)
         likelihood = prior.likelihood_lower_bound(prior._likelihood(by_channel)[0])
         return -likelihood.log2().reshape(z.shape[1], z.shape[0], -1).sum((0, 2))
+
+
+def gaussian_bits(prior: nn.Module, y: Tensor, sigma: Tensor, mu: Tensor) -> Tensor:
+    """Return the bits of y under Gaussians discretised by CompressAI's GaussianConditional `prior`: float32 [B].
+
+    Below the bounds of sigma and of the likelihood gradients still point back to where they hold.
+
+    Args:
+        prior: holds the bounds.
+        y: float32 [B, M, H, W].
+        sigma: float32, like y.
+        mu: float32, like y.
+    """
+    likelihood = prior.likelihood_lower_bound(prior._likelihood(y, sigma, mu))
+    return -likelihood.log2().sum((1, 2, 3))
 
 
 class DecoderSide(nn.Module):
@@ -170,12 +179,12 @@ def _gain(table: Tensor, level: Tensor) -> Tensor:
     return table[level].exp()[:, :, None, None]
 
 
-def _round(latent: Tensor, centre: Tensor) -> Tensor:
+def round_from(latent: Tensor, centre: Tensor) -> Tensor:
     """Round to a whole distance from `centre`; the gradient is one for the latent and none for the centre."""
     return latent + (torch.round(latent - centre) + centre - latent).detach()
 
 
-def copy_of(net: VariableRateHyperprior) -> VariableRateHyperprior:
+def copy_of(net: nn.Module) -> nn.Module:
     """Return a copy without gradients."""
     return copy.deepcopy(net).requires_grad_(False)
 

@@ -17,8 +17,8 @@ LAMBDAS = (0.0016, 0.0029, 0.0053, 0.0097, 0.0177, 0.0325, 0.0594, 0.1086)
 LEARNING_RATES = {"adam": 5e-4, "muon": 2e-3, "soap": 1e-3}
 """Default learning rate of each optimiser."""
 
-STAGES = ("base", "refined")
-"""What can be trained: everything on noise, or the decoder on refined latents; `stages.STAGES` has their code."""
+STAGES = ("base", "refined", "bits-back")
+"""What can be trained: everything on noise, the decoder on refined latents, or a bits-back head of a model."""
 
 STRIDE = 64
 """Pixels per z sample along one side; patches are multiples of it."""
@@ -29,6 +29,7 @@ class TrainOptions:
     """What defines a run. It is stored in the run's checkpoints, and a resumed run keeps it.
 
     Attributes:
+        model: id, in hexadecimal, of the model whose head is trained, which N, M and lambdas are taken from, or None.
         N: channels of the hyper-latents and inside g_a and g_s.
         M: channels of the latents.
         lambdas: R-D trade-off of each level; one trains a single-rate model without gains.
@@ -51,6 +52,7 @@ class TrainOptions:
         TrainError: a value is out of range.
     """
 
+    model: str | None = None
     N: int = 128
     M: int = 192
     lambdas: tuple[float, ...] = LAMBDAS
@@ -78,6 +80,8 @@ class TrainOptions:
     def _rules(self) -> tuple[tuple[str, bool], ...]:
         lengths = [value for value in (self.steps, self.seconds) if value is not None]
         return (
+            ("name the model that gets the head: --model", self.stage != "bits-back" or self.model is not None),
+            ("only the stage bits-back takes a model", self.stage == "bits-back" or self.model is None),
             ("N and M must be at least 8", min(self.N, self.M) >= 8),
             (
                 "the batch size and the number of validation images must be positive",

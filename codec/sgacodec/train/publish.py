@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from sgacodec.modelfile import Model
-from sgacodec.train import checkpoint, data, export
+from sgacodec.modelfile import Model, with_bits_back
+from sgacodec.train import checkpoint, data, export, export_head
+from sgacodec.train.bitsback import HeadJob, integer_latents
 from sgacodec.train.loop import Job, Trained
 
 _N_CALIBRATION = 24
@@ -24,11 +25,25 @@ def to_model(job: Job, trained: Trained, name: str) -> Model:
     Raises:
         ModelError: the weights cannot be converted.
     """
-    options = job.options
-    float_model = export.read_state(checkpoint.copy_weights(trained.net), options.lambdas)
-    generator = job.worker.generator(options.seed, 0)
-    patches = data.crops(job.dataset.train, _N_CALIBRATION, options.patch_size, generator)
-    return export.export(float_model, to_images((patches * 255).round().byte()), name, _card(job, trained))
+    float_model = export.read_state(checkpoint.copy_weights(trained.net), job.options.lambdas)
+    images = to_images((_calibration_patches(job) * 255).round().byte())
+    return export.export(float_model, images, name, _card(job, trained))
+
+
+def with_head(job: HeadJob, trained: Trained) -> Model:
+    """Return the job's model with the head of the averaged weights, calibrated on training images.
+
+    Raises:
+        ModelError: the weights cannot be converted.
+    """
+    latents = integer_latents(job.model, _calibration_patches(job))
+    head = export_head.export(checkpoint.copy_weights(trained.net), latents, job.model.decoder)
+    return with_bits_back(job.model, head)
+
+
+def _calibration_patches(job: Job) -> Tensor:
+    generator = job.worker.generator(job.options.seed, 0)
+    return data.crops(job.dataset.train, _N_CALIBRATION, job.options.patch_size, generator)
 
 
 def to_images(patches: Tensor) -> list[npt.NDArray[np.uint8]]:

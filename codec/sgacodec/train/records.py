@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sgacodec.errors import TrainError
-from sgacodec.train.loss import LevelQuality
+from sgacodec.train.loss import LevelLoss
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,15 @@ class Averaged:
 class Validated:
     """R-D by level of the averaged weights on held-out images; `loss` sums them up, without refinement.
 
-    `refined_loss` is the same of a few images after refinement, if the stage measures it.
+    `levels` are rates alone where a stage trains no more. `refined_loss` is the same as `loss`, of a few images after
+    refinement, if the stage measures it.
     """
 
     step: int
     seconds: float
     seen_pixels: int
     loss: float
-    levels: tuple[LevelQuality, ...]
+    levels: tuple[LevelLoss, ...]
     refined_loss: float | None = None
 
 
@@ -100,9 +101,10 @@ def _scalars(record: Record) -> dict[str, float]:
         return {f"train/{name}": getattr(record, name) for name in ("loss", "bpp", "mse", "lr_factor")}
     if isinstance(record, Validated):
         by_level = {
-            f"validation/{name}-{level.lmbda:g}": getattr(level, name)
+            f"validation/{name}-{level.lmbda:g}": value
             for level in record.levels
-            for name in ("bpp", "psnr_db", "loss")
+            for name, value in vars(level).items()
+            if name != "lmbda"
         }
         refined = {} if record.refined_loss is None else {"validation/refined-loss": record.refined_loss}
         return {"validation/loss": record.loss, **refined, **by_level}

@@ -95,7 +95,7 @@ STAGES: dict[str, Callable[[VariableRateHyperprior, TrainOptions, Autocast], Sta
     "base": Base,
     "refined": Refined,
 }
-"""Every stage by name; `options.STAGES` names them without torch."""
+"""Every stage of a whole model by name; `options.STAGES` names them without torch, and bits-back (`bitsback.train`)."""
 
 
 def create(net: VariableRateHyperprior, options: TrainOptions, autocast: Autocast) -> Stage:

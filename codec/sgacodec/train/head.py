@@ -1,0 +1,235 @@
+"""The network of the bits-back head: a second hyperprior of integer y_hat, whose z is a sample instead of a number.
+
+    y_hat -> h_a -> mean, log-variance of z;  z_hat -> h_s -> sigma, mu of y_hat;  a density of z
+
+Source: Yang, Bamler, Mandt 2020, section 3.3.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from sgacodec import hyper
+from sgacodec.entropy.tables import TOTAL, TableSet
+from sgacodec.errors import TrainError
+from sgacodec.intnet.spec import Conv, Deconv, Network
+from sgacodec.modelfile import Model
+from sgacodec.nets import forward_gain
+from sgacodec.train import model as plain
+from sgacodec.train.export import ACTIVATION_FRAC_BITS
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
+    from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+    from compressai.models.utils import conv, deconv
+
+Array = npt.NDArray[Any]
+
+LATTICE_BITS = 4
+"""The finest lattice of z has a step of 2^-4; training takes the density's mass in cells of that width."""
+
+_START_SIGMA = 0.2
+_SILENT_STD = 0.1
+"""A channel of the model whose values vary less is silent: always its median."""
+
+_FIT_SAMPLES, _FIT_STEPS, _FIT_RATE = 256, 300, 0.02
+_MASS_BOUND = 1e-9
+
+
+class Noise(NamedTuple):
+    """How z_hat is drawn.
+
+    Attributes:
+        normal: float32 [B, N, H/64, W/64], standard normal.
+        rounded: bool, likewise; there z_hat is the rounded mean, elsewhere a sample.
+    """
+
+    normal: Tensor
+    rounded: Tensor
+
+
+class Head(nn.Module):
+    """h_a, h_s and the density; parameter names are those of CompressAI's MeanScaleHyperprior."""
+
+    def __init__(self, n_channels: int, m_channels: int) -> None:
+        """Start with CompressAI's initial weights, which follow torch's global generator."""
+        super().__init__()
+        n, m = n_channels, m_channels
+        self.h_a = nn.Sequential(
+            conv(m, n, kernel_size=3, stride=1),
+            nn.LeakyReLU(),
+            conv(n, n),
+            nn.LeakyReLU(),
+            conv(n, 2 * n),
+        )
+        self.h_s = nn.Sequential(
+            deconv(n, m),
+            nn.LeakyReLU(),
+            deconv(m, m * 3 // 2),
+            nn.LeakyReLU(),
+            conv(m * 3 // 2, m * 2, kernel_size=3, stride=1),
+        )
+        self.entropy_bottleneck = EntropyBottleneck(n)
+        self.entropy_bottleneck.quantiles.requires_grad_(False)  # the lattice has no medians
+        self.gaussian_conditional = GaussianConditional(None)
+
+    def forward(self, y_hat: Tensor, noise: Noise) -> Tensor:
+        """Return the net bits of y_hat: those of y_hat and z_hat, minus those that a sampled z_hat carries.
+
+        Args:
+            y_hat: float32 [B, M, H/16, W/16], integers.
+            noise: how z_hat is drawn.
+
+        Returns:
+            float32 [B].
+        """
+        mean, log_variance = self.h_a(y_hat).float().chunk(2, 1)
+        sample = mean + (0.5 * log_variance).exp() * noise.normal
+        z_hat = torch.where(noise.rounded, plain.round_from(mean, torch.zeros_like(mean)), sample)
+        sigma, mu = self.h_s(z_hat).float().chunk(2, 1)
+        with torch.autocast(y_hat.device.type, enabled=False):
+            carried_bits = (noise.normal.square() + log_variance + math.log(2 * math.pi)) / (2 * math.log(2))
+            z_bits = self._z_bits(z_hat, noise.rounded) - torch.where(noise.rounded, 0.0, carried_bits)
+            return plain.gaussian_bits(self.gaussian_conditional, y_hat, sigma, mu) + z_bits.sum((1, 2, 3))
+
+    def _z_bits(self, z_hat: Tensor, rounded: Tensor) -> Tensor:
+        """Return -log2 of the mass at rounded values, of the density at samples: float32 like z_hat."""
+        width = torch.where(rounded, 1.0, 2.0**-LATTICE_BITS)
+        mass = cell_mass(self.entropy_bottleneck, _by_channel(z_hat), _by_channel(width))
+        bits = -(mass.clamp_min(_MASS_BOUND) / _by_channel(width)).log2()
+        return bits.reshape(z_hat.transpose(0, 1).shape).transpose(0, 1)
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    return x.transpose(0, 1).reshape(x.shape[1], 1, -1)
+
+
+def cell_mass(density: EntropyBottleneck, centre: Tensor, width: Tensor) -> Tensor:
+    """Return the density's mass in cells: float32 [C, 1, n], as `centre` and `width`."""
+    lower = density._logits_cumulative(centre - width / 2, stop_gradient=False)
+    upper = density._logits_cumulative(centre + width / 2, stop_gradient=False)
+    sign = -(lower + upper).detach().sign()  # the difference is taken on the side where it does not cancel
+    return (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
+
+
+def create(n_channels: int, m_channels: int, seed: int) -> Head:
+    """Return a head with random weights that follow from `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Head(n_channels, m_channels)
+
+
+@torch.no_grad()
+def start_from(head: Head, model: Model) -> None:
+    """Start with a model's own hyperprior at its middle level: z's mean and h_s are its, the density is its prior.
+
+    The gains of z, which the head does without, move into the kernels next to z.
+    """
+    decoder, level_q4 = model.decoder, hyper.max_level_q4(model.decoder) // 2
+    z_unit = 2.0**decoder.z_frac_bits
+    medians, expected = decoder.z_median / z_unit, _expected_values(decoder.z_tables)
+    silent = expected.std(axis=1) < _SILENT_STD
+    _start_h_a(head.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, level_q4))
+    _silence(head.h_a[4], silent)
+    inverse_gain = hyper.inverse_gain(decoder.inv_gain_z, level_q4) * 2.0**-decoder.h_s_shift * z_unit
+    _start_h_s(head.h_s, decoder.h_s, inverse_gain * np.where(silent, medians, 1), 2.0**decoder.y_frac_bits)
+    values = np.where(silent[:, None], 1, expected + medians[:, None])
+    _fit_density(head.entropy_bottleneck, torch.from_numpy(values).float())
+
+
+def _start_h_a(h_a: nn.Sequential, network: Network, gain_z: Array) -> None:
+    stored = _kernels(network)
+    for module, layer in zip(h_a[0:3:2], stored[:2], strict=True):
+        _set(module.weight, layer.weight)
+        _set(module.bias, layer.bias)
+    last, n_channels = h_a[4], len(gain_z)
+    _set(last.weight[:n_channels], stored[2].weight * gain_z[:, None, None, None])
+    _set(last.bias[:n_channels], stored[2].bias * gain_z)
+    last.weight[n_channels:] = 0
+    last.bias[n_channels:] = 2 * math.log(_START_SIGMA)
+
+
+def _silence(last: nn.Module, silent: npt.NDArray[np.bool_]) -> None:
+    """Make the mean of channels one: rounding leaves it, and h_s's kernels can make what it stood for of it."""
+    channels = np.flatnonzero(silent)
+    last.weight[channels] = 0
+    last.bias[channels] = 1
+
+
+def _expected_values(tables: TableSet) -> Array:
+    """Return integers that are distributed as each table says: float64 [T, n]."""
+    places = (np.arange(_FIT_SAMPLES) + 0.5) / _FIT_SAMPLES * TOTAL
+    entries = [np.searchsorted(np.cumsum(tables.table(index)), places) for index in range(len(tables))]
+    return np.array(entries, np.float64) + tables.minima[:, None]
+
+
+def _start_h_s(h_s: nn.Sequential, network: Network, inverse_gain: Array, y_unit: float) -> None:
+    """Copy the integer kernels in real units; inside the network units are free: leaky ReLU is homogeneous."""
+    inside = 2.0**-ACTIVATION_FRAC_BITS
+    before = (inverse_gain[:, None, None, None] * inside, 1.0, 1 / (inside * y_unit))
+    after = (inside, inside, 1 / y_unit)
+    for module, layer, in_scale, out_scale in zip(h_s[0:5:2], _kernels(network), before, after, strict=True):
+        scale = np.ldexp(1.0, -layer.shift.astype(np.int32))
+        axes = (slice(None), None, None, None) if isinstance(layer, Conv) else (None, slice(None), None, None)
+        _set(module.weight, layer.weight * scale[axes] * in_scale)
+        _set(module.bias, layer.bias * scale * out_scale)
+
+
+def _kernels(network: Network) -> list[Conv | Deconv]:
+    return [layer for layer in network if isinstance(layer, (Conv, Deconv))]
+
+
+def _set(parameter: Tensor, values: Array) -> None:
+    """Copy values into a parameter.
+
+    Raises:
+        TrainError: it has another shape.
+    """
+    if parameter.shape != values.shape:
+        raise TrainError("the model's hyperprior is not that of a mean-scale hyperprior, which the head starts from")
+    parameter.copy_(torch.from_numpy(values.astype(np.float32)))
+
+
+@torch.enable_grad()
+def _fit_density(density: EntropyBottleneck, z_hat: Tensor) -> None:
+    """Fit the density to what the first samples will be: expected values, float32 [C, n], and Gaussian noise."""
+    noise = torch.randn(z_hat.shape, generator=torch.Generator().manual_seed(0))
+    centres = (z_hat + _START_SIGMA * noise)[:, None]
+    width = torch.full_like(centres, 2.0**-LATTICE_BITS)
+    optimizer = Adam([p for p in density.parameters() if p.requires_grad], _FIT_RATE)
+    for _ in range(_FIT_STEPS):
+        optimizer.zero_grad()
+        (-(cell_mass(density, centres, width) + _MASS_BOUND).log().sum()).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+
+
+@dataclass(frozen=True)
+class HeadRates:
+    """What y_hat costs at one level in bits per pixel, means over images.
+
+    Attributes:
+        lmbda: R-D trade-off of the level.
+        sampled_bpp: net, with z sampled, all that it carries subtracted.
+        rounded_bpp: with z rounded to integers.
+        plain_bpp: with the model's own hyperprior.
+    """
+
+    lmbda: float
+    sampled_bpp: float
+    rounded_bpp: float
+    plain_bpp: float
+
+    @property
+    def loss(self) -> float:
+        """The mean of both ways of using the head."""
+        return (self.sampled_bpp + self.rounded_bpp) / 2
