@@ -9,30 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import sgacodec
-from sgacodec_cli.main import COMMANDS, main
+from sgacodec_cli.main import COMMANDS
 
 ENCODE = ["encode", "--model", "tiny", "--device", "cpu", "--preset", "none"]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments, data=None):
-        return CliRunner().invoke(main, [str(argument) for argument in arguments], input=data)
-
-    return invoke
-
-
-@pytest.fixture
-def png(tmp_path, scene):
-    path = tmp_path / "scene.png"
-    Image.fromarray(scene).save(path)
-    return path
 
 
 def one_line(result):

@@ -6,35 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import sgacodec
-from sgacodec_cli.main import main
 
 ENCODE = ["encode", "--device", "cpu", "--preset", "none", "--quiet", "--model"]
 HEADED = [*ENCODE, "tiny-head"]
 MODELS = ("tiny", "tiny-head")
 UNICODE = "Häuser am See 湖畔の家 🏞"
 BINARY = bytes(range(256))
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments, data=None):
-        return CliRunner().invoke(main, [str(argument) for argument in arguments], input=data)
-
-    return invoke
-
-
-@pytest.fixture
-def png(tmp_path, scene):
-    path = tmp_path / "scene.png"
-    Image.fromarray(scene).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -7,22 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
 from sgacodec import modelfile
-from sgacodec_cli.main import main
 
 TINY = ["--N", 8, "--M", 12, "--patch-size", 64, "--batch-size", 4, "--warmup-steps", 2, "--device", "cpu"]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments):
-        return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-    return invoke
 
 
 def step(path="run.pt"):
