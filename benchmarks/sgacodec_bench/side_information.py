@@ -79,7 +79,7 @@ class Variant:
 
 def _embedding(plan: Plan, refined: bool = True, **changes: int) -> Plan:
     settings = plan.settings if refined else replace(plan.settings, schedule=schedule.for_iterations(0))
-    return replace(plan, settings=settings, embedding=replace(plan.embedding, **changes))
+    return replace(plan, settings=settings, embedding=replace(plan.embedding, must_carry=True, **changes))
 
 
 def _appending(plan: Plan) -> Plan:

@@ -37,19 +37,23 @@ _TOLERANCE_BITS, _TOLERANCE_SHARE = 8, 0.005
 """What may stay unused, and so be padded or left over, rather than choosing again."""
 
 
+_SECTION_ENTRY_BYTES = 3
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to embed.
 
     Attributes:
         steps: refinement steps of Q, which extraction repeats.
-        exponent: the lattice has a step of 2^-exponent; None tries all with room enough.
+        exponent: the lattice has a step of 2^-exponent; None tries all with room enough, and a section alone.
         tries: how many ways of padding are tried; the shortest file wins.
     """
 
     steps: int = bbvi.DEFAULT_STEPS
     exponent: int | None = None
     tries: int = 3
+    must_carry: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +76,8 @@ class Embedded:
 
     @property
     def n_bytes(self) -> int:
-        """Length of stream and sections."""
-        return len(self.stream) + sum(len(section.data) for section in self.sections)
+        """Length of stream and sections, with their entries in the section table."""
+        return len(self.stream) + sum(len(section.data) + _SECTION_ENTRY_BYTES for section in self.sections)
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -241,7 +245,9 @@ def embed(
         z_plain = np.floor(heads.amortised_posterior(head, analysis, 0).mean + 0.5).astype(np.int32)
     latents = _Latents(head, analysis, y, z_plain)
     exponent = _choose_exponent(latents, framed) if settings.exponent is None else settings.exponent
-    return _shortest(_candidates(latents, Carriers(0, exponent, settings.steps), framed, settings.tries))
+    carried = _candidates(latents, Carriers(0, exponent, settings.steps), framed, settings.tries)
+    fixed = settings.must_carry or settings.exponent is not None
+    return _shortest(carried if fixed else [*carried, _uncarried(latents, framed)])
 
 
 def likely_carriers(
@@ -321,6 +327,13 @@ def _candidates(latents: _Latents, start: Carriers, framed: bytes, tries: int) -
     for extra in range(tries):
         stack, values, n_used = _fill(carrying, framed, n_bytes + extra)
         yield replace(_push(latents, carrying, stack, values), appended=framed[n_used:])
+
+
+def _uncarried(latents: _Latents, framed: bytes) -> Embedded:
+    """Return a file without carriers: z's that refinement has chosen may be worth more than the message's length."""
+    carrying = latents.carrying(Carriers(0, 0, 0))
+    stack, values, _ = _fill(carrying, framed, 0)
+    return replace(_push(latents, carrying, stack, values), appended=framed)
 
 
 def _choose_carriers(latents: _Latents, carriers: Carriers, n_framed: int) -> tuple[_Carrying, int]:

@@ -1,6 +1,7 @@
 """Any side information comes back from any picture, and constriction's ANS coder is the specification's."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sgacodec
-from sgacodec import container, framing, sideinfo
+from sgacodec import container, encoding, framing, sideinfo
 from sgacodec import head as heads
 from sgacodec.container import SectionType
 from sgacodec.entropy import bitsback, tables
@@ -151,13 +152,26 @@ def test_side_information_comes_back(seed, height, width, content, headed_model)
 def test_large_ones_spill_into_a_section(seed, side, n_bytes, headed_model):
     options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
     content = np.random.default_rng(seed).bytes(n_bytes)
-    box = container.parse(check(pictures(seed, side, 200), content, options))
+    plan = replace(encoding.make_plan(options), embedding=sideinfo.Settings(must_carry=True))
+    data = encoding.carry_out(plan, encoding.to_picture(pictures(seed, side, 200)), None, content).data
+    assert sgacodec.decode(data, extract=True).info["side_information"] == content
+    box = container.parse(data)
     appended = box.section(SectionType.SIDE_INFORMATION) or b""
     carriers = sideinfo.read_carriers(box)
     if appended:
         assert carriers.n == 12 * 4 * -(-side // 64)
         assert carriers.exponent == headed_model.bits_back.lattice_bits
     assert n_bytes < 3000 or n_bytes - 2000 < len(appended) < n_bytes
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 99), n_bytes=st.integers(0, 300))
+def test_a_message_costs_no_more_than_its_section(seed, n_bytes, headed_model):
+    """Carriers are used where they are worth it."""
+    head = heads.of_model(headed_model)
+    y = np.random.default_rng(seed).integers(-3, 4, (1, 24, 8, 8)).astype(np.int32)
+    empty, full = (sideinfo.embed(head, y, np.random.default_rng(seed).bytes(n)) for n in (0, n_bytes))
+    assert full.n_bytes <= empty.n_bytes + n_bytes + 12
 
 
 @settings(max_examples=5)
