@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import sgacodec
-from sgacodec import encoding, image, metrics, modelstore
+from sgacodec import encoding, framing, image, metrics, modelstore
 from sgacodec import head as heads
 from sgacodec.encoding import Plan
 from sgacodec.framing import SideInformation
@@ -105,8 +105,17 @@ def variants(finest: int) -> dict[str, Variant]:
     }
 
 
-FULL = ("SGA+", "SGA+BB", "SGA+BB, T = 0", "BB", "BB amortised", "no inference")
+FULL = ("SGA+", "text of 0", "SGA+BB", "SGA+BB, T = 0", "BB", "BB amortised", "no inference")
 """The table of variants: [M2] with and without steps of the posterior, [A5] and [A6] of Yang et al. 2020, and without a message."""
+LABELS = {
+    "SGA+": "SGA+, plain",
+    "text of 0": "SGA+, the head's networks, empty message",
+    "SGA+BB": "SGA+BB [M2]",
+    "SGA+BB, T = 0": "SGA+BB without steps of the posterior",
+    "BB": "BB without SGA+ [A5]",
+    "BB amortised": "BB without iterative inference [A6]",
+    "no inference": "plain, without refinement",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -244,12 +253,12 @@ def table(result: Result) -> str:
 
 def variant_table(result: Result) -> str:
     """Return what each variant costs against refinement without a message, at full capacity."""
-    rows: Table = [("variant", "message", "net BD-rate against SGA+", "R-D loss, net")]
+    rows: Table = [("variant", "message", "net BD-rate against plain SGA+", "R-D loss, net")]
     for name in FULL:
         chosen, base = at(result, name), at(result, "SGA+")
         loss = np.mean([cost_bytes(row) / cost_bytes(base[key]) - 1 for key, row in chosen.items()])
         message = np.mean([row["message_bytes"] for row in chosen.values()])
-        rows.append((name, f"{message:.0f} bytes", _bd_rate(base, chosen), f"{100 * loss:+.2f} %"))
+        rows.append((LABELS[name], f"{message:.0f} bytes", _bd_rate(base, chosen), f"{100 * loss:+.2f} %"))
     return markdown(rows)
 
 
@@ -268,17 +277,14 @@ def _mean_curve(rows: list[Row]) -> list[tuple[float, float]]:
 
 
 def growth_table(result: Result) -> str:
-    """Return by how much pictures grow for each byte of a caption."""
-    rows: Table = [
-        ("caption", "bytes a byte costs in the latents", "appended as a section", "of that, for the first byte")
-    ]
+    """Return by how much pictures grow for each byte of a caption, beyond the empty message."""
+    rows: Table = [("caption", "deflated", "carried by the latents, a byte costs", "in a section, a byte costs")]
     for n in CAPTION_BYTES[1:]:
-        name = f"text of {n}"
         rows.append(
             (
-                f"{n} bytes",
-                f"{growth(result, name, 'SGA+'):.2f} bytes",
-                f"{growth(result, name, 'text of 0'):.2f} bytes",
+                f"{n} bytes of text",
+                f"{len(framing.frame(caption(n)))} bytes with its frame",
+                f"{growth(result, f'text of {n}', 'text of 0'):.2f} bytes",
                 f"{growth(result, f'section of {n}', 'no inference'):.2f} bytes",
             )
         )
@@ -313,14 +319,13 @@ def plot(result: Result) -> Figure:
     figure = Figure(figsize=(13, 4), layout="constrained")
     rate, by_length, capacity = figure.subplots(1, 3)
     for name in FULL:
-        rate.plot(*zip(*_mean_curve(list(at(result, name).values())), strict=True), marker=".", label=name)
+        rate.plot(*zip(*_mean_curve(list(at(result, name).values())), strict=True), marker=".", label=LABELS[name])
     rate.set(xlabel="net bits per pixel", ylabel="PSNR RGB (dB)")
     rate.legend(fontsize=8)
     lengths = CAPTION_BYTES[1:]
     for label, kind, base in (
-        ("in the latents", "text", "SGA+"),
-        ("in the latents, after the empty message", "text", "text of 0"),
-        ("appended", "section", "no inference"),
+        ("carried by the latents", "text", "text of 0"),
+        ("in a section", "section", "no inference"),
     ):
         by_length.plot(lengths, [growth(result, f"{kind} of {n}", base) for n in lengths], marker="o", label=label)
     by_length.set(xlabel="bytes of caption", ylabel="bytes that a byte costs", xscale="log", ylim=(0, None))

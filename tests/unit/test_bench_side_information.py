@@ -56,7 +56,7 @@ def test_it_measures_reports_and_resumes(tmp_path, scene, capsys, monkeypatch):
     assert by_name["BB amortised"]["carriers"][1:] == [4, 0]
     assert by_name["section of 50"]["bytes"] > by_name["section of 50"]["appended_bytes"] >= 50
     text = (tmp_path / "out" / "side-information.md").read_text()
-    assert "| SGA+BB |" in text
+    assert "| SGA+BB [M2] |" in text
     assert "gives the same bytes with 1, 2, 4 threads" in text
     assert (tmp_path / "out" / "side-information.svg").stat().st_size > 5000
 
