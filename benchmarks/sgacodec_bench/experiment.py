@@ -128,7 +128,7 @@ TUNED: dict[str, Callable[[int], Schedule]] = {
     "deterministic-annealing": partial(tempered, schedule.for_iterations, **ANNEALING),
     **dict.fromkeys(("ssl", "linear", "cosine", "map", "ste", "uniform-noise"), schedule.for_iterations),
 }
-BY_INTEREST = ("ssl", "sga", "ste", "uniform-noise", "linear", "map", "deterministic-annealing", "cosine")
+BY_INTEREST = ("ssl", "sga", "ste", "uniform-noise", "linear", "cosine", "map", "deterministic-annealing")
 """What is measured first."""
 
 NONE = Setting("none", iterations=(0,))
