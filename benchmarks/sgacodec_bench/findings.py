@@ -260,6 +260,7 @@ def plot_curves(rows: list[dict], losses, gaps) -> None:
         losses.plot(steps, np.mean(change, axis=0), label=group)
         gaps.plot(steps, np.mean(gap, axis=0), label=group)
     losses.set(xlabel="steps", ylabel="truly rounded loss against no refinement, %")
+    losses.set_ylim(top=min(10, losses.get_ylim()[1]))  # ste is far above, and would press the others together
     gaps.set(xlabel="steps", ylabel="gap: truly rounded loss minus sample's")
     losses.legend()
 
