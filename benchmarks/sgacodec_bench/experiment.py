@@ -240,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = resume(path, arguments)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.tile:
-            arguments.images = [tile(arguments.images, arguments.crop, Path(folder))]
+            arguments.images, arguments.crop = [tile(arguments.images, arguments.crop, Path(folder))], 0
         measure_missing(path, result, tasks(experiment, arguments), arguments)
     result["finding"] = experiment.finding(result["rows"])
     results.save(path, result)
@@ -281,8 +281,7 @@ def measure_missing(path: Path, result: dict, wanted: list[Task], arguments: arg
     with_curves = EXPERIMENTS[arguments.name].with_curves
     for task in wanted:
         if task.key not in done:
-            picture = image.read(task.source)
-            picture = picture if arguments.tile else cropped(picture, arguments.crop)
+            picture = cropped(image.read(task.source), arguments.crop)
             result["rows"].append(measure(task, plan_for(task, arguments, with_curves), picture))
             results.save(path, result)
             print(json.dumps(result["rows"][-1] | {"curve": None}), flush=True)

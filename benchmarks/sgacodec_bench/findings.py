@@ -48,8 +48,11 @@ def tuning(rows: list[dict]) -> str:
         for (setting, steps), same in grouped(rows, "setting", "iterations").items()
     }
     whole = gain["tuned, four times the steps", most_steps(rows)]
-    shares = {steps: gain["tuned", steps] / whole if whole else 0.0 for setting, steps in gain if setting == "tuned"}
-    papers = {steps: gain["papers", steps] / whole if whole else 0.0 for setting, steps in gain if setting == "papers"}
+
+    def shares_of(name: str) -> dict[int, float]:
+        return {steps: gain[name, steps] / whole if whole else 0.0 for setting, steps in gain if setting == name}
+
+    shares, papers = shares_of("tuned"), shares_of("papers")
     return claim(
         f"100 steps give at least 60 % and 500 at least 90 % of the gain of {most_steps(rows)}",
         shares.get(100, 1.0) >= 0.6 and shares.get(500, 1.0) >= 0.9,
@@ -189,7 +192,7 @@ def summary(result: dict) -> str:
         key: f"{mean_change(same, 'best_loss'):+.2f} %, {bd_rate_text(none, same) or 'one level'}, {np.median([row['seconds'] for row in same]):.0f} s"
         for key, same in grouped(rows, "setting", "iterations").items()
     }
-    names = sorted({setting for setting, count in cells if count}, key=lambda name: rank(rows, name))
+    names = sorted({setting for setting, count in cells if count}, key=lambda name: (rank(rows, name), name))
     lines = [
         f"True R-D loss, BD-rate against `none` and seconds (one thread of a busy machine). {_pictures(result)}.",
         "",
@@ -260,9 +263,14 @@ def plot_curves(rows: list[dict], losses, gaps) -> None:
         losses.plot(steps, np.mean(change, axis=0), label=group)
         gaps.plot(steps, np.mean(gap, axis=0), label=group)
     losses.set(xlabel="steps", ylabel="truly rounded loss against no refinement, %")
-    losses.set_ylim(top=min(10, losses.get_ylim()[1]))  # ste is far above, and would press the others together
+    leave_out_divergence(losses)
     gaps.set(xlabel="steps", ylabel="gap: truly rounded loss minus sample's")
     losses.legend()
+
+
+def leave_out_divergence(axes) -> None:
+    """End the axis of losses at +10 %: ste is far above, and would press the others together."""
+    axes.set_ylim(top=min(10, axes.get_ylim()[1]))
 
 
 def plot_lines(rows: list[dict], axes, x_label: str) -> None:
@@ -273,4 +281,5 @@ def plot_lines(rows: list[dict], axes, x_label: str) -> None:
         points = [(x, mean_change(chosen)) for (x,), chosen in grouped(same, "x").items()]
         axes.plot(*zip(*points, strict=True), marker="o", label=", ".join(map(str, key)))
     axes.set(xlabel=x_label, ylabel="truly rounded loss against no refinement, %")
+    leave_out_divergence(axes)
     axes.legend()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sgacodec.encoding import Plan, pad
+from sgacodec.encoding import Plan, analyse
 from sgacodec.image import Picture
 from sgacodec.intnet import spec
 from sgacodec.nets import LIKELIHOOD_BOUND, Nets
@@ -100,8 +100,7 @@ class Reference:
         )
         self.x = torch.from_numpy(picture.rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(plan.device)
         self.lmbda, self.generator = plan.target.lmbda, torch.Generator(plan.device).manual_seed(plan.settings.seed)
-        with torch.no_grad():
-            y, z = self.nets.analyse(pad(self.x, self.nets.stride))
+        y, z = analyse(self.nets, self.x)
         self.y, self.z = y.requires_grad_(True), z.requires_grad_(True)
 
     def run(self, schedule: Schedule):

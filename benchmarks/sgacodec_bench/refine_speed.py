@@ -90,8 +90,7 @@ def measure(plan: encoding.Plan, picture: Picture, blocks: int) -> dict:
 def engine_steps(plan: encoding.Plan, picture: Picture) -> list[tuple[float, bool]]:
     """Return the seconds of every step but the first, and whether it measured the truly rounded loss."""
     nets, x, objective = encoding.prepare(plan, picture)
-    with torch.no_grad():
-        y, z = nets.analyse(encoding.pad(x, nets.stride))
+    y, z = encoding.analyse(nets, x)
     stamps: list[tuple[float, bool]] = []
 
     def stamp(progress: loop.Progress) -> None:

@@ -24,7 +24,7 @@ _DECODE = (
     "    picture = sgacodec.decode(open(path, 'rb').read(), device=device)\n"
     "    print(hashlib.sha256(picture.tobytes()).hexdigest()[:16])"
 )
-_THREADS = (1, 2, 4)
+THREADS = (1, 2, 4)
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--devices", nargs="+", default=["cpu"], help="torch devices, beside numpy")
     arguments = parser.parse_args()
-    ways = [("numpy", n) for n in _THREADS] + [(device, n) for device in arguments.devices for n in _THREADS[:2]]
+    ways = [("numpy", n) for n in THREADS] + [(device, n) for device in arguments.devices for n in THREADS[:2]]
     pictures = {f"{way}, {n} threads": decode(arguments.files, way, n) for way, n in ways}
     result = {
         "version": sgacodec.__version__,
@@ -51,12 +51,15 @@ def main() -> None:
 
 def decode(files: list[Path], way: str, threads: int) -> list[str]:
     """Return the start of SHA-256 of each picture, decoded in a process of its own."""
-    environment = {
-        **os.environ,
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
-    }
     command = [sys.executable, "-c", _DECODE, way, *map(str, files)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return an environment in which numpy and torch use so many threads."""
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return os.environ | limits
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -32,14 +31,13 @@ from sgacodec.framing import SideInformation
 from sgacodec.image import Picture
 from sgacodec.options import EncodeOptions
 from sgacodec.refine import schedule
-from sgacodec_bench import results
+from sgacodec_bench import results, same
 from sgacodec_bench.experiment import cropped
 from sgacodec_bench.provenance import model_head
 from sgacodec_bench.results import Result, Row
 from sgacodec_bench.tables import Table, markdown
 
 CAPTION_BYTES = (0, 50, 200, 1000)
-THREADS = (1, 2, 4)
 TEXT = (
     "A narrow street in an old town after rain: wet stones, two bicycles against a yellow wall, and a cat that looks "
     "at the camera from a window on the first floor. Far behind, between the roofs, lie the hills. "
@@ -147,8 +145,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def resume(path: Path, arguments: argparse.Namespace) -> Result:
     """Return the results so far; those of other settings are refused."""
     model = modelstore.load_by_name(arguments.model)
-    identity = heads.of_model(model) and (model.bits_back_id or b"").hex()
-    what = {"bits_back_id": identity, "iterations": arguments.iterations, "crop": arguments.crop}
+    heads.of_model(model)  # refuses one without a head
+    what = {
+        "bits_back_id": (model.bits_back_id or b"").hex(),
+        "iterations": arguments.iterations,
+        "crop": arguments.crop,
+    }
     fresh: Result = {**model_head(model, encoding.torch_device(arguments.device)), **what, "capacity": [], "rows": []}
     found = results.load(path) if path.exists() else fresh
     for key in what:
@@ -167,6 +169,8 @@ def measure_missing(path: Path, result: Result, arguments: argparse.Namespace, s
     plan = encoding.make_plan(options)
     finest = heads.of_model(plan.model).bits_back.lattice_bits
     missing = {name: variant for name, variant in variants(finest).items() if name not in done}
+    if not missing:
+        return
     capacity = encoding.capacity_bytes(picture, options)
     entry = {"image": source.stem, "level": level, "bytes": list(capacity)}
     if entry not in result["capacity"]:
@@ -209,21 +213,20 @@ def extraction(arguments: argparse.Namespace) -> Result:
         decode = ["decode", str(folder / "a.sga"), "-f", "-o", str(folder / "a.png"), "--extract"]
         model_folder = str(Path(arguments.model).parent) if arguments.model.endswith(modelstore.SUFFIX) else ""
         seconds = {}
-        same = {}
-        for threads in THREADS:
+        recovered = {}
+        for threads in same.THREADS:
             out = folder / f"{threads}"
             seconds[threads] = statistics.median(
                 _command([*decode, str(out)], threads, SGACODEC_MODELS=model_folder) for _ in range(3)
             )
-            same[threads] = out.read_bytes() == message
-    return {"same": same, "decode_and_extract_seconds": seconds}
+            recovered[threads] = out.read_bytes() == message
+    return {"same": recovered, "decode_and_extract_seconds": seconds}
 
 
 def _command(arguments: list[str], threads: int, **environment: str) -> float:
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     start = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "sgacodec_cli", *arguments], env=os.environ | limits | environment, check=True
+        [sys.executable, "-m", "sgacodec_cli", *arguments], env=same.environment(threads) | environment, check=True
     )
     return time.perf_counter() - start
 
@@ -306,10 +309,10 @@ def capacity_table(result: Result) -> str:
 
 def extraction_text(result: Result) -> str:
     """Return a sentence on threads and time."""
-    same = "the same bytes" if all(result["same"].values()) else "OTHER BYTES"
+    verdict = "the same bytes" if all(result["same"].values()) else "OTHER BYTES"
     seconds = ", ".join(f"{value:.1f} s" for value in result["decode_and_extract_seconds"].values())
     return (
-        f"A file embedded with one thread gives {same} with {', '.join(map(str, result['same']))} threads; decoding and "
+        f"A file embedded with one thread gives {verdict} with {', '.join(map(str, result['same']))} threads; decoding and "
         f"extracting as a whole command takes {seconds}.\n"
     )
 

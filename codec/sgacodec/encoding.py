@@ -103,7 +103,7 @@ def encode(
         options: see `EncodeOptions`.
         report: called after every refinement step.
         side_information: bytes, or a text such as a caption, that the file carries besides; a model with a bits-back
-            head carries it in the picture's latents, for a fraction of its size.
+            head carries it in the picture's latents, where that is shorter than a section.
 
     Returns:
         The bytes of an .sga file, which `decode` has read back.
@@ -214,8 +214,8 @@ def _refine_carrying(
     """Refine y, and z from where h_a has it, for the carriers that the side information will need."""
     nets, x, _ = prepare(plan, picture)
     head_nets = HeadNets(plan.model, plan.device)
+    y, _ = analyse(nets, x)
     with torch.no_grad():
-        y = _analyse(nets, x)[0]
         z, _ = head_nets.posterior(torch.round(y))
     y_start = _to_int(y.cpu().numpy())
     mask = sideinfo.likely_carriers(heads.of_model(plan.model), y_start, side_information, plan.embedding)
@@ -247,7 +247,7 @@ def capacity_bytes(picture: image.Picture, options: EncodeOptions) -> tuple[int,
         )
     head = heads.of_model(plan.model)
     nets, x, _ = prepare(plan, picture)
-    return sideinfo.capacity_bytes(head, _to_int(_analyse(nets, x)[0].cpu().numpy()))
+    return sideinfo.capacity_bytes(head, _to_int(analyse(nets, x)[0].cpu().numpy()))
 
 
 def choose_target(model: Model, options: EncodeOptions) -> Target:
@@ -325,12 +325,17 @@ def has_fast_bfloat16(device: torch.device, n_channels: int) -> bool:
 
 def _refine(plan: Plan, picture: image.Picture, report: Report | None) -> loop.Refined:
     nets, x, objective = prepare(plan, picture)
-    y, z = _analyse(nets, x)
+    y, z = analyse(nets, x)
     return loop.refine(objective, y, z, nets.median, plan.settings, report)
 
 
 @torch.no_grad()
-def _analyse(nets: Nets, x: Tensor) -> tuple[Tensor, Tensor]:
+def analyse(nets: Nets, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return y and z of a picture, float32 [1, 3, H, W] in 0..255 of any size, scaled to the level.
+
+    Raises:
+        SymbolRangeError: a latent is not finite.
+    """
     y, z = nets.analyse(pad(x, nets.stride))
     if not torch.isfinite(y.sum() + z.sum()):
         raise SymbolRangeError("a latent is not finite; this model does not suit this image")

@@ -268,7 +268,8 @@ def likely_carriers(
     """
     trial = embed(head, y, side_information, replace(settings, steps=0, tries=1))
     n_carriers = trial.carriers.n if trial.carriers.exponent else 0
-    return heads.carrier_mask(head, n_carriers, heads.analyse(head, y).z_shape)
+    _, channels, height, width = trial.symbols.z.shape
+    return heads.carrier_mask(head, n_carriers, (channels, height, width))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -74,22 +73,16 @@ def test_torch_float64_agrees(case, tiny_model):
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
-def test_thread_counts_agree(threads):
+def test_thread_counts_agree(threads, run_with_threads):
     code = (
         "import sys, hashlib, sgacodec\n"
         "for path in sys.argv[1:]:\n"
         "    print(hashlib.sha256(sgacodec.decode(open(path, 'rb').read()).tobytes()).hexdigest())\n"
         "assert 'torch' not in sys.modules and 'compressai' not in sys.modules\n"
     )
-    import os
-
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-    files = [str(V1 / name / "file.sga") for name in CASES]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *files], env=environment, capture_output=True, text=True, check=True
-    )
+    decoded = run_with_threads(threads, code, *(V1 / name / "file.sga" for name in CASES))
     pictures = [Image.open(V1 / name / "picture.png").tobytes() for name in CASES]
-    assert done.stdout.split() == [hashlib.sha256(picture).hexdigest() for picture in pictures]
+    assert decoded.split() == [hashlib.sha256(picture).hexdigest() for picture in pictures]
 
 
 def test_metadata_comes_back():

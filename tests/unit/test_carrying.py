@@ -44,7 +44,7 @@ def prepared(plan, scene):
 def y(prepared):
     """y of the scene on the integers, int32."""
     float_nets, x, _ = prepared
-    return torch.round(encoding._analyse(float_nets, x)[0]).int().numpy()
+    return torch.round(encoding.analyse(float_nets, x)[0]).int().numpy()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sgacodec.errors import TrainError
+from sgacodec.train import sources
 from sgacodec.train.options import TrainOptions
 
 
@@ -63,12 +64,8 @@ def read(path: Path) -> Checkpoint:
     Raises:
         TrainError: the file is missing or holds something else.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as err:
-        raise TrainError(f"{path} does not exist") from err
-    except Exception as err:  # the unpickler raises whatever it stumbles over
-        raise TrainError(f"{path} is not a checkpoint of sgacodec train") from err
+    kind = "a checkpoint of sgacodec train"
+    content = sources.load(path, TrainError, kind)
     if isinstance(content, Mapping) and "ema" in content and "optimizers" not in content:
         raise TrainError(f"{path} holds weights but no state of a run; start a new schedule from them with --warm")
     try:
@@ -78,7 +75,7 @@ def read(path: Path) -> Checkpoint:
             options=options,
         )
     except (KeyError, TypeError) as err:
-        raise TrainError(f"{path} is not a checkpoint of sgacodec train") from err
+        raise TrainError(f"{path} is not {kind}") from err
 
 
 def copy_weights(net: nn.Module) -> dict[str, Tensor]:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from sgacodec.entropy import tables
+from sgacodec.entropy.bitsback import lattice_tables
+from sgacodec.head import SCALE_FRAC_BITS
 from sgacodec.intnet.spec import Network
 from sgacodec.modelfile import BitsBack, Decoder
 from sgacodec.nets import FloatNetwork, gaussian_bits
@@ -32,7 +34,6 @@ from sgacodec.train.export import (
 )
 from sgacodec.train.head import LATTICE_BITS
 
-SCALE_FRAC_BITS = 16
 _MAX_FRACTION_BITS = 6
 _FRACTIONS_PER_SIGMA = 8
 """Means are resolved to an eighth of sigma, which costs 0.001 bits of a value."""
@@ -142,12 +143,6 @@ def _y_bits(h_s: FloatNetwork, z_hat: Tensor, y_hat: Tensor) -> float:
 
 def _integer_bits(z_cells: tables.TableSet, z_hat: Tensor) -> Tensor:
     """Return -log2 of the density's mass around integers, elementwise; off its table that of one unit."""
-    cells = 1 << (LATTICE_BITS + 1)
-    first = z_hat.numpy().astype(np.int64) * cells - cells // 2
-    bits = np.empty(first.shape)
-    for channel in range(first.shape[1]):
-        sums = np.concatenate([[0], np.cumsum(z_cells.table(channel)[:-1])])
-        ends = (np.clip(first[:, channel] + side - z_cells.minima[channel], 0, len(sums) - 1) for side in (0, cells))
-        low, high = (sums[end] for end in ends)
-        bits[:, channel] = -np.log2(np.maximum(high - low, 1) / tables.TOTAL)
-    return torch.from_numpy(bits)
+    channel = np.broadcast_to(np.arange(z_hat.shape[1])[:, None, None], z_hat.shape)
+    masses = lattice_tables(z_cells, LATTICE_BITS + 1, 0).masses(z_hat.numpy().astype(np.int64), channel)
+    return torch.from_numpy(-np.log2(np.maximum(masses, 1) / tables.TOTAL))

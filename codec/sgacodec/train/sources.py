@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from sgacodec import image
-from sgacodec.errors import InvalidImageError, ModelError
+from sgacodec.errors import InvalidImageError, ModelError, SgacodecError
 from sgacodec.train.scenes import render
 
 log = logging.getLogger(__name__)
@@ -66,18 +66,31 @@ def zoo(architecture: str, quality: int | None) -> Weights:
     )
 
 
+def load(path: Path, error: type[SgacodecError], kind: str, remedy: str = "") -> Any:
+    """Return what torch.save wrote, tensors on the CPU.
+
+    Args:
+        path: the file.
+        error: what is raised where it is missing or cannot be read.
+        kind: what the file should be, for the message.
+        remedy: what to do where it is missing, for the message.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as err:
+        raise error(f"{path} does not exist{remedy}") from err
+    except Exception as err:  # the unpickler raises whatever it stumbles over
+        raise error(f"{path} is not {kind}") from err
+
+
 def state_file(path: Path) -> Weights:
     """Read a state dict saved by torch.save, bare or inside a training checkpoint.
 
     Raises:
         ModelError: the file is missing or holds something else.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as err:
-        raise ModelError(f"{path} does not exist; give a state-dict file or one of: {', '.join(ZOO)}") from err
-    except Exception as err:  # the unpickler raises whatever it stumbles over
-        raise ModelError(f"{path} is not a file of torch.save with tensors only") from err
+    remedy = f"; give a state-dict file or one of: {', '.join(ZOO)}"
+    content = load(path, ModelError, "a file of torch.save with tensors only", remedy)
     if not isinstance(content, Mapping):
         raise ModelError(f"{path} holds no state dict")
     state = next((content[key] for key in ("ema", "state_dict") if isinstance(content.get(key), Mapping)), content)
