@@ -96,7 +96,7 @@ def engine_steps(plan: encoding.Plan, picture: Picture) -> list[tuple[float, boo
     def stamp(progress: loop.Progress) -> None:
         stamps.append((now(plan.device), progress.rounded is not None))
 
-    loop.refine(objective, y, z, nets.median, plan.settings, stamp)
+    loop.refine(objective, y, z, plan.settings, stamp)
     return [(after - before, is_checked) for (before, _), (after, is_checked) in pairwise(stamps)]
 
 

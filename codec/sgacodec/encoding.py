@@ -228,7 +228,7 @@ def _refine_carrying(
         plan.settings.seed,
         autocast=bfloat16_pays(plan.device, plan.model),
     )
-    return loop.refine(objective, y, z, torch.zeros_like(nets.median), plan.settings, report)
+    return loop.refine(objective, y, z, plan.settings, report)
 
 
 def capacity_bytes(picture: image.Picture, options: EncodeOptions) -> tuple[int, ...]:
@@ -326,7 +326,7 @@ def has_fast_bfloat16(device: torch.device, n_channels: int) -> bool:
 def _refine(plan: Plan, picture: image.Picture, report: Report | None) -> loop.Refined:
     nets, x, objective = prepare(plan, picture)
     y, z = analyse(nets, x)
-    return loop.refine(objective, y, z, nets.median, plan.settings, report)
+    return loop.refine(objective, y, z, plan.settings, report)
 
 
 @torch.no_grad()

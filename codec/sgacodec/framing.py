@@ -16,8 +16,8 @@ _SECTION = "side information"
 _CRC_BYTES = 2
 _CRC_START = 0xFFFF
 _DEFLATED, _TEXT = 1, 2
-_WHITENING_SEED = 0
-_END = b"\1"
+MAX_VARIANTS = 255
+"""In so many ways a content may stand on a stack."""
 
 SideInformation = bytes | str
 """What a file carries: bytes, or a text."""
@@ -70,9 +70,14 @@ def _checksum(data: bytes) -> int:
     return binascii.crc_hqx(data, _CRC_START)
 
 
-def to_stack(content: bytes) -> bytes:
-    """Return the bytes of a stack that looks random, has the first byte on top and an end mark."""
-    return _whiten(content)[::-1] + _END
+def to_stack(content: bytes, variant: int = 0) -> bytes:
+    """Return the bytes of a stack that looks random, has the first byte on top and an end mark, which is not 0.
+
+    Args:
+        content: what is to stand on it.
+        variant: less than `MAX_VARIANTS`; another one gives other bits, of which the end mark takes the lowest.
+    """
+    return _whiten(content, variant)[::-1] + bytes([variant + 1])
 
 
 def from_stack(stack: bytes) -> bytes:
@@ -81,11 +86,11 @@ def from_stack(stack: bytes) -> bytes:
     Raises:
         CorruptStreamError: the end mark is not there.
     """
-    if not stack.endswith(_END):
+    if not stack or not stack[-1]:
         raise CorruptStreamError("the side information cannot be recovered", section=_SECTION)
-    return _whiten(stack[-2::-1] if len(stack) > 1 else b"")
+    return _whiten(stack[-2::-1] if len(stack) > 1 else b"", stack[-1] - 1)
 
 
-def _whiten(data: bytes) -> bytes:
+def _whiten(data: bytes, seed: int) -> bytes:
     """Flip the bits that a fixed sequence says: what is popped off a stack is only as random as what is on it."""
-    return (np.frombuffer(data, np.uint8) ^ prng.random_bytes(_WHITENING_SEED, len(data))).tobytes()
+    return (np.frombuffer(data, np.uint8) ^ prng.random_bytes(seed, len(data))).tobytes()

@@ -39,7 +39,7 @@ class Carriers:
     """How a file uses its z's: the content of its BITS_BACK section.
 
     Attributes:
-        n: the first n z's in carrier order lie on the lattice and carry side information, the others are integers.
+        n: the first n z's in carrier order carry side information and lie on the lattice, the others are integers.
         exponent: the lattice has a step of 2^-exponent.
         steps: refinement steps of Q.
     """
@@ -108,43 +108,68 @@ class Grid:
     table_index: npt.NDArray[np.intp]
 
 
-def carrier_order(head: Head, shape: tuple[int, int, int]) -> npt.NDArray[np.intp]:
-    """Return the places of z, in raster order of shape [N, H/64, W/64], in the order in which they become carriers."""
+def lattice_mask(head: Head, carriers: Carriers, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+    """Say which z's of [1, N, H/64, W/64] lie between the integers: the carriers, where their lattice is finer."""
+    return _first(_channel_order(head, shape), carriers.n if carriers.exponent else 0, shape)
+
+
+def carrier_mask(head: Head, carriers: Carriers, analysis: Analysis) -> npt.NDArray[np.bool_]:
+    """Say which z's of [1, N, H/64, W/64] are carriers."""
+    return _first(carrier_order(head, carriers.exponent, analysis), carriers.n, analysis.z_shape)
+
+
+def carrier_order(head: Head, exponent: int, analysis: Analysis) -> npt.NDArray[np.intp]:
+    """Return the places of z, in raster order of [N, H/64, W/64], in the order in which they become carriers.
+
+    On the integers the first is that of which Q, as h_a has it, is least certain. On a finer lattice, which has to be
+    known before y is, channels follow each other as the head says.
+
+    Args:
+        head: the head.
+        exponent: the lattice's.
+        analysis: what h_a says of z.
+    """
+    if exponent:
+        return _channel_order(head, analysis.z_shape)
+    table_index = z_grid(head, amortised_posterior(head, analysis, 0), 0).table_index
+    return np.argsort(head.bits_back.tables.without_escape.largest[table_index].ravel(), kind="stable")
+
+
+def _channel_order(head: Head, shape: tuple[int, int, int]) -> npt.NDArray[np.intp]:
     per_channel = shape[1] * shape[2]
     return (head.bits_back.z_order[:, None] * per_channel + np.arange(per_channel)).ravel().astype(np.intp)
 
 
-def carrier_mask(head: Head, n_carriers: int, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
-    """Say which z's of [1, N, H/64, W/64] are carriers."""
-    mask = np.zeros(int(np.prod(shape)), np.bool_)
-    mask[carrier_order(head, shape)[:n_carriers]] = True
+def _first(order: npt.NDArray[np.intp], n: int, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(len(order), np.bool_)
+    mask[order[:n]] = True
     return mask.reshape(1, *shape)
 
 
 def z_tables(head: Head, exponent: int) -> TableSet:
-    """Return P(z): N tables of carriers, then N tables of the others."""
+    """Return P(z): N tables of z's on a lattice, then N tables of integers."""
     cells, cell_bits = head.bits_back.z_cells, head.bits_back.lattice_bits + 1
     return concatenate([lattice_tables(cells, cell_bits, exponent), lattice_tables(cells, cell_bits, 0)])
 
 
-def z_table_index(is_carrier: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """Return the table of each z in `z_tables`, in raster order; `is_carrier` is [1, N, H/64, W/64]."""
-    n_channels = is_carrier.shape[1]
-    first = np.where(is_carrier, 0, n_channels).astype(np.intp).ravel()
-    return first + np.repeat(np.arange(n_channels), is_carrier[0, 0].size)
+def z_table_index(on_lattice: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the table of each z in `z_tables`, in raster order; `on_lattice` is [1, N, H/64, W/64]."""
+    n_channels = on_lattice.shape[1]
+    first = np.where(on_lattice, 0, n_channels).astype(np.intp).ravel()
+    return first + np.repeat(np.arange(n_channels), on_lattice[0, 0].size)
 
 
-def z_hat_q(head: Head, z: Int32Array, is_carrier: npt.NDArray[np.bool_], exponent: int) -> Int64Array:
+def z_hat_q(head: Head, z: Int32Array, on_lattice: npt.NDArray[np.bool_], exponent: int) -> Int64Array:
     """Return z as h_s takes it, Q.z_frac_bits.
 
     Args:
         head: the head.
-        z: int32 [1, N, H/64, W/64], carriers in lattice steps.
-        is_carrier: bool, same shape.
+        z: int32 [1, N, H/64, W/64], in lattice steps where it lies on the lattice.
+        on_lattice: bool, same shape, see `lattice_mask`.
         exponent: the lattice's.
     """
     frac_bits = head.decoder.z_frac_bits
-    shifted = z.astype(np.int64) << np.where(is_carrier, frac_bits - exponent, frac_bits)
+    shifted = z.astype(np.int64) << np.where(on_lattice, frac_bits - exponent, frac_bits)
     return clamp_bits(shifted, MAX_ACTIVATION_BITS)
 
 
@@ -195,10 +220,12 @@ class Posterior:
 
     Attributes:
         mean: float64 [1, N, H/64, W/64], in units of z.
-        sigma: float64, same shape, standard deviation.
+        scale: intp, same shape, index of the standard deviation in `scales`, in steps of the lattice.
+        sigma: float64, same shape, standard deviation in units of z.
     """
 
     mean: Float64Array
+    scale: npt.NDArray[np.intp]
     sigma: Float64Array
 
 
@@ -236,7 +263,7 @@ def analyse(head: Head, y: Int32Array) -> Analysis:
 
 
 def amortised_posterior(head: Head, analysis: Analysis, exponent: int) -> Posterior:
-    """Return Q as h_a has it; sigma is one of the scales on a lattice of step 2^-exponent.
+    """Return Q as h_a has it, for a lattice of step 2^-exponent.
 
     Source: format_spec.md, section 8.5.
     """
@@ -245,7 +272,7 @@ def amortised_posterior(head: Head, analysis: Analysis, exponent: int) -> Poster
     finer = (exponent * _TWO_LN_2_Q30 + (1 << (dropped - 1))) >> dropped
     scale = np.searchsorted(bits_back.log_variance_thresholds, analysis.log_variance_q + finer, side="right")
     sigma = bits_back.scales[scale] * math.ldexp(1.0, -(SCALE_FRAC_BITS + exponent))
-    return Posterior(analysis.mean_q * math.ldexp(1.0, -frac_bits), sigma)
+    return Posterior(analysis.mean_q * math.ldexp(1.0, -frac_bits), scale, sigma)
 
 
 def z_grid(head: Head, posterior: Posterior, exponent: int) -> Grid:
@@ -259,14 +286,7 @@ def z_grid(head: Head, posterior: Posterior, exponent: int) -> Grid:
     Returns:
         Grid of [1, N, H/64, W/64].
     """
-    scale = nearest_scale(head, posterior.sigma * math.ldexp(1.0, SCALE_FRAC_BITS + exponent))
-    bits = (exponent + head.bits_back.fraction_bits[scale]).astype(np.int32)
+    bits = (exponent + head.bits_back.fraction_bits[posterior.scale]).astype(np.int32)
     steps = np.floor(np.ldexp(posterior.mean, bits) + 0.5).astype(np.int64)
-    grid = gaussians(head, scale, steps)
+    grid = gaussians(head, posterior.scale, steps)
     return Grid(np.clip(grid.floor, -MAX_LATTICE_VALUE, MAX_LATTICE_VALUE), grid.table_index)
-
-
-def nearest_scale(head: Head, sigma: Float64Array) -> npt.NDArray[np.intp]:
-    """Return the index of the scale that is nearest by ratio; sigma in units of 2^-16."""
-    scales = head.bits_back.scales.astype(np.float64)
-    return np.searchsorted(scales[:-1] * scales[1:], sigma * sigma, side="right")

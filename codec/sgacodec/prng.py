@@ -23,17 +23,3 @@ def splitmix64(seed: int, first: int, n: int) -> npt.NDArray[np.uint64]:
 def random_bytes(seed: int, n: int) -> npt.NDArray[np.uint8]:
     """Return the first n bytes of a seed's sequence, each number little-endian, uint8 [n]."""
     return splitmix64(seed, 0, -(-n // 8)).astype("<u8").view(np.uint8)[:n]
-
-
-def standard_normal(seed: int, first: int, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Return samples of nearly a standard normal, float64: sums of four uniform numbers, one sample for each number.
-
-    Args:
-        seed: the sequence's.
-        first: place of the first sample in the sequence.
-        shape: of the result.
-    """
-    bits = splitmix64(seed, first, int(np.prod(shape)))
-    quarters = bits.astype("<u8").view("<u2").reshape(-1, 4).astype(np.int64)
-    centred = (quarters.sum(axis=1) - 2 * 0xFFFF).astype(np.float64)
-    return (centred * 2.0**-16 * np.sqrt(3.0)).reshape(shape)

@@ -9,7 +9,7 @@ Source: Yang, Bamler, Mandt 2020, section 3.3; format_spec.md, section 8.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +36,11 @@ _ATTEMPTS = 3
 _TOLERANCE_BITS, _TOLERANCE_SHARE = 8, 0.005
 """What may stay unused, and so be padded or left over, rather than choosing again."""
 
+_ROOM = 1.25
+"""A lattice has room for a message when all z's swallow so many times its bits: refinement of Q leaves fewer."""
+
+_LATTICES = 2
+"""How many lattices are tried: bits cost least on the coarsest, as long as there are plenty."""
 
 _SECTION_ENTRY_BYTES = 3
 
@@ -46,13 +51,14 @@ class Settings:
 
     Attributes:
         steps: refinement steps of Q, which extraction repeats.
-        exponent: the lattice has a step of 2^-exponent; None tries all with room enough, and a section alone.
-        tries: how many ways of padding are tried; the shortest file wins.
+        exponent: the lattice has a step of 2^-exponent; None tries the two coarsest with room enough.
+        tries: how many variants of the message's bits are tried; the shortest file wins.
+        must_carry: whether the message may not go to a section where that is shorter.
     """
 
     steps: int = bbvi.DEFAULT_STEPS
     exponent: int | None = None
-    tries: int = 3
+    tries: int = 16
     must_carry: bool = False
 
 
@@ -131,10 +137,10 @@ def read_symbols(box: Container, model: Model, z_shape: tuple[int, int, int]) ->
     head, carriers = heads.of_model(model), read_carriers(box)
     _check(box, carriers, head, z_shape)
     stack = Stack(box.y_streams[0], _STACK)
-    is_carrier = heads.carrier_mask(head, carriers.n, z_shape)
+    on_lattice = heads.lattice_mask(head, carriers, z_shape)
     tables = heads.z_tables(head, carriers.exponent)
-    z = stack.pop(heads.z_table_index(is_carrier), tables).reshape(1, *z_shape)
-    grid = heads.y_grid(head, heads.z_hat_q(head, z, is_carrier, carriers.exponent))
+    z = stack.pop(heads.z_table_index(on_lattice), tables).reshape(1, *z_shape)
+    grid = heads.y_grid(head, heads.z_hat_q(head, z, on_lattice, carriers.exponent))
     y = stack.pop(grid.table_index.ravel(), head.bits_back.tables).reshape(grid.floor.shape) + grid.floor
     return Symbols(z, y.astype(np.int32), _parameters(grid), stack)
 
@@ -194,10 +200,11 @@ class _Carrying:
             z: int32 [1, N, H/64, W/64]; what it has at carriers does not matter.
         """
         self.carriers = carriers
-        self.is_carrier = heads.carrier_mask(head, carriers.n, analysis.z_shape)
-        fixed_q = heads.z_hat_q(head, z, self.is_carrier, carriers.exponent)
+        self.is_carrier = heads.carrier_mask(head, carriers, analysis)
+        self.on_lattice = heads.lattice_mask(head, carriers, analysis.z_shape)
+        fixed_q = heads.z_hat_q(head, z, self.on_lattice, carriers.exponent)
         amortised = heads.amortised_posterior(head, analysis, carriers.exponent)
-        q = bbvi.refine(head, amortised, bbvi.Observed(y, fixed_q, self.is_carrier), carriers)
+        q = bbvi.refine(head, amortised, bbvi.Observed(y, fixed_q, self.is_carrier), carriers.steps)
         grid = heads.z_grid(head, q, carriers.exponent)
         self._table_index = grid.table_index[self.is_carrier]
         self._floor = grid.floor[self.is_carrier].astype(np.int32)
@@ -244,10 +251,12 @@ def embed(
     if z_plain is None:
         z_plain = np.floor(heads.amortised_posterior(head, analysis, 0).mean + 0.5).astype(np.int32)
     latents = _Latents(head, analysis, y, z_plain)
-    exponent = _choose_exponent(latents, framed) if settings.exponent is None else settings.exponent
-    carried = _candidates(latents, Carriers(0, exponent, settings.steps), framed, settings.tries)
-    fixed = settings.must_carry or settings.exponent is not None
-    return _shortest(carried if fixed else [*carried, _uncarried(latents, framed)])
+    lattices = _choose_lattices(head, analysis, _to_swallow(len(framed)), settings)
+    starts = (Carriers(0, exponent, settings.steps) for exponent in lattices)
+    candidates = [found for start in starts for found in _candidates(latents, start, framed, settings.tries)]
+    if not settings.must_carry and settings.exponent is None:
+        candidates.append(_uncarried(latents, framed))
+    return min(candidates, key=lambda embedded: embedded.n_bytes)
 
 
 def likely_carriers(
@@ -266,10 +275,10 @@ def likely_carriers(
     Returns:
         bool [1, N, H/64, W/64].
     """
-    trial = embed(head, y, side_information, replace(settings, steps=0, tries=1))
-    n_carriers = trial.carriers.n if trial.carriers.exponent else 0
-    _, channels, height, width = trial.symbols.z.shape
-    return heads.carrier_mask(head, n_carriers, (channels, height, width))
+    analysis, wanted = heads.analyse(head, y), _to_swallow(len(framing.frame(side_information)))
+    exponent = _choose_lattices(head, analysis, wanted, settings)[0]
+    n = int(np.searchsorted(carrier_capacity(head, analysis, exponent), wanted))
+    return heads.lattice_mask(head, Carriers(n, exponent, 0), analysis.z_shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +296,7 @@ def carrier_capacity(head: Head, analysis: heads.Analysis, exponent: int) -> npt
     """Return how many bits the first 0, 1, ... N * H/64 * W/64 carriers swallow on average, by h_a's Q."""
     grid = heads.z_grid(head, heads.amortised_posterior(head, analysis, exponent), exponent)
     bits = head.bits_back.tables.without_escape.entropies[grid.table_index].ravel()
-    return np.concatenate([[0.0], np.cumsum(bits[heads.carrier_order(head, analysis.z_shape)])])
+    return np.concatenate([[0.0], np.cumsum(bits[heads.carrier_order(head, exponent, analysis)])])
 
 
 def capacity_bytes(head: Head, y: Int32Array) -> tuple[int, ...]:
@@ -307,33 +316,27 @@ def _to_swallow(n_bytes: int) -> int:
     return 8 * n_bytes + 1 - _LEFT_BITS
 
 
-def _choose_exponent(latents: _Latents, framed: bytes) -> int:
-    """Return the lattice, of those on which all z's together swallow a frame, that is best without refinement of Q."""
-    head, finest = latents.head, latents.head.bits_back.lattice_bits
-    wanted = _to_swallow(len(framed))
-    enough = [k for k in range(finest) if carrier_capacity(head, latents.analysis, k)[-1] >= wanted]
-    starts = [Carriers(0, exponent, 0) for exponent in (*enough, finest)]
-    if len(starts) == 1:
-        return finest
-    return _shortest(found for start in starts for found in _candidates(latents, start, framed, 1)).carriers.exponent
-
-
-def _shortest(candidates: Iterable[Embedded]) -> Embedded:
-    return min(candidates, key=lambda embedded: embedded.n_bytes)
+def _choose_lattices(head: Head, analysis: heads.Analysis, wanted: int, settings: Settings) -> list[int]:
+    """Return the exponents that may be best for so many bits: the two coarsest with room, unless one is set."""
+    finest = head.bits_back.lattice_bits
+    if settings.exponent is not None:
+        return [settings.exponent]
+    enough = [k for k in range(finest) if carrier_capacity(head, analysis, k)[-1] >= _ROOM * wanted]
+    return [*enough, finest][:_LATTICES]
 
 
 def _candidates(latents: _Latents, start: Carriers, framed: bytes, tries: int) -> Iterator[Embedded]:
-    """Yield files of the same content: other bytes on the stack give other z's, which may cost less."""
+    """Yield files of the same content: other bits on the stack give other z's, which may cost less."""
     carrying, n_bytes = _choose_carriers(latents, start, len(framed))
-    for extra in range(tries):
-        stack, values, n_used = _fill(carrying, framed, n_bytes + extra)
+    for variant in range(tries):
+        stack, values, n_used = _fill(carrying, framed, n_bytes, variant)
         yield replace(_push(latents, carrying, stack, values), appended=framed[n_used:])
 
 
 def _uncarried(latents: _Latents, framed: bytes) -> Embedded:
     """Return a file without carriers: z's that refinement has chosen may be worth more than the message's length."""
     carrying = latents.carrying(Carriers(0, 0, 0))
-    stack, values, _ = _fill(carrying, framed, 0)
+    stack, values, _ = _fill(carrying, framed, 0, 0)
     return replace(_push(latents, carrying, stack, values), appended=framed)
 
 
@@ -352,19 +355,20 @@ def _choose_carriers(latents: _Latents, carriers: Carriers, n_framed: int) -> tu
     return carrying, n_bytes
 
 
-def _fill(carrying: _Carrying, framed: bytes, n_bytes: int) -> tuple[Stack, Int32Array, int]:
+def _fill(carrying: _Carrying, framed: bytes, n_bytes: int, variant: int) -> tuple[Stack, Int32Array, int]:
     """Put a frame's first bytes on a stack and pop carriers off it.
 
     Args:
         carrying: the carriers.
         framed: zero bytes follow it where it is too short.
         n_bytes: how many bytes are enough on average.
+        variant: see `framing.to_stack`.
 
     Returns:
         What is left of the stack, the carriers' values, and how many bytes were put on it.
     """
     while True:
-        stack = Stack(framing.to_stack(framed[:n_bytes].ljust(n_bytes, b"\0")), _STACK)
+        stack = Stack(framing.to_stack(framed[:n_bytes].ljust(n_bytes, b"\0"), variant), _STACK)
         values = carrying.pop(stack)
         if len(values) == 0 or stack.n_bits >= _LEFT_BITS:
             return stack, values, n_bytes
@@ -376,8 +380,8 @@ def _push(latents: _Latents, carrying: _Carrying, stack: Stack, values: Int32Arr
     head, carriers = latents.head, carrying.carriers
     z = latents.z.copy()
     z[carrying.is_carrier] = values
-    z_index, z_tables = heads.z_table_index(carrying.is_carrier), heads.z_tables(head, carriers.exponent)
-    grid = heads.y_grid(head, heads.z_hat_q(head, z, carrying.is_carrier, carriers.exponent))
+    z_index, z_tables = heads.z_table_index(carrying.on_lattice), heads.z_tables(head, carriers.exponent)
+    grid = heads.y_grid(head, heads.z_hat_q(head, z, carrying.on_lattice, carriers.exponent))
     residual, y_index = (latents.y - grid.floor).astype(np.int32).ravel(), grid.table_index.ravel()
     y_tables = head.bits_back.tables
     table_bits = (

@@ -6,7 +6,6 @@ Slow and plain on purpose. It holds the specification complete and the golden fi
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import struct
@@ -355,19 +354,19 @@ def decode_with_bits_back(head: dict, model: dict, z_shape: tuple) -> dict:
     assert head["z"] == b""
     n_carriers, steps, k = read_parameters(head["sections"][5])
     n, rows, columns = z_shape
-    is_carrier = np.zeros((n, rows * columns), bool)
+    on_lattice = np.zeros((n, rows * columns), bool)
     order = [(c, i) for c in bb["z_order"].tolist() for i in range(rows * columns)]
-    for place in order[:n_carriers]:
-        is_carrier[place] = True
+    for place in order[: n_carriers if k else 0]:
+        on_lattice[place] = True
     tables = [lattice_table(t, bb["lattice_bits"], k) for t in bb["z_cells"]]
     tables += [lattice_table(t, bb["lattice_bits"], 0) for t in bb["z_cells"]]
-    index = [c + (0 if is_carrier[c, i] else n) for c in range(n) for i in range(rows * columns)]
+    index = [c + (0 if on_lattice[c, i] else n) for c in range(n) for i in range(rows * columns)]
     (stream,) = head["y"]
     stack = Stack(stream)
     z = np.array(read_values(stack, index, tables)).reshape(z_shape)
-    is_carrier = is_carrier.reshape(z_shape)
+    on_lattice = on_lattice.reshape(z_shape)
     p = dec["z_frac_bits"]
-    z_hat = clamp(np.where(is_carrier, z << (p - k), z << p), 24)
+    z_hat = clamp(np.where(on_lattice, z << (p - k), z << p), 24)
     h = run(bb["h_s"], bb["nets"]["h_s"], z_hat)
     sigma, mu = h[: len(h) // 2], h[len(h) // 2 :]
     t = count_thresholds(model["sigma_thresholds"], sigma)
@@ -376,19 +375,15 @@ def decode_with_bits_back(head: dict, model: dict, z_shape: tuple) -> dict:
     rgb = synthesise(head, model, y, np.zeros_like(y))
     stages = {"z": z, "table_index": index, "y": y, "rgb": rgb, "picture": finish(rgb, head)}
 
-    mean, sigma = posterior(model, y, z_hat, is_carrier, k, steps)
-    stages["posterior"] = np.stack([mean, sigma])
-    scales = [float(s) for s in bb["scales"]]
-    squared = (sigma * 2.0 ** (16 + k)) ** 2
-    t = np.array([sum(a * b <= q for a, b in itertools.pairwise(scales)) for q in squared.ravel()])
-    bits = bb["fraction_bits"][t].reshape(mean.shape)
-    m = np.floor(mean * 2.0 ** (k + bits) + 0.5).astype(np.int64)
-    floor, index = place_mean(bb, t.reshape(mean.shape), m)
-    floor = np.clip(floor, -(2**19), 2**19)
+    mean, t = posterior(model, y, k)
+    is_carrier = on_lattice if k else least_certain(bb, *place_posterior(bb, mean, t, 0), n_carriers)
+    mean = refine(model, y, z_hat, is_carrier, mean, bb["scales"][t] * 2.0 ** -(16 + k), steps)
+    stages["posterior"], stages["is_carrier"] = mean, is_carrier
+    floor, index = place_posterior(bb, mean, t, k)
     pushed = sorted(zip(index[is_carrier].tolist(), (z - floor)[is_carrier].tolist(), strict=True), key=lambda v: v[0])
     for table, value in reversed(pushed):
-        frequencies, minimum = bb["tables"][table]
-        stack.push(value - minimum, [*frequencies[:-2], frequencies[-2] + frequencies[-1]])
+        frequencies, minimum = without_escape(bb["tables"][table])
+        stack.push(value - minimum, frequencies)
     stages["side_information"] = unframe(dewhiten(stack.stream()) + head["sections"].get(6, b""))
     return stages
 
@@ -431,39 +426,58 @@ def place_mean(bb: dict, t: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.n
     return m >> bb["fraction_bits"][t], first[t] + m % counts[t]
 
 
-def posterior(model: dict, y: np.ndarray, z_hat: np.ndarray, is_carrier: np.ndarray, k: int, steps: int) -> tuple:
-    """Sections 8.5 and 8.6."""
+def without_escape(table: tuple) -> tuple:
+    frequencies, minimum = table
+    return [*frequencies[:-2], frequencies[-2] + frequencies[-1]], minimum
+
+
+def place_posterior(bb: dict, mean: np.ndarray, t: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    m = np.floor(mean * 2.0 ** (k + bb["fraction_bits"][t]) + 0.5).astype(np.int64)
+    floor, index = place_mean(bb, t, m)
+    return np.clip(floor, -(2**19), 2**19), index
+
+
+def least_certain(bb: dict, floor: np.ndarray, index: np.ndarray, n_carriers: int) -> np.ndarray:
+    largest = [max(without_escape(bb["tables"][table])[0]) for table in index.ravel().tolist()]
+    is_carrier = np.zeros(index.size, bool)
+    is_carrier[sorted(range(index.size), key=largest.__getitem__)[:n_carriers]] = True
+    return is_carrier.reshape(index.shape)
+
+
+def posterior(model: dict, y: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Section 8.5."""
     bb, p = model["bits_back"], model["decoder"]["z_frac_bits"]
     h = run(bb["h_a"], bb["nets"]["h_a"], clamp(y, 24))
     mean_q, log_variance_q = h[: len(h) // 2], h[len(h) // 2 :]
     t = count_thresholds(bb["log_variance_thresholds"], log_variance_q + shift(k * 1488522236, 30 - p))
-    mean, sigma = mean_q * 2.0**-p, bb["scales"][t] * 2.0 ** -(16 + k)
-    low, high = bb["scales"][0] * 2.0 ** -(16 + k), bb["scales"][-1] * 2.0 ** -(16 + k)
-    a_1 = b_1 = a_2 = b_2 = np.zeros(mean.shape)
-    for i in range(steps):
-        e = np.array([normal(i * mean.size + r) for r in range(mean.size)]).reshape(mean.shape)
-        z = mean + sigma * e
-        cell = np.floor(z * 2.0 ** (bb["lattice_bits"] + 1)).astype(int).reshape(len(z), -1)
+    return mean_q * 2.0**-p, t
+
+
+def refine(
+    model: dict,
+    y: np.ndarray,
+    z_hat: np.ndarray,
+    is_carrier: np.ndarray,
+    mean: np.ndarray,
+    sigma: np.ndarray,
+    steps: int,
+) -> np.ndarray:
+    """Section 8.6."""
+    bb, p = model["bits_back"], model["decoder"]["z_frac_bits"]
+    v = np.zeros(mean.shape)
+    for _ in range(steps):
+        cell = np.floor(mean * 2.0 ** (bb["lattice_bits"] + 1)).astype(int).reshape(len(mean), -1)
         slopes = [
             quotient(frequency(bb["z_cells"][c], cell[c, x] - 1), frequency(bb["z_cells"][c], cell[c, x] + 1))
             for c in range(len(cell))
             for x in range(cell.shape[1])
         ]
-        prior = np.array(slopes).reshape(z.shape) * 2.0 ** (bb["lattice_bits"] + 1)
-        sampled = np.where(is_carrier, np.floor(z * 2.0**p + 0.5).astype(np.int64), z_hat)
-        g = sigma * (prior + likelihood_slope(model, y, clamp(sampled, 24)))
-        a_1, b_1, step_a = adam(a_1, b_1, g, i)
-        a_2, b_2, step_b = adam(a_2, b_2, g * e - 1, i)
-        mean = mean - 0.25 * sigma * step_a
-        sigma = np.minimum(high, np.maximum(low, sigma - 0.125 * sigma * step_b))
-    return mean, sigma
-
-
-def adam(a: np.ndarray, b: np.ndarray, g: np.ndarray, i: int) -> tuple:
-    a = a * 0.75 + g * 0.25
-    b = b * 0.875 + (g * g) * 0.125
-    step = (a / (1 - 0.75 ** (i + 1))) / (np.sqrt(b / (1 - 0.875 ** (i + 1))) + 1)
-    return a, b, np.minimum(1, np.maximum(-1, step))
+        prior = np.array(slopes).reshape(mean.shape) * 2.0 ** (bb["lattice_bits"] + 1)
+        nearest = np.where(is_carrier, np.floor(mean * 2.0**p + 0.5).astype(np.int64), z_hat)
+        g = sigma * (prior + likelihood_slope(model, y, clamp(nearest, 24)))
+        v = 0.5 * v - 0.375 * np.minimum(2, np.maximum(-2, g))
+        mean = mean + sigma * v
+    return mean
 
 
 def quotient(a: int, b: int) -> float:
@@ -533,13 +547,8 @@ def random_number(seed: int, i: int) -> int:
     return a ^ (a >> 31)
 
 
-def normal(i: int) -> float:
-    return (sum(struct.unpack("<4H", struct.pack("<Q", random_number(1, i)))) - 131070) * 2.0**-16 * math.sqrt(3)
-
-
 def dewhiten(stack: bytes) -> bytes:
-    assert stack[-1] == 1
-    pad = b"".join(struct.pack("<Q", random_number(0, i)) for i in range(len(stack) // 8 + 1))
+    pad = b"".join(struct.pack("<Q", random_number(stack[-1] - 1, i)) for i in range(len(stack) // 8 + 1))
     return bytes(a ^ b for a, b in zip(stack[-2::-1] if len(stack) > 1 else b"", pad, strict=False))
 
 

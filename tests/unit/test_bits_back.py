@@ -124,13 +124,23 @@ def test_refinement_survives_what_no_table_holds(head):
 def test_given_values_are_kept_where_nothing_is_carried(head, y):
     z_plain = np.random.default_rng(5).integers(-3, 4, (1, 12, 2, 3)).astype(np.int32)
     embedded = sideinfo.embed(head, y, b"", sideinfo.Settings(2), z_plain)
-    mask = heads.carrier_mask(head, embedded.carriers.n, (12, 2, 3))
-    assert 0 < mask.sum() < mask.size
+    mask = heads.carrier_mask(head, embedded.carriers, heads.analyse(head, y))
+    assert 0 < mask.sum() == embedded.carriers.n < mask.size
     np.testing.assert_array_equal(embedded.symbols.z[~mask], z_plain[~mask])
 
 
+def test_carriers_on_the_integers_are_those_least_certain(head, y):
+    analysis = heads.analyse(head, y)
+    mask = heads.carrier_mask(head, Carriers(8, 0, 0), analysis)
+    grid = heads.z_grid(head, heads.amortised_posterior(head, analysis, 0), 0)
+    certainty = [max(head.bits_back.tables.without_escape.table(index)) for index in grid.table_index.flat]
+    assert max(np.array(certainty)[mask.ravel()]) <= min(np.array(certainty)[~mask.ravel()])
+    assert mask.sum() == 8
+    assert not heads.lattice_mask(head, Carriers(8, 0, 0), analysis.z_shape).any()
+
+
 def test_carriers_fill_channel_after_channel(head):
-    mask = heads.carrier_mask(head, 8, (12, 2, 3))
+    mask = heads.lattice_mask(head, Carriers(8, 2, 0), (12, 2, 3))
     first, second = head.bits_back.z_order[:2]
     assert mask[0, first].all()
     assert mask[0, second].ravel().tolist() == [True, True, False, False, False, False]

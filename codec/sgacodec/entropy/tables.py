@@ -75,6 +75,11 @@ class TableSet:
         return TableSet(np.delete(frequencies, last + 1), self.lengths - 1, self.minima, has_escape=False)
 
     @cached_property
+    def largest(self) -> npt.NDArray[np.int64]:
+        """Largest frequency of each table, int64 [T]."""
+        return np.maximum.reduceat(self.frequencies, self._starts)
+
+    @cached_property
     def entropies(self) -> npt.NDArray[np.float64]:
         """Entropy of each table in bits, float64 [T]."""
         weighted = self.frequencies * (PRECISION_BITS - np.log2(self.frequencies))

@@ -88,7 +88,6 @@ def refine(
     objective: Refinable,
     y: Tensor,
     z: Tensor,
-    median: Tensor,
     settings: Settings,
     report: Report | None = None,
 ) -> Refined:
@@ -100,7 +99,6 @@ def refine(
         objective: the R-D objective.
         y: float32 [B, M, H/16, W/16], from g_a.
         z: float32 [B, N, H/64, W/64], from h_a.
-        median: the prior's medians, [1, N, 1, 1].
         settings: rounding, schedule and seed.
         report: called after every step.
 
@@ -112,7 +110,7 @@ def refine(
     if schedule.iterations == 0:
         return result  # creating an optimiser costs a second of imports
     losses = []
-    descent = _Descent(objective, y, z, median, settings)
+    descent = _Descent(objective, y, z, settings)
     for step in range(1, schedule.iterations + 1):
         sampled = descent.step(step - 1)
         if sampled is None:
@@ -135,8 +133,8 @@ def refine(
 class _Descent:
     """Adam on latents."""
 
-    def __init__(self, objective: Refinable, y: Tensor, z: Tensor, median: Tensor, settings: Settings) -> None:
-        self._objective, self._median = objective, median
+    def __init__(self, objective: Refinable, y: Tensor, z: Tensor, settings: Settings) -> None:
+        self._objective = objective
         self._round, self._schedule = settings.rounding, settings.schedule
         self._y, self._z = y.clone().requires_grad_(True), z.clone().requires_grad_(True)
         self._adam = torch.optim.Adam(
@@ -152,8 +150,7 @@ class _Descent:
         temperature = self._schedule.temperature(index)
         self._adam.zero_grad()
         surrogate, sampled = self._objective.sampled(
-            self._round(self._z - self._median, temperature, self._generator),
-            lambda mu: self._round(self._y - mu, temperature, self._generator),
+            self._y, self._z, lambda v: self._round(v, temperature, self._generator)
         )
         surrogate.backward()
         if not torch.isfinite(surrogate.detach() + self._y.grad.sum() + self._z.grad.sum()):

@@ -16,7 +16,8 @@ from sgacodec.nets import HeadNets, Nets, gaussian_bits
 _STRIP_PIXELS = 2**22
 """g_s runs on strips of at most about this many pixels, which bounds the memory of its activations."""
 
-RoundY = Callable[[Tensor], Tensor]
+Round = Callable[[Tensor], Tensor]
+"""A rounding to the integers, relaxed or not."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Quality:
 class Refinable(Protocol):
     """What refinement lowers: a loss of latents, relaxed and rounded."""
 
-    def sampled(self, z_centred: Tensor, y_of: RoundY) -> tuple[Tensor, Quality]:
-        """Return a scalar whose gradient is that of the loss, and the loss, of relaxed z_hat - median and y - mu."""
+    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
+        """Return a scalar whose gradient is that of the loss with relaxed rounding, and that loss."""
 
     def rounded(self, y: Tensor, z: Tensor) -> Quality:
         """Return what plain rounding of y and z costs."""
@@ -69,21 +70,21 @@ class Objective:
             autocast: whether relaxed samples run g_s and h_s in bfloat16; `rounded` never does.
         """
         self._nets = nets
-        self._median = nets.median
         self._x = x
         self._lmbda = lmbda
         self._autocast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=autocast)
         self._n_pixels = x.shape[2] * x.shape[3]
 
-    def sampled(self, z_centred: Tensor, y_of: RoundY) -> tuple[Tensor, Quality]:
+    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
         """Return a scalar whose gradient is that of the loss, and the loss of this sample.
 
         Args:
-            z_centred: z_hat - median, relaxed.
-            y_of: gives the relaxed y - mu, given mu.
+            y: float32 [1, M, H/16, W/16].
+            z: float32 [1, N, H/64, W/64].
+            relax: rounds z - median and y - mu, with gradients.
         """
         with self._autocast():
-            bits, y_hat = self._rate(z_centred, y_of)
+            bits, y_hat = self._rate(y, z, relax)
         bpp = bits / self._n_pixels
         mse, gradient = self._distortion_gradient(y_hat.detach())
         surrogate = bpp + self._lmbda * (y_hat * gradient).sum()
@@ -92,7 +93,7 @@ class Objective:
     @torch.no_grad()
     def rounded(self, y: Tensor, z: Tensor) -> Quality:
         """Return what plain rounding of y and z costs, in float32."""
-        bits, y_hat = self._rate(torch.round(z - self._median), lambda mu: torch.round(y - mu))
+        bits, y_hat = self._rate(y, z, torch.round)
         bpp = bits / self._n_pixels
         mse = 0.0
         for y_rows, pixels in self._strips(y_hat):
@@ -103,10 +104,11 @@ class Objective:
     def _quality(self, bpp: float, mse: float) -> Quality:
         return Quality(self._lmbda * mse + bpp, bpp, mse)
 
-    def _rate(self, z_centred: Tensor, y_of: RoundY) -> tuple[Tensor, Tensor]:
+    def _rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
         """Return the bits of z and y, a scalar, and y_hat."""
-        sigma, mu = self._nets.y_parameters(z_centred + self._median)
-        residual = y_of(mu)
+        z_centred = round_(z - self._nets.median)
+        sigma, mu = self._nets.y_parameters(z_centred + self._nets.median)
+        residual = round_(y - mu)
         return self._nets.z_bits(z_centred).sum() + gaussian_bits(residual, sigma).sum(), residual + mu
 
     def _distortion_gradient(self, y_hat: Tensor) -> tuple[float, Tensor]:
@@ -139,8 +141,8 @@ class Objective:
 class CarryingObjective(Objective):
     """The objective of a picture whose z's carry side information: y on the integers, net of what the carriers swallow.
 
-    Carriers follow Q(z | y) as h_a has it, and the loss follows them back to y; the other z's are refined like y.
-    Source: Yang, Bamler, Mandt 2020, section 3.3, with Q amortised.
+    Carriers are samples of a Q(z | y) whose mean is free and whose sigma is h_a's; the other z's are refined like y.
+    Source: Yang, Bamler, Mandt 2020, section 3.3 and algorithm 1, joint stage.
     """
 
     def __init__(
@@ -159,17 +161,16 @@ class CarryingObjective(Objective):
         """
         super().__init__(nets, x, lmbda, autocast=autocast)
         self._head, self._is_carrier = head, is_carrier
-        self._median = torch.zeros_like(nets.median)
         generator = torch.Generator(x.device).manual_seed(seed)
         self._noise = torch.randn(is_carrier.shape, generator=generator, device=x.device)
 
-    def _rate(self, z_centred: Tensor, y_of: RoundY) -> tuple[Tensor, Tensor]:
-        y_hat = y_of(torch.zeros((), device=z_centred.device))
-        mean, sigma_z = self._head.posterior(y_hat)
-        sampled = mean + sigma_z * self._noise
-        z_hat = torch.where(self._is_carrier, sampled, z_centred)
+    def _rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
+        rounded, y_hat = round_(z), round_(y)
+        _, sigma_z = self._head.posterior(y_hat)
+        sampled = z + sigma_z * self._noise
+        z_hat = torch.where(self._is_carrier, sampled, rounded)
         net_bits = self._head.density_bits(sampled) - gaussian_entropy_bits(sigma_z)
-        z_bits = torch.where(self._is_carrier, net_bits, self._head.z_bits(z_centred))
+        z_bits = torch.where(self._is_carrier, net_bits, self._head.z_bits(rounded))
         sigma, mu = self._head.y_parameters(z_hat)
         return z_bits.sum() + gaussian_bits(y_hat - mu, sigma).sum(), y_hat
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sgacodec.refine import loop, rounding, schedule
-from sgacodec.refine.objective import Quality, RoundY
+from sgacodec.refine.objective import Quality, Round
 from sgacodec.train.loss import Batch, Terms, in_8_bits, rate_distortion
 from sgacodec.train.model import VariableRateHyperprior
 
@@ -38,7 +38,7 @@ def refine(
     settings = loop.Settings(rounding.choose("ssl"), schedule.for_iterations(steps), seed, check_every=steps)
     with torch.no_grad():
         y, z = net.analyse(batch.x, batch.level)
-    return loop.refine(_BatchObjective(net, batch, autocast), y, z, net.median, settings)
+    return loop.refine(_BatchObjective(net, batch, autocast), y, z, settings)
 
 
 class _BatchObjective:
@@ -49,10 +49,10 @@ class _BatchObjective:
     ) -> None:
         self._net, self._batch, self._autocast = net, batch, autocast
 
-    def sampled(self, z_centred: Tensor, y_of: RoundY) -> tuple[Tensor, Quality]:
+    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
         """Return the sum of the images' losses: to Adam, each image then is as if it were alone."""
         with self._autocast():
-            output = self._net.decode(z_centred, y_of, self._batch.level)
+            output = self._net.decode(relax(z - self._net.median), lambda mu: relax(y - mu), self._batch.level)
         terms = rate_distortion(self._batch.x, output, self._batch.lmbda)
         return terms.loss.sum(), self._quality(terms)
 
