@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,17 +40,21 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESETS, required=True)
     parser.add_argument("--levels", nargs="+", type=float, required=True, help="levels of the model, 0 is lowest")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--model", default=EncodeOptions.model, help="name or id of an installed model")
     arguments = parser.parse_args()
     codec = all_codecs()[f"sgacodec-{arguments.preset}"]
     if not isinstance(codec, Codec):
         raise SystemExit(f"{codec.reason}; {codec.remedy}")
+    model = modelstore.load_by_name(arguments.model)
+    codec = replace(codec, details={**codec.details, "model": model.name, "model_id": model.model_id.hex()})
     plan = Plan(tuple(arguments.images), (codec,), tuple(map(setting_of, arguments.levels)), arguments.out, 0)
     result = {**head(codec), "rows": good(known_rows(plan, codec))}
     done = {(row["image"], row["setting"]) for row in result["rows"]}
     for level in arguments.levels:
         for source in arguments.images:
             if (source.stem, setting_of(level)) not in done:
-                result["rows"].append(measure(source, level, arguments.preset))
+                options = EncodeOptions(level=level, preset=arguments.preset, model=arguments.model)
+                result["rows"].append(measure(source, options))
                 results.save(result_path(plan, codec), result)
                 print(json.dumps(result["rows"][-1]), flush=True)
 
@@ -61,9 +65,9 @@ def setting_of(level: float) -> float:
     return round(100 * level * hyper.LEVEL_STEPS / last, 4) if last else 0.0
 
 
-def measure(source: Path, level: float, preset: str) -> Row:
-    """Encode, decode, and compare with the float model."""
-    options = EncodeOptions(quality=setting_of(level), preset=preset)
+def measure(source: Path, options: EncodeOptions) -> Row:
+    """Encode at a level, decode, and compare with the float model."""
+    assert options.level is not None
     picture = image.read(source)
     start = time.perf_counter()
     encoded = encoding.encode_picture(picture, options)
@@ -73,14 +77,14 @@ def measure(source: Path, level: float, preset: str) -> Row:
     decode_seconds = time.perf_counter() - start
     return {
         "image": source.stem,
-        "setting": setting_of(level),
+        "setting": setting_of(options.level),
         "bytes": len(encoded.data),
         "bpp": round(encoded.bpp, 6),
         "psnr_db": round(metrics.psnr_db(picture.rgb, decoded), 6),
         "ms_ssim": metrics.ms_ssim(picture.rgb, decoded),
         "encode_seconds": round(encode_seconds, 2),
         "decode_seconds": round(decode_seconds, 3),
-        "level": level,
+        "level": options.level,
         "table_bytes": round(encoded.table_bits / 8, 1),
         "float": _rounded(encoded.refined.best),
         "float_start": _rounded(encoded.refined.start),

@@ -108,9 +108,12 @@ def _refine_speed(speed: dict[str, Any]) -> str:
     )
 
 
-def training_table(folder: Path) -> str:
-    """Return the comparison of optimisers."""
-    return optimizers.table(json.loads((folder / "optimizers.json").read_text()))
+def training_tables(folder: Path, kodak: Path) -> str:
+    """Return the comparison of optimisers, and what the weights that training began with reach."""
+    compared = optimizers.table(json.loads((folder / "optimizers.json").read_text()))
+    start = {**load_folder(folder / "start"), ANCHOR: load_folder(kodak)[ANCHOR]}
+    before = "The weights from which the packaged model was trained further, with the same code:\n"
+    return "\n".join([compared, before, markdown(preset_table(start, ANCHOR))])
 
 
 def side_information_tables(folder: Path) -> str:
@@ -128,7 +131,7 @@ def fill(readme: str, folder: Path) -> str:
     tables: dict[str, Callable[[], str]] = {
         "results": lambda: readme_tables(folder),
         "refinement": lambda: refinement_tables(folder.parent / "refinement"),
-        "training": lambda: training_table(folder.parent / "training"),
+        "training": lambda: training_tables(folder.parent / "training", folder),
         "side information": lambda: side_information_tables(folder.parent / "side-information"),
     }
     for name, table in tables.items():

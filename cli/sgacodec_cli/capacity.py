@@ -23,8 +23,8 @@ from sgacodec_cli.encode import read_picture
 def command(source: str, max_pixels: int, **options: float | str) -> None:
     """Say how many bytes the latents of IN, an image ('-' is standard input), can carry.
 
-    On a finer lattice they carry more, and each byte costs more. 'encode --caption' and '--embed' take the best lattice
-    that carries all, and append to the file what the finest does not.
+    On integers they carry little, at a fraction of its size; on a finer lattice more, at nearly its size. 'encode
+    --caption' and '--embed' take what is best for the message, and append to the file what the latents do not carry.
     """
     picture = read_picture(source, max_pixels)
     try:

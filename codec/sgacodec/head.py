@@ -28,6 +28,10 @@ SCALE_FRAC_BITS = 16
 MAX_LATTICE_VALUE = 2**19
 """Largest magnitude of floor(mean) of Q, in lattice steps; a popped value then always has a code in P."""
 
+_NARROWING = 1.625
+"""Times sigma: how much narrower a Gaussian's mass in cells of width 1 must be than its density at whole numbers, where
+sigma is small, to have the same odds between neighbours."""
+
 _TWO_LN_2_Q30 = 1488522236
 """2 ln 2 with 30 fractional bits: what halving the unit adds to a log-variance."""
 
@@ -286,7 +290,15 @@ def z_grid(head: Head, posterior: Posterior, exponent: int) -> Grid:
     Returns:
         Grid of [1, N, H/64, W/64].
     """
-    bits = (exponent + head.bits_back.fraction_bits[posterior.scale]).astype(np.int32)
+    scale = _narrowed(head)[posterior.scale]
+    bits = (exponent + head.bits_back.fraction_bits[scale]).astype(np.int32)
     steps = np.floor(np.ldexp(posterior.mean, bits) + 0.5).astype(np.int64)
-    grid = gaussians(head, posterior.scale, steps)
+    grid = gaussians(head, scale, steps)
     return Grid(np.clip(grid.floor, -MAX_LATTICE_VALUE, MAX_LATTICE_VALUE), grid.table_index)
+
+
+def _narrowed(head: Head) -> npt.NDArray[np.intp]:
+    """Return for each scale that whose table comes closest to a density, taken at whole numbers only."""
+    scales = head.bits_back.scales.astype(np.float64)
+    wanted = np.minimum(scales, scales * scales * math.ldexp(_NARROWING, -SCALE_FRAC_BITS))
+    return np.searchsorted(scales[:-1] * scales[1:], wanted * wanted, side="right")

@@ -20,6 +20,7 @@ from sgacodec import head as heads
 from sgacodec.container import Container, Section, SectionType
 from sgacodec.entropy.bitsback import Stack
 from sgacodec.entropy.coder import Int32Array
+from sgacodec.entropy.tables import TOTAL
 from sgacodec.errors import CorruptStreamError, LimitError, SymbolRangeError
 from sgacodec.framing import SideInformation
 from sgacodec.head import Carriers, Grid, Head
@@ -30,7 +31,7 @@ _STACK = "bits-back stack"
 _LEFT_BITS = 20
 """The stack must be left with so many bits: the last carriers are popped off random bits, not off its empty end."""
 
-_ATTEMPTS = 3
+_ATTEMPTS = 2
 """How often an encoder chooses the number of carriers; the choice may change Q, and so what they swallow."""
 
 _TOLERANCE_BITS, _TOLERANCE_SHARE = 8, 0.005
@@ -39,8 +40,11 @@ _TOLERANCE_BITS, _TOLERANCE_SHARE = 8, 0.005
 _ROOM = 1.25
 """A lattice has room for a message when all z's swallow so many times its bits: refinement of Q leaves fewer."""
 
-_LATTICES = 2
-"""How many lattices are tried: bits cost least on the coarsest, as long as there are plenty."""
+_MANY = 0.5
+"""Bits are many from this share of the finest lattice's capacity on; fewer are cheaper on the integers."""
+
+_CERTAIN = 0.99
+"""On the integers a z does not carry where Q has more than this for one value: it would cost more than it holds."""
 
 _SECTION_ENTRY_BYTES = 3
 
@@ -51,7 +55,7 @@ class Settings:
 
     Attributes:
         steps: refinement steps of Q, which extraction repeats.
-        exponent: the lattice has a step of 2^-exponent; None tries the two coarsest with room enough.
+        exponent: the lattice has a step of 2^-exponent; None takes the integers, or for a long message a finer one.
         tries: how many variants of the message's bits are tried; the shortest file wins.
         must_carry: whether the message may not go to a section where that is shorter.
     """
@@ -251,9 +255,8 @@ def embed(
     if z_plain is None:
         z_plain = np.floor(heads.amortised_posterior(head, analysis, 0).mean + 0.5).astype(np.int32)
     latents = _Latents(head, analysis, y, z_plain)
-    lattices = _choose_lattices(head, analysis, _to_swallow(len(framed)), settings)
-    starts = (Carriers(0, exponent, settings.steps) for exponent in lattices)
-    candidates = [found for start in starts for found in _candidates(latents, start, framed, settings.tries)]
+    exponent = _choose_lattice(head, analysis, _to_swallow(len(framed)), settings)
+    candidates = list(_candidates(latents, Carriers(0, exponent, settings.steps), framed, settings.tries))
     if not settings.must_carry and settings.exponent is None:
         candidates.append(_uncarried(latents, framed))
     return min(candidates, key=lambda embedded: embedded.n_bytes)
@@ -276,7 +279,7 @@ def likely_carriers(
         bool [1, N, H/64, W/64].
     """
     analysis, wanted = heads.analyse(head, y), _to_swallow(len(framing.frame(side_information)))
-    exponent = _choose_lattices(head, analysis, wanted, settings)[0]
+    exponent = _choose_lattice(head, analysis, wanted, settings)
     n = int(np.searchsorted(carrier_capacity(head, analysis, exponent), wanted))
     return heads.lattice_mask(head, Carriers(n, exponent, 0), analysis.z_shape)
 
@@ -293,10 +296,13 @@ class _Latents:
 
 
 def carrier_capacity(head: Head, analysis: heads.Analysis, exponent: int) -> npt.NDArray[np.float64]:
-    """Return how many bits the first 0, 1, ... N * H/64 * W/64 carriers swallow on average, by h_a's Q."""
+    """Return how many bits the first 0, 1, ... carriers swallow on average, by h_a's Q, for all that may carry."""
     grid = heads.z_grid(head, heads.amortised_posterior(head, analysis, exponent), exponent)
-    bits = head.bits_back.tables.without_escape.entropies[grid.table_index].ravel()
-    return np.concatenate([[0.0], np.cumsum(bits[heads.carrier_order(head, exponent, analysis)])])
+    tables, index = head.bits_back.tables.without_escape, grid.table_index.ravel()
+    order = heads.carrier_order(head, exponent, analysis)
+    if exponent == 0:
+        order = order[tables.largest[index[order]] <= _CERTAIN * TOTAL]
+    return np.concatenate([[0.0], np.cumsum(tables.entropies[index[order]])])
 
 
 def capacity_bytes(head: Head, y: Int32Array) -> tuple[int, ...]:
@@ -316,13 +322,14 @@ def _to_swallow(n_bytes: int) -> int:
     return 8 * n_bytes + 1 - _LEFT_BITS
 
 
-def _choose_lattices(head: Head, analysis: heads.Analysis, wanted: int, settings: Settings) -> list[int]:
-    """Return the exponents that may be best for so many bits: the two coarsest with room, unless one is set."""
-    finest = head.bits_back.lattice_bits
+def _choose_lattice(head: Head, analysis: heads.Analysis, wanted: int, settings: Settings) -> int:
+    """Return 0 for the integers, where bits cost least, or for many bits the exponent of a lattice with room."""
     if settings.exponent is not None:
-        return [settings.exponent]
-    enough = [k for k in range(finest) if carrier_capacity(head, analysis, k)[-1] >= _ROOM * wanted]
-    return [*enough, finest][:_LATTICES]
+        return settings.exponent
+    *coarser, finest = (carrier_capacity(head, analysis, k)[-1] for k in range(head.bits_back.lattice_bits + 1))
+    if wanted < _MANY * finest:
+        return 0
+    return next((k for k, n_bits in enumerate(coarser) if n_bits >= _ROOM * wanted), len(coarser))
 
 
 def _candidates(latents: _Latents, start: Carriers, framed: bytes, tries: int) -> Iterator[Embedded]:

@@ -6,6 +6,7 @@ Slow and plain on purpose. It holds the specification complete and the golden fi
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import struct
@@ -432,8 +433,11 @@ def without_escape(table: tuple) -> tuple:
 
 
 def place_posterior(bb: dict, mean: np.ndarray, t: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    m = np.floor(mean * 2.0 ** (k + bb["fraction_bits"][t]) + 0.5).astype(np.int64)
-    floor, index = place_mean(bb, t, m)
+    scales = [float(s) for s in bb["scales"]]
+    widths = [min(s, s * s * (1.625 * 2.0**-16)) for s in scales]
+    v = np.array([sum(a * b <= w * w for a, b in itertools.pairwise(scales)) for w in widths])[t]
+    m = np.floor(mean * 2.0 ** (k + bb["fraction_bits"][v]) + 0.5).astype(np.int64)
+    floor, index = place_mean(bb, v, m)
     return np.clip(floor, -(2**19), 2**19), index
 
 

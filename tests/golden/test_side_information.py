@@ -45,7 +45,7 @@ def test_the_golden_file_stage_by_stage(golden, headed_model):
     box = container.parse(data)
     assert box.model_id == headed_model.bits_back_id
     carriers = sideinfo.read_carriers(box)
-    assert (carriers.n, carriers.exponent, carriers.steps) == (35, 3, 8)
+    assert (carriers.n, carriers.exponent, carriers.steps) == (35, 3, 16)
     symbols = decoding.decode_symbols(box, headed_model)
     assert sha256(symbols.z[0], "<i4") == expected["z"]
     assert sha256(symbols.parameters.table_index[0], "<i4") == expected["table_index"]
