@@ -89,11 +89,13 @@ def test_cells_that_cover_no_value_are_refused():
         bitsback.lattice_tables(tables.build([np.full(3, 0.3)], [0]), 4, 0)
 
 
-@given(st.one_of(st.binary(max_size=300), st.text(max_size=300)), st.integers(0, 9))
-def test_frames(content, n_padding):
+@given(st.one_of(st.binary(max_size=300), st.text(max_size=300)), st.integers(0, 9), st.integers(0, 254))
+def test_frames(content, n_padding, variant):
     framed = framing.frame(content) + bytes(n_padding)
-    assert framing.unframe(framing.from_stack(framing.to_stack(framed))) == content
-    assert slow_decoder.unframe(slow_decoder.dewhiten(framing.to_stack(framed))) == content
+    stack = framing.to_stack(framed, variant)
+    assert framing.unframe(framing.from_stack(stack)) == content
+    assert slow_decoder.unframe(slow_decoder.dewhiten(stack)) == content
+    assert stack != framing.to_stack(framed, (variant + 1) % framing.MAX_VARIANTS)
 
 
 @given(st.binary(max_size=40))

@@ -129,6 +129,16 @@ def test_given_values_are_kept_where_nothing_is_carried(head, y):
     np.testing.assert_array_equal(embedded.symbols.z[~mask], z_plain[~mask])
 
 
+@pytest.mark.parametrize("place", [0.125, 0.25, 0.375])
+def test_neighbours_on_the_lattice_have_the_odds_of_a_density(head, place):
+    scales = np.flatnonzero((head.bits_back.scales > 0.27 * 2**16) & (head.bits_back.scales < 2**16))
+    posterior = heads.Posterior(np.full(len(scales), place), scales, head.bits_back.scales[scales] * 2.0**-16)
+    tables, grid = head.bits_back.tables.without_escape, heads.z_grid(head, posterior, 0)
+    below, above = (tables.masses(value - grid.floor, grid.table_index) for value in (0, 1))
+    expected = (0.5 - place) / posterior.sigma**2
+    np.testing.assert_allclose(np.log(below / above), expected, rtol=0.45, atol=0.1)
+
+
 def test_carriers_on_the_integers_are_those_least_certain(head, y):
     analysis = heads.analyse(head, y)
     mask = heads.carrier_mask(head, Carriers(8, 0, 0), analysis)
