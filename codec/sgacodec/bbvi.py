@@ -21,9 +21,6 @@ from sgacodec.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits
 from sgacodec.head import Float64Array, Head, Posterior
 from sgacodec.intnet import fast, spec
 
-DEFAULT_STEPS = 16
-"""Steps that an encoder takes unless told otherwise."""
-
 _RATE, _MOMENTUM = 0.375, 0.5
 _LARGEST_SLOPE = 2.0
 

@@ -40,6 +40,10 @@ _TOLERANCE_BITS, _TOLERANCE_SHARE = 8, 0.005
 _ROOM = 1.25
 """A lattice has room for a message when all z's swallow so many times its bits: refinement of Q leaves fewer."""
 
+_FEWEST_STEPS, _MOST_STEPS = 4, 16
+_STEPS_TIMES_Y = 16 * 4096
+"""Refinement steps of Q times places of y: above a megapixel there are fewer steps, which extraction has to repeat."""
+
 _MANY = 0.5
 """Bits are many from this share of the finest lattice's capacity on; fewer are cheaper on the integers."""
 
@@ -54,13 +58,13 @@ class Settings:
     """How to embed.
 
     Attributes:
-        steps: refinement steps of Q, which extraction repeats.
+        steps: refinement steps of Q, which extraction repeats; None takes fewer for a larger picture.
         exponent: the lattice has a step of 2^-exponent; None takes the integers, or for a long message a finer one.
         tries: how many variants of the message's bits are tried; the shortest file wins.
         must_carry: whether the message may not go to a section where that is shorter.
     """
 
-    steps: int = bbvi.DEFAULT_STEPS
+    steps: int | None = None
     exponent: int | None = None
     tries: int = 16
     must_carry: bool = False
@@ -256,7 +260,8 @@ def embed(
         z_plain = np.floor(heads.amortised_posterior(head, analysis, 0).mean + 0.5).astype(np.int32)
     latents = _Latents(head, analysis, y, z_plain)
     exponent = _choose_lattice(head, analysis, _to_swallow(len(framed)), settings)
-    candidates = list(_candidates(latents, Carriers(0, exponent, settings.steps), framed, settings.tries))
+    start = Carriers(0, exponent, _choose_steps(y) if settings.steps is None else settings.steps)
+    candidates = list(_candidates(latents, start, framed, settings.tries))
     if not settings.must_carry and settings.exponent is None:
         candidates.append(_uncarried(latents, framed))
     return min(candidates, key=lambda embedded: embedded.n_bytes)
@@ -330,6 +335,10 @@ def _choose_lattice(head: Head, analysis: heads.Analysis, wanted: int, settings:
     if wanted < _MANY * finest:
         return 0
     return next((k for k, n_bits in enumerate(coarser) if n_bits >= _ROOM * wanted), len(coarser))
+
+
+def _choose_steps(y: Int32Array) -> int:
+    return max(_FEWEST_STEPS, min(_MOST_STEPS, _STEPS_TIMES_Y // (y.shape[2] * y.shape[3])))
 
 
 def _candidates(latents: _Latents, start: Carriers, framed: bytes, tries: int) -> Iterator[Embedded]:
