@@ -324,14 +324,15 @@ def plot(result: Result) -> Figure:
     for name in FULL:
         rate.plot(*zip(*_mean_curve(list(at(result, name).values())), strict=True), marker=".", label=LABELS[name])
     rate.set(xlabel="net bits per pixel", ylabel="PSNR RGB (dB)")
-    rate.legend(fontsize=8)
+    rate.legend(fontsize=7, loc="lower right")
     lengths = CAPTION_BYTES[1:]
     for label, kind, base in (
         ("carried by the latents", "text", "text of 0"),
         ("in a section", "section", "no inference"),
     ):
         by_length.plot(lengths, [growth(result, f"{kind} of {n}", base) for n in lengths], marker="o", label=label)
-    by_length.set(xlabel="bytes of caption", ylabel="bytes that a byte costs", xscale="log", ylim=(0, None))
+    by_length.set(xlabel="bytes of caption", ylabel="bytes that a byte costs", xscale="log")
+    by_length.axhline(0, color="black", linewidth=0.8)  # below, a file shrinks
     by_length.legend(fontsize=8)
     levels = sorted({entry["level"] for entry in result["capacity"]})
     for exponent in range(len(result["capacity"][0]["bytes"])):
@@ -341,7 +342,7 @@ def plot(result: Result) -> Figure:
         ]
         capacity.plot(levels, means, marker="o", label=f"steps of 1/{2**exponent}")
     capacity.set(xlabel="level", ylabel="capacity in bytes", ylim=(0, None))
-    capacity.legend(fontsize=8)
+    capacity.legend(fontsize=8, loc="center right")
     return figure
 
 
