@@ -73,7 +73,7 @@ def _extracted(found: _Found | None) -> list[tuple[str, str]]:
         return [("carries", "nothing")]
     return [
         ("carries", f"{found.kind}, {found.n_bytes} bytes, {found.packed_bytes} packed"),
-        ("without that", f"{found.net_bytes} bytes, {found.net_bpp:.4f} bpp"),
+        ("net of that", f"{found.net_bytes} bytes, {found.net_bpp:.4f} bpp"),
     ]
 
 

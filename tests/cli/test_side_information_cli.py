@@ -133,7 +133,7 @@ def test_info_with_extract(run, folder, files, name, kind, n_bytes, packed):
     lines = succeed(run("info", "--extract", f"{name}.sga")).decode().splitlines()
     assert lines[-2:] == [
         f"carries           {kind}, {n_bytes} bytes, {found['packed_bytes']} packed",
-        f"without that      {found['net_bytes']} bytes, {found['net_bpp']:.4f} bpp",
+        f"net of that       {found['net_bytes']} bytes, {found['net_bpp']:.4f} bpp",
     ]
 
 
