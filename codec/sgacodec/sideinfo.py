@@ -261,10 +261,10 @@ def embed(
     latents = _Latents(head, analysis, y, z_plain)
     exponent = _choose_lattice(head, analysis, _to_swallow(len(framed)), settings)
     start = Carriers(0, exponent, _choose_steps(y) if settings.steps is None else settings.steps)
-    candidates = list(_candidates(latents, start, framed, settings.tries))
-    if not settings.must_carry and settings.exponent is None:
-        candidates.append(_uncarried(latents, framed))
-    return min(candidates, key=lambda embedded: embedded.n_bytes)
+    carried = min(_candidates(latents, start, framed, settings.tries), key=lambda embedded: embedded.n_bytes)
+    if settings.must_carry or settings.exponent is not None:
+        return carried
+    return min(carried, _uncarried(latents, framed), key=lambda embedded: embedded.n_bytes)
 
 
 def likely_carriers(
@@ -311,7 +311,7 @@ def carrier_capacity(head: Head, analysis: heads.Analysis, exponent: int) -> npt
 
 
 def capacity_bytes(head: Head, y: Int32Array) -> tuple[int, ...]:
-    """Return how many bytes all z's together swallow on each lattice, coarsest first, frame included.
+    """Return how many bytes all z's that may carry swallow on each lattice, coarsest first, frame included.
 
     Args:
         head: the model's head.
@@ -331,10 +331,10 @@ def _choose_lattice(head: Head, analysis: heads.Analysis, wanted: int, settings:
     """Return 0 for the integers, where bits cost least, or for many bits the exponent of a lattice with room."""
     if settings.exponent is not None:
         return settings.exponent
-    *coarser, finest = (carrier_capacity(head, analysis, k)[-1] for k in range(head.bits_back.lattice_bits + 1))
-    if wanted < _MANY * finest:
+    finest = head.bits_back.lattice_bits
+    if wanted < _MANY * carrier_capacity(head, analysis, finest)[-1]:
         return 0
-    return next((k for k, n_bits in enumerate(coarser) if n_bits >= _ROOM * wanted), len(coarser))
+    return next((k for k in range(finest) if carrier_capacity(head, analysis, k)[-1] >= _ROOM * wanted), finest)
 
 
 def _choose_steps(y: Int32Array) -> int:

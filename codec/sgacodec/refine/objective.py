@@ -160,19 +160,25 @@ class CarryingObjective(Objective):
             autocast: see `Objective`.
         """
         super().__init__(nets, x, lmbda, autocast=autocast)
-        self._head, self._is_carrier = head, is_carrier
+        self._head, self._is_carrier, self._has_carriers = head, is_carrier, bool(is_carrier.any())
         generator = torch.Generator(x.device).manual_seed(seed)
         self._noise = torch.randn(is_carrier.shape, generator=generator, device=x.device)
 
     def _rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
-        rounded, y_hat = round_(z), round_(y)
-        _, sigma_z = self._head.posterior(y_hat)
-        sampled = z + sigma_z * self._noise
-        z_hat = torch.where(self._is_carrier, sampled, rounded)
-        net_bits = self._head.density_bits(sampled) - gaussian_entropy_bits(sigma_z)
-        z_bits = torch.where(self._is_carrier, net_bits, self._head.z_bits(rounded))
+        z_hat, y_hat = round_(z), round_(y)
+        z_bits = self._head.z_bits(z_hat)
+        if self._has_carriers:  # else h_a and its gradient would run for nothing
+            sampled, net_bits = self._sample(y_hat, z)
+            z_hat = torch.where(self._is_carrier, sampled, z_hat)
+            z_bits = torch.where(self._is_carrier, net_bits, z_bits)
         sigma, mu = self._head.y_parameters(z_hat)
         return z_bits.sum() + gaussian_bits(y_hat - mu, sigma).sum(), y_hat
+
+    def _sample(self, y_hat: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a sample of Q, and its bits less those that it swallows, elementwise."""
+        _, sigma = self._head.posterior(y_hat)
+        sampled = mean + sigma * self._noise
+        return sampled, self._head.density_bits(sampled) - gaussian_entropy_bits(sigma)
 
 
 def gaussian_entropy_bits(sigma: Tensor) -> Tensor:
