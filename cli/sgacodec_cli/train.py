@@ -40,7 +40,7 @@ class _Request:
     Attributes:
         run: how to train here.
         given: attributes of `TrainOptions` that were named.
-        model: the model whose head is trained, or None.
+        model: the model that training starts from or whose head is trained, or None.
         resume: checkpoint, or None.
         warm: whether only its weights are taken.
         tensorboard, model_file: outputs, or None.
@@ -77,7 +77,9 @@ class _Request:
 @click.option("--stage", type=click.Choice(STAGES), default=None,
               help=f"refined: the decoder alone, on refined latents; bits-back: a head for --model.  "
                    f"[default: {TrainOptions.stage}]")  # fmt: skip
-@click.option("--model", default=None, help="Model that gets a bits-back head: name, id or path; it stays as it is.")
+@click.option("--model", default=None,
+              help="Model to start from, or with --stage bits-back the one that gets a head: name, id or path; it "
+                   "stays as it is.")  # fmt: skip
 @click.option("--refine-steps", type=click.IntRange(min=1), default=None,
               help=f"Refinement of each batch of --stage refined.  [default: {TrainOptions.refine_steps}]")  # fmt: skip
 @click.option("--refined-updates", type=click.IntRange(min=1), default=None,
@@ -139,8 +141,12 @@ def command(
         raise click.UsageError("name the checkpoint file with -o")
     if warm and resume is None:
         raise click.UsageError("--warm starts from the weights of --resume; name its file")
-    if options["stage"] == "refined" and resume is None:
-        raise click.UsageError("--stage refined starts from trained weights; name their file with --resume, and --warm")
+    if warm and model is not None and options["stage"] != "bits-back":
+        raise click.UsageError("--model and --resume both name weights to start from; leave one out")
+    if options["stage"] == "refined" and resume is None and model is None:
+        raise click.UsageError(
+            "--stage refined starts from trained weights; name a --model, or a file with --resume and --warm"
+        )
     run_names = ("device", "compile", "autocast", "save_every", "validate_every", "stop_after")
     run = RunOptions(output, **{name: options.pop(name) for name in run_names})
     given = {name: value for name, value in options.items() if value not in (None, ())}
@@ -193,24 +199,41 @@ class _Plan:
 
 
 def _plan(request: _Request) -> _Plan:
-    from sgacodec.train import checkpoint
+    model = None if request.model is None else load_by_name(request.model)
+    if request.resume is not None and not request.warm:
+        return _resumed(request, request.resume, model)
+    weights = _start(request, model)
+    if request.given.get("stage") == "bits-back" or weights is None:
+        return _Plan(TrainOptions(**request.given, **_facts(request, model)), model, weights=weights)
+    return _further(request, weights)
+
+
+def _start(request: _Request, model: Model | None) -> Weights | None:
+    """Return the weights that a new schedule starts from, if any; a head starts from its model by itself."""
+    from sgacodec.train import recover
     from sgacodec.train.sources import state_file
 
-    model = None if request.model is None else load_by_name(request.model)
-    given = {**request.given, **_facts(request, model)}
-    if request.resume is None:
-        return _Plan(TrainOptions(**given), model)
-    if not request.warm:
-        resumed = checkpoint.read(request.resume)
-        options = continue_with(resumed.options, given)
-        if options.model is not None and model is None:
-            model = load_by_name(options.model)
-        return _Plan(options, model, resume=resumed)
-    weights = state_file(request.resume)
-    if model is None:
-        n_channels, m_channels = checkpoint.widths(weights.state)
-        given = {"N": n_channels, "M": m_channels, "lambdas": weights.lambdas, **given}
-    return _Plan(TrainOptions(**given), model, weights=weights)
+    if request.resume is not None:
+        return state_file(request.resume)
+    return None if model is None or request.given.get("stage") == "bits-back" else recover.weights(model)
+
+
+def _resumed(request: _Request, path: Path, model: Model | None) -> _Plan:
+    from sgacodec.train import checkpoint
+
+    resumed = checkpoint.read(path)
+    options = continue_with(resumed.options, {**request.given, **_facts(request, model)})
+    if options.model is not None and model is None:
+        model = load_by_name(options.model)
+    return _Plan(options, model, resume=resumed)
+
+
+def _further(request: _Request, weights: Weights) -> _Plan:
+    from sgacodec.train import checkpoint
+
+    n_channels, m_channels = checkpoint.widths(weights.state)
+    options = {"N": n_channels, "M": m_channels, "lambdas": weights.lambdas, **request.given}
+    return _Plan(TrainOptions(**options), None, weights=weights)
 
 
 def _facts(request: _Request, model: Model | None) -> dict[str, Any]:

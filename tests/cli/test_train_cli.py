@@ -112,7 +112,7 @@ def test_an_interrupt_saves_and_ends(run, scene_files, monkeypatch):
     [
         (["--steps", 1], 2, "name the checkpoint file with -o"),
         (["-o", "a.pt", "--warm"], 2, "name its file"),
-        (["-o", "a.pt", "--stage", "refined", "--steps", 1], 2, "name their file with --resume"),
+        (["-o", "a.pt", "--stage", "refined", "--steps", 1], 2, "name a --model, or a file with --resume"),
         (["-o", "a.pt"], 1, "give the schedule's length once"),
         (["-o", "a.pt", "--steps", 1, "--seconds", 1], 1, "give the schedule's length once"),
         (["-o", "a.pt", "--steps", 1, "--patch-size", 100], 1, "multiple of 64"),
@@ -158,7 +158,8 @@ def test_a_bits_back_head_is_trained_resumed_and_exported(run, scene_files, tiny
     ("arguments", "code", "message"),
     [
         (["--stage", "bits-back"], 1, "name the model that gets the head"),
-        (["--model", "tiny"], 1, "only the stage bits-back"),
+        (["--model", "tiny", "--resume", "text.pt", "--warm"], 2, "--model and --resume both name weights"),
+        (["--model", "tiny", "--N", 16, "--patch-size", 64], 1, "leave N, M"),
         (["--stage", "bits-back", "--model", "tiny", "--N", 8], 2, "N are those of its model"),
         (["--stage", "bits-back", "--model", "nobody"], 5, "no model is called 'nobody'"),
         (["--stage", "third"], 2, "'third' is not one of"),
@@ -168,6 +169,21 @@ def test_a_stage_and_its_model_must_fit(run, scene_files, arguments, code, messa
     result = run("train", scene_files, "-o", "a.pt", "--steps", 1, *arguments)
     assert result.exit_code == code
     assert message in result.stderr.strip().splitlines()[-1]
+
+
+def test_a_model_is_trained_further(run, scene_files, tiny_model):
+    """A run that starts from a model has its sizes and lambdas, and is resumed without it."""
+    start = ["--model", "tiny", "--patch-size", 64, "--batch-size", 2, "--device", "cpu"]
+    result = run("train", scene_files, "-o", "run.pt", *start, "--steps", 2, "--stop-after", 0)
+    assert result.exit_code == 0, result.stderr
+    result = run("train", scene_files, "--resume", "run.pt", "--device", "cpu", "--export", "out.safetensors")
+    assert result.exit_code == 0, result.stderr
+    assert step() == 2
+    model = modelfile.load_file(Path("out.safetensors"))
+    assert model.lambdas == tiny_model.lambdas
+    assert model.model_id != tiny_model.model_id
+    refined = ["--stage", "refined", "--refine-steps", 1, "--steps", 1, "--quiet"]
+    assert run("train", scene_files, "-o", "refined.pt", *start, *refined).exit_code == 0
 
 
 def test_a_head_is_resumed_with_its_own_model_only(run, scene_files):

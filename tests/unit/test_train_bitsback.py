@@ -12,7 +12,7 @@ from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.errors import TrainError
 from sgacodec.intnet import fast
 from sgacodec.nets import Nets
-from sgacodec.train import bitsback, checkpoint, data, export, export_head, head, publish
+from sgacodec.train import bitsback, checkpoint, data, density, export, export_head, head, publish
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.workers import Worker
 
@@ -97,7 +97,7 @@ def test_its_density_starts_where_its_samples_are(started, tiny_model):
     decoder = tiny_model.decoder
     median = torch.from_numpy(decoder.z_median / 2**decoder.z_frac_bits).float()
     centre = median[:, None, None]
-    mass = head.cell_mass(started.entropy_bottleneck, centre, torch.ones_like(centre))[:, 0, 0]
+    mass = density.cell_mass(started.entropy_bottleneck, centre, torch.ones_like(centre))[:, 0, 0]
     stored = torch.tensor([table_mass(decoder.z_tables, c, 0) for c in range(len(centre))])
     torch.testing.assert_close(mass, stored, atol=0.1, rtol=0.1)
 
@@ -120,7 +120,7 @@ def test_net_bits_by_hand(started):
     y_mass = torch.distributions.Normal(mu, sigma.clamp_min(0.11))
     y_bits = -(y_mass.cdf(y_hat + 0.5) - y_mass.cdf(y_hat - 0.5)).clamp_min(1e-9).log2().sum()
     width = 2.0**-4
-    cells = head.cell_mass(started.entropy_bottleneck, z.reshape(-1, 1, 1), torch.tensor(width))
+    cells = density.cell_mass(started.entropy_bottleneck, z.reshape(-1, 1, 1), torch.tensor(width))
     q = torch.distributions.Normal(mean, (0.5 * log_variance).exp()).log_prob(z) / math.log(2)
     expected = y_bits - (cells / width).log2().sum() + q.sum()
     assert started(y_hat, noise).item() == pytest.approx(expected.item(), rel=1e-4)

@@ -106,3 +106,11 @@ def test_crops_are_parts_of_the_images():
     assert len(seen) == 4
     again = data.crops(images, 40, 64, torch.Generator().manual_seed(0))
     assert torch.equal(x, again)
+
+
+def test_a_batch_has_its_levels_in_turn():
+    generator = torch.Generator().manual_seed(0)
+    batches = [data.levels(8, 4, generator) for _ in range(100)]
+    assert all(len(batch.unique()) == 4 for batch in batches)
+    assert torch.cat(batches).unique().tolist() == list(range(8))
+    assert torch.bincount(data.levels(8, 20, generator)).sort().values.tolist() == [2] * 4 + [3] * 4

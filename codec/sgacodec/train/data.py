@@ -176,3 +176,12 @@ def crops(images: ImageSet, count: int, size: int, generator: torch.Generator) -
     x = torch.where((random[2] < 0.5)[:, None, None, None], x.flip(3), x)
     x = torch.where((random[3] < 0.5)[:, None, None, None], x.transpose(2, 3), x)
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def levels(n_levels: int, count: int, generator: torch.Generator) -> Tensor:
+    """Return the levels of a batch: int64 [count], in turn from a random one.
+
+    Drawn one by one, their mix would change from step to step, and the gradient with it.
+    """
+    first = torch.randint(n_levels, (), generator=generator, device=generator.device)
+    return (first + torch.arange(count, device=generator.device)) % n_levels

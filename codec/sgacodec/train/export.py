@@ -38,7 +38,7 @@ HEADROOM = 4.0
 N_SIGMAS = 64
 SIGMA_MIN, SIGMA_MAX = 0.11, 256.0
 _TAIL = 2.0**-26
-_GDN_PEDESTAL = 2.0**-36
+GDN_PEDESTAL = 2.0**-36
 _BETA_MIN = 1e-6
 
 
@@ -129,8 +129,8 @@ def _convs_and_gdns(arrays: Mapping[str, Array], net: str, cls: type[Conv] | typ
     for index in range(0, 7, 2):
         layers.append(_kernel(arrays, f"{net}.{index}", cls, 2))
         if index < 6:
-            beta = _non_negative(arrays[f"{net}.{index + 1}.beta"], math.sqrt(_BETA_MIN + _GDN_PEDESTAL))
-            gamma = _non_negative(arrays[f"{net}.{index + 1}.gamma"], math.sqrt(_GDN_PEDESTAL))
+            beta = _non_negative(arrays[f"{net}.{index + 1}.beta"], math.sqrt(_BETA_MIN + GDN_PEDESTAL))
+            gamma = _non_negative(arrays[f"{net}.{index + 1}.gamma"], math.sqrt(GDN_PEDESTAL))
             layers.append(Gdn(beta, gamma) if cls is Conv else Igdn(beta, gamma, 0, ACTIVATION_BITS))
     return tuple(layers)
 
@@ -150,7 +150,7 @@ def _convs_and_relus(
 
 def _non_negative(stored: Array, bound: float) -> Array:
     """Undo CompressAI's NonNegativeParametrizer."""
-    return np.maximum(stored, bound) ** 2 - _GDN_PEDESTAL
+    return np.maximum(stored, bound) ** 2 - GDN_PEDESTAL
 
 
 def export(model: FloatModel, images: Sequence[npt.NDArray[np.uint8]], name: str, card: Mapping[str, str]) -> Model:
@@ -163,7 +163,7 @@ def export(model: FloatModel, images: Sequence[npt.NDArray[np.uint8]], name: str
         card: free text for the model's card.
     """
     h_s_ranges, g_s_ranges = _calibrate(model, images)
-    g_s = _pixels_out(model.g_s)
+    g_s = scale_pixels(model.g_s, 255)
     decoder = Decoder(
         h_s=integerise(model.h_s, h_s_ranges, ACTIVATION_FRAC_BITS, LATENT_FRAC_BITS),
         g_s=(*integerise(g_s, g_s_ranges, ACTIVATION_FRAC_BITS, 0), Clamp(0, 255)),
@@ -191,11 +191,16 @@ def _fixed(values: Array, frac_bits: int) -> npt.NDArray[np.int64]:
     return np.rint(np.asarray(values, np.float64) * 2.0**frac_bits).astype(np.int64)
 
 
-def _pixels_out(g_s: Network) -> Network:
+def scale_pixels(g_s: Network, factor: float) -> Network:
+    """Return a synthesis network whose pixels are `factor` times as large.
+
+    Raises:
+        ModelError: it does not end with a convolution.
+    """
     last = g_s[-1]
     if not isinstance(last, (Conv, Deconv)):
         raise ModelError("g_s does not end with a convolution")
-    return (*g_s[:-1], replace(last, weight=last.weight * 255, bias=last.bias * 255))
+    return (*g_s[:-1], replace(last, weight=last.weight * factor, bias=last.bias * factor))
 
 
 def _half(network: Network) -> Network:

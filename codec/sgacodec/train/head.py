@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from sgacodec import hyper
 from sgacodec.entropy.tables import TOTAL, TableSet
@@ -24,8 +23,9 @@ from sgacodec.errors import TrainError
 from sgacodec.intnet.spec import Conv, Deconv, Network
 from sgacodec.modelfile import Model
 from sgacodec.nets import forward_gain
+from sgacodec.train import density, recover
 from sgacodec.train import model as plain
-from sgacodec.train.export import ACTIVATION_FRAC_BITS
+from sgacodec.train.export import GAIN_FRAC_BITS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
@@ -41,8 +41,7 @@ _START_SIGMA = 0.2
 _SILENT_STD = 0.1
 """A channel of the model whose values vary less is silent: always its median."""
 
-_FIT_SAMPLES, _FIT_STEPS, _FIT_RATE = 256, 300, 0.02
-_MASS_BOUND = 1e-9
+_FIT_SAMPLES, _FIT_STEPS = 256, 300
 
 
 class Noise(NamedTuple):
@@ -104,21 +103,13 @@ class Head(nn.Module):
     def _z_bits(self, z_hat: Tensor, rounded: Tensor) -> Tensor:
         """Return -log2 of the mass at rounded values, of the density at samples: float32 like z_hat."""
         width = torch.where(rounded, 1.0, 2.0**-LATTICE_BITS)
-        mass = cell_mass(self.entropy_bottleneck, _by_channel(z_hat), _by_channel(width))
-        bits = -(mass.clamp_min(_MASS_BOUND) / _by_channel(width)).log2()
+        mass = density.cell_mass(self.entropy_bottleneck, _by_channel(z_hat), _by_channel(width))
+        bits = -(mass.clamp_min(density.MASS_BOUND) / _by_channel(width)).log2()
         return bits.reshape(z_hat.transpose(0, 1).shape).transpose(0, 1)
 
 
 def _by_channel(x: Tensor) -> Tensor:
     return x.transpose(0, 1).reshape(x.shape[1], 1, -1)
-
-
-def cell_mass(density: EntropyBottleneck, centre: Tensor, width: Tensor) -> Tensor:
-    """Return the density's mass in cells: float32 [C, 1, n], as `centre` and `width`."""
-    lower = density._logits_cumulative(centre - width / 2, stop_gradient=False)
-    upper = density._logits_cumulative(centre + width / 2, stop_gradient=False)
-    sign = -(lower + upper).detach().sign()  # the difference is taken on the side where it does not cancel
-    return (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
 
 
 def create(n_channels: int, m_channels: int, seed: int) -> Head:
@@ -135,15 +126,13 @@ def start_from(head: Head, model: Model) -> None:
     The gains of z, which the head does without, move into the kernels next to z.
     """
     decoder, level_q4 = model.decoder, hyper.max_level_q4(model.decoder) // 2
-    z_unit = 2.0**decoder.z_frac_bits
-    medians, expected = decoder.z_median / z_unit, _expected_values(decoder.z_tables)
+    medians, expected = decoder.z_median / 2.0**decoder.z_frac_bits, _expected_values(decoder.z_tables)
     silent = expected.std(axis=1) < _SILENT_STD
     _start_h_a(head.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, level_q4))
     _silence(head.h_a[4], silent)
-    inverse_gain = hyper.inverse_gain(decoder.inv_gain_z, level_q4) * 2.0**-decoder.h_s_shift * z_unit
-    _start_h_s(head.h_s, decoder.h_s, inverse_gain * np.where(silent, medians, 1), 2.0**decoder.y_frac_bits)
-    values = np.where(silent[:, None], 1, expected + medians[:, None])
-    _fit_density(head.entropy_bottleneck, torch.from_numpy(values).float())
+    inverse_gain = hyper.inverse_gain(decoder.inv_gain_z, level_q4) / 2.0**GAIN_FRAC_BITS
+    _start_h_s(head.h_s, recover.real_h_s(model), inverse_gain * np.where(silent, medians, 1))
+    _fit_density(head.entropy_bottleneck, np.where(silent[:, None], 1, expected + medians[:, None]))
 
 
 def _start_h_a(h_a: nn.Sequential, network: Network, gain_z: Array) -> None:
@@ -172,16 +161,12 @@ def _expected_values(tables: TableSet) -> Array:
     return np.array(entries, np.float64) + tables.minima[:, None]
 
 
-def _start_h_s(h_s: nn.Sequential, network: Network, inverse_gain: Array, y_unit: float) -> None:
-    """Copy the integer kernels in real units; inside the network units are free: leaky ReLU is homogeneous."""
-    inside = 2.0**-ACTIVATION_FRAC_BITS
-    before = (inverse_gain[:, None, None, None] * inside, 1.0, 1 / (inside * y_unit))
-    after = (inside, inside, 1 / y_unit)
-    for module, layer, in_scale, out_scale in zip(h_s[0:5:2], _kernels(network), before, after, strict=True):
-        scale = np.ldexp(1.0, -layer.shift.astype(np.int32))
-        axes = (slice(None), None, None, None) if isinstance(layer, Conv) else (None, slice(None), None, None)
-        _set(module.weight, layer.weight * scale[axes] * in_scale)
-        _set(module.bias, layer.bias * scale * out_scale)
+def _start_h_s(h_s: nn.Sequential, network: Network, inverse_gain: Array) -> None:
+    first, *others = _kernels(network)
+    first = replace(first, weight=first.weight * inverse_gain[:, None, None, None])
+    for module, layer in zip(h_s[0:5:2], (first, *others), strict=True):
+        _set(module.weight, layer.weight)
+        _set(module.bias, layer.bias)
 
 
 def _kernels(network: Network) -> list[Conv | Deconv]:
@@ -199,18 +184,11 @@ def _set(parameter: Tensor, values: Array) -> None:
     parameter.copy_(torch.from_numpy(values.astype(np.float32)))
 
 
-@torch.enable_grad()
-def _fit_density(density: EntropyBottleneck, z_hat: Tensor) -> None:
-    """Fit the density to what the first samples will be: expected values, float32 [C, n], and Gaussian noise."""
+def _fit_density(prior: EntropyBottleneck, values: Array) -> None:
+    """Fit the density to what the first samples will be: expected values, [C, n], and Gaussian noise."""
+    z_hat = torch.from_numpy(values).float()
     noise = torch.randn(z_hat.shape, generator=torch.Generator().manual_seed(0))
-    centres = (z_hat + _START_SIGMA * noise)[:, None]
-    width = torch.full_like(centres, 2.0**-LATTICE_BITS)
-    optimizer = Adam([p for p in density.parameters() if p.requires_grad], _FIT_RATE)
-    for _ in range(_FIT_STEPS):
-        optimizer.zero_grad()
-        (-(cell_mass(density, centres, width) + _MASS_BOUND).log().sum()).backward()
-        optimizer.step()
-    optimizer.zero_grad()
+    density.fit(prior, z_hat + _START_SIGMA * noise, 2.0**-LATTICE_BITS, torch.ones_like(z_hat), _FIT_STEPS)
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ class Trainer:
     def _batch(self, generator: torch.Generator) -> loss.Batch:
         options, count = self._options, self._n_patches
         x = data.crops(self._job.dataset.train, count, options.patch_size, generator)
-        level = torch.randint(len(options.lambdas), (count,), generator=generator, device=generator.device)
+        level = data.levels(len(options.lambdas), count, generator)
         return loss.make_batch(x, level, self._lambdas)
 
     def _autocast(self) -> AbstractContextManager[Any]:
