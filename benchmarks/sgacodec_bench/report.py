@@ -109,11 +109,28 @@ def _refine_speed(speed: dict[str, Any]) -> str:
 
 
 def training_tables(folder: Path, kodak: Path) -> str:
-    """Return the comparison of optimisers, and what the weights that training began with reach."""
-    compared = optimizers.table(json.loads((folder / "optimizers.json").read_text()))
-    start = {**load_folder(folder / "start"), ANCHOR: load_folder(kodak)[ANCHOR]}
-    before = "The weights from which the packaged model was trained further, with the same code:\n"
-    return "\n".join([compared, before, markdown(preset_table(start, ANCHOR))])
+    """Return the comparisons of optimisers, and what the weights reached that the packaged model went through.
+
+    Args:
+        folder: `optimizers.json`, `further.json`, and a folder of results for each earlier state, by patches seen.
+        kodak: results of the packaged model and of other codecs.
+    """
+    compared = [optimizers.table(load(folder / name)) for name in ("optimizers.json", "further.json")]
+    anchor = {ANCHOR: load_folder(kodak)[ANCHOR]}
+    states = [
+        f"After {int(state.name.removesuffix('-patches')):,} patches:\n\n"
+        f"{markdown(preset_table({**load_folder(state), **anchor}, ANCHOR))}"
+        for state in sorted(folder.glob("*-patches"))
+    ]
+    return "\n".join(
+        [
+            compared[0],
+            "Further from trained weights, with patches of 256x256:\n",
+            compared[1],
+            "What the packaged model was before it was trained further, on Kodak with the same code:\n",
+            *states,
+        ]
+    )
 
 
 def side_information_tables(folder: Path) -> str:
