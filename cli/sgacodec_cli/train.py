@@ -64,6 +64,11 @@ class _Request:
         return self.run.output.with_suffix(".jsonl")
 
     @property
+    def trains_head(self) -> bool:
+        """Whether a model's head is asked for."""
+        return self.given.get("stage") == "bits-back"
+
+    @property
     def goes_on(self) -> bool:
         """Whether the output is the resumed run's own checkpoint."""
         return self.resume is not None and not self.warm and self.run.output.resolve() == self.resume.resolve()
@@ -203,7 +208,7 @@ def _plan(request: _Request) -> _Plan:
     if request.resume is not None and not request.warm:
         return _resumed(request, request.resume, model)
     weights = _start(request, model)
-    if request.given.get("stage") == "bits-back" or weights is None:
+    if request.trains_head or weights is None:
         return _Plan(TrainOptions(**request.given, **_facts(request, model)), model, weights=weights)
     return _further(request, weights)
 
@@ -215,7 +220,7 @@ def _start(request: _Request, model: Model | None) -> Weights | None:
 
     if request.resume is not None:
         return state_file(request.resume)
-    return None if model is None or request.given.get("stage") == "bits-back" else recover.weights(model)
+    return None if model is None or request.trains_head else recover.weights(model)
 
 
 def _resumed(request: _Request, path: Path, model: Model | None) -> _Plan:

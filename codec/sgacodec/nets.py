@@ -69,10 +69,9 @@ class FloatNetwork:
         if isinstance(layer, (Conv, Deconv)):
             scale = np.ldexp(1.0, -layer.shift.astype(np.int32))
             if isinstance(layer, Deconv) and is_narrow(layer):
-                weight, bias = _subpixel_kernel(layer, layer.weight * scale[None, :, None, None], layer.bias * scale)
+                weight, bias = _subpixel_kernel(layer, layer.weight * spec.by_output(layer, scale), layer.bias * scale)
                 return self._tensor(weight), self._tensor(bias)
-            axes = (slice(None), None, None, None) if isinstance(layer, Conv) else (None, slice(None), None, None)
-            return self._tensor(layer.weight * scale[axes]), self._tensor(layer.bias * scale)
+            return self._tensor(layer.weight * spec.by_output(layer, scale)), self._tensor(layer.bias * scale)
         if isinstance(layer, Igdn):
             # The norm is taken in units that make the factor of `a` a plain square root.
             unit = 4.0**-layer.shift

@@ -326,6 +326,11 @@ def adjoint(layer: Conv | Deconv) -> Conv | Deconv:
 _ADJOINT_BITS = 54
 
 
+def by_output(layer: Conv | Deconv, values: Array) -> Array:
+    """Return one value for each output channel, [O], in a shape that multiplies the layer's kernel."""
+    return values[:, None, None, None] if isinstance(layer, Conv) else values[None, :, None, None]
+
+
 def upscale(network: Network) -> int:
     """Return by how much a synthesis network multiplies height and width."""
     factor = 1

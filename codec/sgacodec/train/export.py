@@ -20,7 +20,7 @@ import torch
 from sgacodec.entropy import tables
 from sgacodec.errors import ModelError
 from sgacodec.fixedpoint import SQRT_BOUND
-from sgacodec.intnet.spec import Clamp, Conv, Deconv, Gdn, Igdn, LeakyRelu, Network
+from sgacodec.intnet.spec import Clamp, Conv, Deconv, Gdn, Igdn, LeakyRelu, Network, by_output
 from sgacodec.modelfile import Decoder, Encoder, Model, make_model
 from sgacodec.nets import FloatNetwork
 
@@ -292,8 +292,7 @@ def _integer_kernel(layer: Conv | Deconv, in_frac_bits: int, out_frac_bits: int,
     scale_bits = np.floor(np.log2((2**15 - 1) / np.maximum(largest, 2.0**-24))).astype(np.int64)
     shift = np.clip(scale_bits + in_frac_bits - out_frac_bits, 1, 40)
     scale = 2.0 ** (shift - in_frac_bits + out_frac_bits)
-    axes = (slice(None), None, None, None) if isinstance(layer, Conv) else (None, slice(None), None, None)
-    weight = np.rint(layer.weight * scale[axes])
+    weight = np.rint(layer.weight * by_output(layer, scale))
     if np.abs(weight).max() > 2**15 - 1:
         raise ModelError("a kernel is too large for 16 bits at this scale")
     bias = np.rint(layer.bias * scale * 2.0**in_frac_bits).astype(np.int64)

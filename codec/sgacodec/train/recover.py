@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sgacodec.entropy.tables import TOTAL, TableSet
-from sgacodec.intnet.spec import Conv, Deconv, Gdn, Igdn, Network
+from sgacodec.intnet.spec import Conv, Deconv, Gdn, Igdn, Network, by_output
 from sgacodec.modelfile import Model
 from sgacodec.train import density
 from sgacodec.train.export import ACTIVATION_FRAC_BITS, GAIN_FRAC_BITS, GDN_PEDESTAL, scale_pixels
@@ -82,8 +82,7 @@ def _real_units(network: Network, in_frac_bits: int, out_frac_bits: int) -> Netw
 
 def _real_kernel(layer: Conv | Deconv, in_frac_bits: int, out_frac_bits: int) -> Conv | Deconv:
     scale = np.ldexp(1.0, -layer.shift.astype(np.int32) - out_frac_bits)
-    axes = (slice(None), None, None, None) if isinstance(layer, Conv) else (None, slice(None), None, None)
-    weight = layer.weight * scale[axes] * 2.0**in_frac_bits
+    weight = layer.weight * by_output(layer, scale) * 2.0**in_frac_bits
     return replace(layer, weight=weight, bias=layer.bias * scale, shift=np.zeros_like(layer.shift))
 
 
