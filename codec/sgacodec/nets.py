@@ -68,10 +68,11 @@ class FloatNetwork:
     def _parameters(self, layer: Layer) -> tuple[Tensor, ...]:
         if isinstance(layer, (Conv, Deconv)):
             scale = np.ldexp(1.0, -layer.shift.astype(np.int32))
+            weight: npt.NDArray[Any] = layer.weight * spec.by_output(layer, scale)
+            bias: npt.NDArray[Any] = layer.bias * scale
             if isinstance(layer, Deconv) and is_narrow(layer):
-                weight, bias = _subpixel_kernel(layer, layer.weight * spec.by_output(layer, scale), layer.bias * scale)
-                return self._tensor(weight), self._tensor(bias)
-            return self._tensor(layer.weight * spec.by_output(layer, scale)), self._tensor(layer.bias * scale)
+                weight, bias = _subpixel_kernel(layer, weight, bias)
+            return self._tensor(weight), self._tensor(bias)
         if isinstance(layer, Igdn):
             # The norm is taken in units that make the factor of `a` a plain square root.
             unit = 4.0**-layer.shift
