@@ -8,6 +8,7 @@ Refinement therefore optimises what the decoder computes. Activations keep the i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ from sgacodec.modelfile import Decoder, Model
 
 LIKELIHOOD_BOUND = 1e-9
 """Lower bound of a likelihood, as in CompressAI."""
+
+_BLOCK = 1 << 17
+"""Values that a thread works on at once: with all that a sweep touches they stay in its cache."""
 
 
 class FloatNetwork:
@@ -76,7 +80,7 @@ class FloatNetwork:
         if isinstance(layer, Igdn):
             # The norm is taken in units that make the factor of `a` a plain square root.
             unit = 4.0**-layer.shift
-            return self._tensor(layer.gamma[:, :, None, None] * unit), self._tensor(layer.beta * unit)
+            return self._tensor(layer.gamma * unit), self._tensor(layer.beta * unit)
         if isinstance(layer, Gdn):
             return self._tensor(layer.gamma[:, :, None, None]), self._tensor(layer.beta)
         if isinstance(layer, Scale):
@@ -141,20 +145,35 @@ def _subpixel_kernel(
 
 
 class _InverseGdn(torch.autograd.Function):
-    """a * sqrt(beta + gamma a^2) with a backward pass in few sweeps: at full size memory traffic is what costs."""
+    """a * sqrt(beta + gamma a^2), all sweeps over a block while it is in the cache: memory traffic is what costs."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        root = functional.conv2d(a * a, gamma, beta).sqrt_()
+        a, gamma, beta = a.contiguous(memory_format=torch.channels_last), gamma.to(a.dtype), beta.to(a.dtype)
+        root, out = torch.empty_like(a), torch.empty_like(a)
+        for a_, root_, out_ in _blocks(a, root, out):
+            torch.addmm(beta, a_ * a_, gamma.T, out=root_)
+            torch.mul(a_, root_.sqrt_(), out=out_)
         ctx.save_for_backward(a, root, gamma)
-        return a * root
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         a, root, gamma = ctx.saved_tensors
-        through_norm = (gradient * a).div_(root)
-        spread = functional.conv2d(through_norm, gamma.to(a.dtype).transpose(0, 1))
-        return spread.mul_(a).addcmul_(gradient, root), None, None
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        out = torch.empty_like(a)
+        for a_, root_, gradient_, out_ in _blocks(a, root, gradient, out):
+            torch.mm((gradient_ * a_).div_(root_), gamma, out=out_)
+            out_.mul_(a_).addcmul_(gradient_, root_)
+        return out, None, None
+
+
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield views [rows, C] of the same samples of tensors [B, C, H, W] that are channels last in memory."""
+    channels = tensors[0].shape[1]
+    size = _BLOCK * torch.get_num_threads() if tensors[0].device.type == "cpu" else tensors[0].numel()
+    flat = [tensor.permute(0, 2, 3, 1).view(-1, channels) for tensor in tensors]
+    return zip(*(rows.split(max(1, size // channels)) for rows in flat), strict=True)
 
 
 class Nets:

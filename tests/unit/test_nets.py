@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgacodec import hyper, modelfile
+from sgacodec import hyper, modelfile, nets
 from sgacodec.errors import ModelError
 from sgacodec.intnet import fast
 from sgacodec.nets import FloatNetwork, Nets, gaussian_bits
@@ -117,15 +117,18 @@ def test_gaussian_bits_match_the_tables(tiny_model):
     assert tables.information_bits(values, np.arange(len(tables))) == pytest.approx(bits, rel=1e-4)
 
 
-def test_igdn_gradient():
-    """The hand-written backward pass equals numerical differentiation."""
-    from sgacodec.nets import _InverseGdn
-
+@pytest.mark.parametrize("block", [1, 20, 1 << 17], ids=["one sample", "five of eighteen", "all"])
+def test_igdn_is_its_formula_and_has_its_gradient(block, monkeypatch):
+    """In blocks that do not divide the samples evenly, too."""
+    monkeypatch.setattr(nets, "_BLOCK", block)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     generator = torch.Generator().manual_seed(0)
-    a = torch.randn(1, 4, 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)
-    gamma = torch.rand(4, 4, 1, 1, dtype=torch.float64, generator=generator)
+    a = torch.randn(2, 4, 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    gamma = torch.rand(4, 4, dtype=torch.float64, generator=generator)
     beta = torch.rand(4, dtype=torch.float64, generator=generator) + 0.1
-    assert torch.autograd.gradcheck(lambda t: _InverseGdn.apply(t, gamma, beta), (a,))
+    norm = torch.sqrt(beta[:, None, None] + torch.einsum("oi,bihw->bohw", gamma, a * a))
+    assert torch.allclose(nets._InverseGdn.apply(a, gamma, beta), a * norm)
+    assert torch.autograd.gradcheck(lambda t: nets._InverseGdn.apply(t, gamma, beta), (a,))
 
 
 @pytest.mark.parametrize(

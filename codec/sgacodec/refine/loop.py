@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sgacodec.allocator import freed_memory_kept
 from sgacodec.refine.objective import Quality, Refinable
 from sgacodec.refine.rounding import Rounding
 from sgacodec.refine.schedule import Schedule
@@ -104,13 +105,16 @@ def refine(
 
     Source: Yang et al. 2020, section 3.2; Perugachi-Diaz et al. 2024, section 3.
     """
-    schedule = settings.schedule
     start = objective.rounded(y, z)
     result = Refined(y.clone(), z.clone(), start, start)
-    if schedule.iterations == 0:
+    if settings.schedule.iterations == 0:
         return result  # creating an optimiser costs a second of imports
-    losses = []
-    descent = _Descent(objective, y, z, settings)
+    with freed_memory_kept(y.device.type):
+        return _descend(_Descent(objective, y, z, settings), result, settings, report)
+
+
+def _descend(descent: _Descent, result: Refined, settings: Settings, report: Report | None) -> Refined:
+    schedule, losses = settings.schedule, []
     for step in range(1, schedule.iterations + 1):
         sampled = descent.step(step - 1)
         if sampled is None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sgacodec.allocator import freed_memory_kept
 from sgacodec.encoding import has_fast_bfloat16
 from sgacodec.errors import TrainError
 from sgacodec.train import checkpoint, data, klt, loss, model, optim, schedule, stages
@@ -117,6 +118,12 @@ class Trainer:
     def run(self) -> Trained:
         """Train; see `train`."""
         self._emit(Started(self._step, self._facts()))
+        with freed_memory_kept(self._worker.device.type):
+            self._steps()
+        self._save()
+        return Trained(self._average, self._fraction >= 1, self._step, self._seen_pixels, self._validate())
+
+    def _steps(self) -> None:
         begun = saved = validated = self._tick = time.monotonic()
         while self._fraction < 1 and not self._stopping:
             self._one_step()
@@ -129,8 +136,6 @@ class Trainer:
             if self._tick - validated > self._job.run.validate_every:
                 self._validate()
                 validated = self._restart_clock()
-        self._save()
-        return Trained(self._average, self._fraction >= 1, self._step, self._seen_pixels, self._validate())
 
     def _prepare_net(self) -> nn.Module:
         """Return the network on its device, with the weights that the job starts from."""

@@ -1,0 +1,49 @@
+"""Freed memory is kept for what comes next, and given back."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+import torch
+
+from sgacodec.allocator import freed_memory_kept
+
+if sys.platform != "linux" or not os.confstr_names.get("CS_GNU_LIBC_VERSION"):
+    pytest.skip("needs glibc", allow_module_level=True)
+
+import resource
+
+_N_VALUES = 1 << 24
+_N_PAGES = 4 * _N_VALUES // resource.getpagesize()
+
+
+def _fresh_pages() -> int:
+    """Return how many new pages a tensor takes, at best: small allocations may come in between."""
+    return min(_new_pages() for _ in range(6))
+
+
+def _new_pages() -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(_N_VALUES)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def test_a_tensor_takes_the_memory_of_the_one_before() -> None:
+    assert _fresh_pages() > _N_PAGES / 2
+    with freed_memory_kept("cpu"):
+        assert _fresh_pages() < _N_PAGES / 10
+
+
+def test_memory_is_given_back_when_the_last_user_is_done() -> None:
+    with freed_memory_kept("cpu"):
+        with freed_memory_kept("cpu"):
+            pass
+        assert _fresh_pages() < _N_PAGES / 10
+    assert _fresh_pages() > _N_PAGES / 2
+
+
+def test_other_devices_leave_it_as_it_is() -> None:
+    with freed_memory_kept("cuda"):
+        assert _fresh_pages() > _N_PAGES / 2
