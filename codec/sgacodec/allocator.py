@@ -12,7 +12,6 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # mallopt(3)
 _NEVER = -1
 _MEBIBYTE = 1 << 20
 
-
 _lock = threading.Lock()
 _n_users = 0
 
@@ -21,8 +20,8 @@ _n_users = 0
 def freed_memory_kept(device_type: str) -> Iterator[None]:
     """Have glibc keep what is freed for what is allocated next, and give it back when the last user is done.
 
-    glibc by default maps every large tensor anew, and the kernel clears each page of it: a sixth of a step's time and
-    more. The setting is the process's. With another C library nothing changes.
+    glibc by default maps every large tensor anew, and the kernel clears each page of it: a fifth of what refinement
+    takes. The setting is the process's. With another C library nothing changes.
 
     Args:
         device_type: of the torch device that the work runs on; for others than "cpu" nothing changes.
