@@ -139,3 +139,12 @@ def test_pillow_plugin(scene, tmp_path):
         np.testing.assert_array_equal(np.asarray(opened), np.asarray(sgacodec.decode(path.read_bytes())))
     with Image.open(io.BytesIO(path.read_bytes())) as opened:
         assert opened.convert("L").mode == "L"
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_a_cpu_convolves_in_bfloat16_only_with_matrix_units(amx, monkeypatch):
+    cpu = encoding.torch_device("cpu")
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True, raising=False)
+    assert encoding.has_fast_bfloat16(cpu, 96) is amx
+    assert not encoding.has_fast_bfloat16(cpu, 24)
