@@ -107,6 +107,12 @@ class _Request:
               help=f"Patches per step, all processes together.  [default: {TrainOptions.batch_size}]")  # fmt: skip
 @click.option("--patch-size", type=int, default=None,
               help=f"Side of a patch, a multiple of 64.  [default: {TrainOptions.patch_size}]")  # fmt: skip
+@click.option("--zoom", type=click.FloatRange(1, 4), default=None,
+              help=f"Enlarge half of the patches by up to this factor: photographs of many pixels are smooth.  "
+                   f"[default: {TrainOptions.zoom:g}]")  # fmt: skip
+@click.option("--evenness", type=click.FloatRange(0, 1, max_open=True), default=None,
+              help=f"0: patches count by their loss, so busy ones most; towards 1: all count the same.  "
+                   f"[default: {TrainOptions.evenness:g}]")  # fmt: skip
 @click.option("--n-validation", type=int, default=None,
               help=f"Held-out images, at most a fifth of all.  [default: {TrainOptions.n_validation}]")  # fmt: skip
 @click.option("--init", type=click.Choice(["klt", "default"]), default=None,

@@ -117,6 +117,12 @@ def test_an_interrupt_saves_and_ends(run, scene_files, monkeypatch):
         (["-o", "a.pt", "--steps", 1, "--seconds", 1], 1, "give the schedule's length once"),
         (["-o", "a.pt", "--steps", 1, "--patch-size", 100], 1, "multiple of 64"),
         (["-o", "a.pt", "--steps", 1, "--patch-size", 256], 1, "0 images of at least 256x256"),
+        (["-o", "a.pt", "--steps", 1, "--zoom", 0.5], 2, "not in the range 1<=x<=4"),
+        (
+            ["-o", "a.pt", "--steps", 1, "--stage", "bits-back", "--model", "msh-vbr-96-192", "--evenness", 0.5],
+            1,
+            "leave out --evenness",
+        ),
         (["-o", "a.pt", "--steps", 1, "--export", "model.bin"], 2, "ends in .safetensors"),
         (["-o", "none/a.pt", "--steps", 1], 2, "does not exist"),
         (["--resume", "none.pt"], 1, "none.pt does not exist"),

@@ -80,13 +80,31 @@ def test_nothing_left_is_an_error(scene_files, tmp_path):
         load(tmp_path / "missing.zip")
 
 
+def coordinates(height, width):
+    """Return the pixels of a picture of its own rows and columns."""
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.uint8)
+    return torch.from_numpy(np.stack([rows, columns, 0 * rows], -1).reshape(-1, 3))
+
+
+def test_about_half_of_the_crops_are_enlarged():
+    images = data.ImageSet(coordinates(200, 200), torch.tensor([[200, 200]]))
+    plain = data.crops(images, 200, 64, torch.Generator().manual_seed(0))
+    assert torch.equal(data.enlarged_crops(images, 200, 64, 1.0, torch.Generator().manual_seed(0)), plain)
+    x = data.enlarged_crops(images, 200, 64, 2.0, torch.Generator().manual_seed(0))
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal((x * 255).round() / 255, x)
+    same = (x == plain).flatten(1).all(1)
+    assert 70 < same.sum() < 130
+    extent = ((x.amax((2, 3)) - x.amin((2, 3))) * 255).round()[~same][:, :2]
+    assert extent.min() == 31  # 32 pixels became 64
+    assert extent.max() == 62
+
+
 def test_crops_are_parts_of_the_images():
     """Every crop of a picture of coordinates is a window, mirrored or transposed or neither."""
     height, width = 70, 90
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.uint8)
-    coordinates = torch.from_numpy(np.stack([rows, columns, 0 * rows], -1).reshape(-1, 3))
     images = data.ImageSet(
-        torch.cat([torch.full((64 * 64, 3), 255, dtype=torch.uint8), coordinates]),
+        torch.cat([torch.full((64 * 64, 3), 255, dtype=torch.uint8), coordinates(height, width)]),
         torch.tensor([[64, 64], [height, width]]),
     )
     x = data.crops(images, 40, 64, torch.Generator().manual_seed(0))

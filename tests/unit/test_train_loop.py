@@ -16,7 +16,7 @@ import torch
 import sgacodec
 from sgacodec import modelfile
 from sgacodec.errors import ModelError, TrainError
-from sgacodec.train import checkpoint, data, loop, records, sources, stages
+from sgacodec.train import checkpoint, data, loop, loss, records, sources, stages
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.workers import Worker
 
@@ -61,7 +61,8 @@ def leaves(value, path=""):
     ("optimizer", "stage"), [("adam", "base"), ("muon", "base"), ("soap", "base"), ("adam", "refined")]
 )
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path, optimizer, stage):
-    options = {"optimizer": optimizer, "stage": stage, "steps": 14}  # past the first renewal of SOAP's bases
+    # 14 steps: past the first renewal of SOAP's bases
+    options = {"optimizer": optimizer, "stage": stage, "steps": 14, "zoom": 1.5, "evenness": 0.5}
     whole = loop.train(change(job, options=options, output=tmp_path / "whole.pt"))
     taken = []
     first = loop.train(change(job, options=options), stop=lambda: taken.append(0) or len(taken) == 12)
@@ -79,6 +80,15 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_pa
             assert value == found[place], place
 
 
+def test_evenness_weighs_a_patch_by_a_power_of_its_loss():
+    values = torch.tensor([0.5, 4.0], requires_grad=True)
+    batch = loss.Batch(torch.empty(0), torch.empty(0), torch.empty(0), weight=torch.tensor([2.0, 1.0]))
+    for evenness, expected in ((0.0, [1.0, 0.5]), (0.5, [1.0, 0.25])):
+        terms = loss.Terms(values, values, values)
+        (gradient,) = torch.autograd.grad(loss.objective(terms, batch, evenness), values)
+        assert gradient.tolist() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "muon", "soap"])
 def test_each_optimiser_lowers_the_validation_loss(job, optimizer):
     seen = []
@@ -91,7 +101,7 @@ def test_each_optimiser_lowers_the_validation_loss(job, optimizer):
 
 
 def test_a_checkpoint_becomes_a_model_that_codes_a_picture(job, tmp_path, scene, monkeypatch):
-    from sgacodec.train import cost, loss, publish
+    from sgacodec.train import cost, publish
 
     job = change(job, options={"steps": 100, "lambdas": (0.003, 0.03), "lr": 2e-3})
     trained = loop.train(job)

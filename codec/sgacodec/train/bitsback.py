@@ -93,7 +93,10 @@ class _HeadTrainer(loop.Trainer):
         return self._pool
 
     def _crops(self, generator: torch.Generator) -> Tensor:
-        return data.crops(self._job.dataset.train, self._n_patches, self._options.patch_size, generator)
+        options = self._options
+        return data.enlarged_crops(
+            self._job.dataset.train, self._n_patches, options.patch_size, options.zoom, generator
+        )
 
     def _measure(self) -> tuple[tuple[HeadRates, ...], None]:
         pairs = zip(self._held_out, self._options.lambdas, strict=True)

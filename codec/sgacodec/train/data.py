@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from sgacodec import image
@@ -148,6 +149,33 @@ def _pack(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Imag
 def _centre(rgb: npt.NDArray[np.uint8], size: int) -> Tensor:
     top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
     return torch.tensor(rgb[top : top + size, left : left + size]).permute(2, 0, 1)
+
+
+def enlarged_crops(images: ImageSet, count: int, size: int, zoom: float, generator: torch.Generator) -> Tensor:
+    """Draw random crops, of which about half are enlarged: photographs at a camera's size are smoother than small ones.
+
+    Args:
+        images: see `crops`.
+        count: see `crops`.
+        size: see `crops`.
+        zoom: the largest factor, at least 1; the logarithm of a factor is uniform below it.
+        generator: see `crops`.
+
+    Returns:
+        As `crops` does, with 256 grey levels.
+    """
+    x = crops(images, count, size, generator)
+    if zoom > 1:
+        factor = zoom ** (2 * torch.rand(count, device=x.device, generator=generator) - 1)
+        for index, part in enumerate((size / factor).round().int().tolist()):
+            if part < size:
+                x[index] = _enlarge(x[index, :, :part, :part], size)
+    return x
+
+
+def _enlarge(x: Tensor, size: int) -> Tensor:
+    large = functional.interpolate(x[None], (size, size), mode="bicubic", align_corners=False)[0]
+    return (large.clamp(0, 1) * 255).round() / 255
 
 
 def crops(images: ImageSet, count: int, size: int, generator: torch.Generator) -> Tensor:

@@ -192,18 +192,18 @@ class Trainer:
         self._meter.add(weighted, terms)
 
     def _passes(self) -> Iterator[tuple[Tensor, Tensor, loss.Terms]]:
-        """Yield for each update of a step the weighted loss, what else is minimised, and the terms of each image."""
+        """Yield for each update of a step the objective, what else is minimised, and the terms of each image."""
         generator = self._worker.generator(self._options.seed, self._seen_pixels)
         batch = self._batch(generator)
         for inputs in self._stage.passes(batch, generator):
             with self._autocast():
                 output = self._module(*inputs)
             terms = loss.rate_distortion(batch.x, output, batch.lmbda)
-            yield (terms.loss * batch.weight).mean(), output.aux_loss, terms
+            yield loss.objective(terms, batch, self._options.evenness), output.aux_loss, terms
 
     def _batch(self, generator: torch.Generator) -> loss.Batch:
         options, count = self._options, self._n_patches
-        x = data.crops(self._job.dataset.train, count, options.patch_size, generator)
+        x = data.enlarged_crops(self._job.dataset.train, count, options.patch_size, options.zoom, generator)
         level = data.levels(len(options.lambdas), count, generator)
         return loss.make_batch(x, level, self._lambdas)
 

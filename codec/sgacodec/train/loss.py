@@ -60,6 +60,16 @@ def rate_distortion(x: Tensor, output: Output, lmbda: Tensor) -> Terms:
     return Terms(lmbda * mse + bpp, bpp, mse)
 
 
+def objective(terms: Terms, batch: Batch, evenness: float) -> Tensor:
+    """Return what training minimises: the mean of the weighted losses to the power 1 - `evenness`, over that power.
+
+    A patch's gradient is that of its weighted loss, times that loss to the power -`evenness`: else busy patches count
+    ten times as much as smooth ones, and a per cent of a smooth picture's bits is nearly free.
+    """
+    power = 1 - evenness
+    return (terms.loss * batch.weight).pow(power).mean() / power
+
+
 def make_batch(x: Tensor, level: Tensor, lambdas: Tensor) -> Batch:
     """Return images at levels (int64 [B]), with the trade-offs and weights of a model's levels, float32 [L]."""
     return Batch(x, level, lambdas[level], level_weights(lambdas)[level])

@@ -41,6 +41,9 @@ class TrainOptions:
         final_lr: the cosine ends at this fraction of the learning rate.
         batch_size: patches per step, all processes together.
         patch_size: side of a patch in pixels.
+        zoom: half of the patches are enlarged by up to this factor; 1 enlarges none.
+        evenness: 0 minimises the mean of the weighted losses, which busy patches dominate; towards 1, where each
+            patch's relative loss would count the same, it counts by its loss to the power 1 - evenness.
         n_validation: held-out images, at most a fifth of all.
         init: start of g_a and g_s: klt or default.
         seed: seeds weights, crops and noise.
@@ -64,6 +67,8 @@ class TrainOptions:
     final_lr: float = 0.01
     batch_size: int = 8
     patch_size: int = 256
+    zoom: float = 1.0
+    evenness: float = 0.0
     n_validation: int = 32
     init: str = "klt"
     seed: int = 0
@@ -89,6 +94,12 @@ class TrainOptions:
             ),
             ("give the schedule's length once: in steps or in seconds", len(lengths) == 1 and lengths[0] > 0),
             (f"the patch size must be a multiple of {STRIDE}", self.patch_size > 0 and self.patch_size % STRIDE == 0),
+            ("the zoom must be at least 1 and at most 4", 1 <= self.zoom <= 4),
+            ("the evenness must be at least 0 and below 1", 0 <= self.evenness < 1),
+            (
+                "a head is trained on net rates, which may be negative: leave out --evenness",
+                self.stage != "bits-back" or self.evenness == 0,
+            ),
             ("lambdas must be positive and rise, at most 16 of them", _rising(self.lambdas)),
             (f"optimisers are: {', '.join(LEARNING_RATES)}", self.optimizer in LEARNING_RATES),
             ("the learning rate must be positive", self.optimizer not in LEARNING_RATES or self.learning_rate > 0),

@@ -31,7 +31,7 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Averaged:
-    """Means over the steps since the last one: loss (weighted by level), bpp, mse in 0..255 units."""
+    """Means over the steps since the last one: loss (the objective), bpp, mse in 0..255 units."""
 
     step: int
     seconds: float
