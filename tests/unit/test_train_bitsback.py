@@ -93,6 +93,20 @@ def with_silent_channel(decoder, channel):
 
 
 @torch.no_grad()
+def test_it_starts_as_the_head_that_a_model_has(with_head, dataset):
+    trained, model = with_head
+    net = head.create(model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1], 1)
+    head.start_from(net, model)
+    for y_hat in bitsback.integer_latents(model, dataset.validation[:1].float() / 255):
+        mean, log_variance = trained.net.h_a(y_hat).chunk(2, 1)
+        torch.testing.assert_close(net.h_a(y_hat), torch.cat([mean, log_variance], 1), atol=0.01, rtol=1e-3)
+        torch.testing.assert_close(net.h_s(mean), trained.net.h_s(mean), atol=0.01, rtol=1e-3)
+        for rounded in (True, False):  # the density is not copied but fitted
+            noise = noise_like(mean, rounded)
+            assert net(y_hat, noise).item() == pytest.approx(trained.net(y_hat, noise).item(), rel=0.02)
+
+
+@torch.no_grad()
 def test_its_density_starts_where_its_samples_are(started, tiny_model):
     decoder = tiny_model.decoder
     median = torch.from_numpy(decoder.z_median / 2**decoder.z_frac_bits).float()

@@ -23,7 +23,7 @@ from sgacodec.errors import TrainError
 from sgacodec.intnet.spec import Conv, Deconv, Network
 from sgacodec.modelfile import Model
 from sgacodec.nets import forward_gain
-from sgacodec.train import density, recover
+from sgacodec.train import checkpoint, density, recover
 from sgacodec.train import model as plain
 from sgacodec.train.export import GAIN_FRAC_BITS
 
@@ -119,8 +119,16 @@ def create(n_channels: int, m_channels: int, seed: int) -> Head:
         return Head(n_channels, m_channels)
 
 
-@torch.no_grad()
 def start_from(head: Head, model: Model) -> None:
+    """Start with the head that a model has, or else with its own hyperprior."""
+    if model.bits_back is None:
+        _start_from_hyperprior(head, model)
+    else:
+        checkpoint.load_weights(head, recover.head_parameters(model.bits_back, model.decoder))
+
+
+@torch.no_grad()
+def _start_from_hyperprior(head: Head, model: Model) -> None:
     """Start with a model's own hyperprior at its middle level: z's mean and h_s are its, the density is its prior.
 
     The gains of z, which the head does without, move into the kernels next to z.

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.intnet.spec import Conv, Deconv, Gdn, Igdn, Network, by_output
-from sgacodec.modelfile import Model
+from sgacodec.modelfile import BitsBack, Decoder, Model
 from sgacodec.train import density
 from sgacodec.train.export import ACTIVATION_FRAC_BITS, GAIN_FRAC_BITS, GDN_PEDESTAL, scale_pixels
 from sgacodec.train.sources import Weights
@@ -26,6 +26,7 @@ _IGDN_INPUT_FRAC_BITS = 9
 those of the packaged model are within a factor of two of these."""
 
 _FIT_STEPS = 1000
+_HEAD_FIT_STEPS = 300
 
 Array = npt.NDArray[Any]
 
@@ -52,6 +53,34 @@ def weights(model: Model) -> Weights:
     median = decoder.z_median / 2.0**decoder.z_frac_bits
     state |= {f"entropy_bottleneck.{name}": value for name, value in _prior(decoder.z_tables, median).items()}
     return Weights(state, model.lambdas, model.name, f"model {model.model_id.hex()}")
+
+
+def head_parameters(bits_back: BitsBack, decoder: Decoder) -> dict[str, Tensor]:
+    """Return the parameters of a bits-back head as `head.Head` has them in training.
+
+    Args:
+        bits_back: the head.
+        decoder: of the model that it belongs to.
+    """
+    networks = {
+        "h_a": _real_units(bits_back.h_a, 0, decoder.z_frac_bits),
+        "h_s": _real_units(bits_back.h_s, decoder.z_frac_bits, decoder.y_frac_bits),
+    }
+    arrays = {name: array for net, layers in networks.items() for name, array in _parameters(net, layers)}
+    state = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
+    prior = _fit(*_quarters(bits_back), _HEAD_FIT_STEPS)
+    return state | {f"entropy_bottleneck.{name}": value.detach() for name, value in prior.named_parameters()}
+
+
+def _quarters(bits_back: BitsBack) -> tuple[Array, Array, float]:
+    """Return centres, masses and width of a density's cells, those of a quarter together: each [N, n]."""
+    cells_each = 1 << (bits_back.lattice_bits - 1)
+    width = cells_each * 2.0 ** -(bits_back.lattice_bits + 1)
+    masses = _masses(bits_back.z_cells)
+    masses = np.pad(masses, ((0, 0), (0, -masses.shape[1] % cells_each)))
+    masses = masses.reshape(len(masses), -1, cells_each).sum(2)
+    edges = bits_back.z_cells.minima[:, None] * (width / cells_each)
+    return edges + (np.arange(masses.shape[1]) + 0.5) * width, masses, width
 
 
 def real_h_s(model: Model) -> Network:
@@ -105,13 +134,23 @@ def _parameters(net: str, network: Network) -> Iterator[tuple[str, Array]]:
 
 def _prior(tables: TableSet, median: Array) -> dict[str, Tensor]:
     """Return the parameters of a factorised prior with the masses that the tables hold."""
-    n_channels, longest = len(tables), int(tables.lengths.max())
-    masses = np.zeros((n_channels, longest))
-    for channel in range(n_channels):
-        masses[channel, : tables.lengths[channel] - 1] = tables.table(channel)[:-1] / TOTAL
-    centres = median[:, None] + tables.minima[:, None] + np.arange(longest)
-    prior = density.create(n_channels)
-    density.fit(prior, torch.from_numpy(centres).float(), 1.0, torch.from_numpy(masses).float(), _FIT_STEPS)
+    masses = _masses(tables)
+    centres = median[:, None] + tables.minima[:, None] + np.arange(masses.shape[1])
+    prior = _fit(centres, masses, 1.0, _FIT_STEPS)
     ends = (median + tables.minima, median, median + tables.minima + tables.lengths - 2)
     prior.quantiles.data[:, 0] = torch.from_numpy(np.stack(ends, 1)).float()
     return {name: parameter.detach() for name, parameter in prior.named_parameters()}
+
+
+def _masses(tables: TableSet) -> Array:
+    """Return the masses of tables side by side, zeros behind the shorter ones: float64 [T, n]."""
+    masses = np.zeros((len(tables), int(tables.lengths.max())))
+    for index in range(len(tables)):
+        masses[index, : tables.lengths[index] - 1] = tables.table(index)[:-1] / TOTAL
+    return masses
+
+
+def _fit(centres: Array, masses: Array, width: float, n_steps: int) -> nn.Module:
+    prior = density.create(len(centres))
+    density.fit(prior, torch.from_numpy(centres).float(), width, torch.from_numpy(masses).float(), n_steps)
+    return prior
