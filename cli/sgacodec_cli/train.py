@@ -80,7 +80,8 @@ class _Request:
 @click.option("--resume", type=_PATH, default=None, help="Checkpoint to go on from; it keeps its options.")
 @click.option("--warm", is_flag=True, help="Take only the weights of --resume, and start a new schedule.")
 @click.option("--stage", type=click.Choice(STAGES), default=None,
-              help=f"refined: the decoder alone, on refined latents; bits-back: a head for --model.  "
+              help=f"hyper: the hyperprior alone, on the rate; refined: the decoder alone, on refined latents; "
+                   f"bits-back: a head for --model.  "
                    f"[default: {TrainOptions.stage}]")  # fmt: skip
 @click.option("--model", default=None,
               help="Model to start from, or with --stage bits-back the one that gets a head: name, id or path; it "
@@ -154,9 +155,10 @@ def command(
         raise click.UsageError("--warm starts from the weights of --resume; name its file")
     if warm and model is not None and options["stage"] != "bits-back":
         raise click.UsageError("--model and --resume both name weights to start from; leave one out")
-    if options["stage"] == "refined" and resume is None and model is None:
+    if options["stage"] in ("hyper", "refined") and resume is None and model is None:
         raise click.UsageError(
-            "--stage refined starts from trained weights; name a --model, or a file with --resume and --warm"
+            f"--stage {options['stage']} starts from trained weights; name a --model, or a file with --resume and "
+            "--warm"
         )
     run_names = ("device", "compile", "autocast", "save_every", "validate_every", "stop_after")
     run = RunOptions(output, **{name: options.pop(name) for name in run_names})

@@ -113,6 +113,7 @@ def test_an_interrupt_saves_and_ends(run, scene_files, monkeypatch):
         (["--steps", 1], 2, "name the checkpoint file with -o"),
         (["-o", "a.pt", "--warm"], 2, "name its file"),
         (["-o", "a.pt", "--stage", "refined", "--steps", 1], 2, "name a --model, or a file with --resume"),
+        (["-o", "a.pt", "--stage", "hyper", "--steps", 1], 2, "name a --model, or a file with --resume"),
         (["-o", "a.pt"], 1, "give the schedule's length once"),
         (["-o", "a.pt", "--steps", 1, "--seconds", 1], 1, "give the schedule's length once"),
         (["-o", "a.pt", "--steps", 1, "--patch-size", 100], 1, "multiple of 64"),

@@ -58,7 +58,8 @@ def leaves(value, path=""):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "stage"), [("adam", "base"), ("muon", "base"), ("soap", "base"), ("adam", "refined")]
+    ("optimizer", "stage"),
+    [("adam", "base"), ("muon", "base"), ("soap", "base"), ("adam", "hyper"), ("adam", "refined")],
 )
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path, optimizer, stage):
     # 14 steps: past the first renewal of SOAP's bases
@@ -78,6 +79,23 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_pa
             assert torch.equal(value, found[place]), place
         elif place != "/seconds":
             assert value == found[place], place
+
+
+def test_the_hyper_stage_lowers_the_rate_and_moves_the_hyperprior_alone(job):
+    base = change(job, options={"steps": 2, "init": "default"})
+    loop.train(base)
+    seen, start = [], sources.state_file(job.run.output)
+    hyper = dataclasses.replace(change(base, options={"stage": "hyper", "steps": 30, "lr": 3e-3}), start=start)
+    trained = loop.train(dataclasses.replace(hyper, run=dataclasses.replace(job.run, log_every=1)), [seen.append])
+    averaged = [record for record in seen if isinstance(record, records.Averaged)]
+    assert {record.mse for record in averaged} == {0.0}
+    assert averaged[-1].bpp < 0.9 * averaged[0].bpp
+    moved = {
+        name.split(".")[0]
+        for name, value in trained.net.named_parameters()
+        if not torch.equal(value, start.state[name])
+    }
+    assert moved == {"h_a", "h_s", "entropy_bottleneck", "gain_z", "inv_gain_z"}
 
 
 def test_evenness_weighs_a_patch_by_a_power_of_its_loss():

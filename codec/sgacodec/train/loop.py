@@ -31,7 +31,7 @@ _CLIP_NORM = 2.0
 _LONGEST_STEP = 60.0
 """A step counts no more seconds of the schedule, so that a suspended process does not age."""
 
-_N_KLT_PATCHES = 64
+_N_FIRST_PATCHES = 64
 _SYNC_EVERY = 10
 """Under torchrun the processes agree on the time and on stopping every so many steps."""
 
@@ -145,6 +145,7 @@ class Trainer:
             checkpoint.load_weights(net, job.resume.raw)
         elif job.start is not None:
             checkpoint.load_weights(net, job.start.state)
+            stages.prepare(net, self._options, self._first_patches)
         else:
             self._start(net)
         if device.type == "cuda":
@@ -164,10 +165,16 @@ class Trainer:
 
     def _start(self, net: nn.Module) -> None:
         """Improve the random weights that a run from nothing starts with."""
+        if self._options.init == "klt":
+            klt.start(net, self._first_patches())
+
+    def _first_patches(self) -> Tensor:
+        """Return the same patches in every process."""
         options = self._options
-        if options.init == "klt":
-            generator = dataclasses.replace(self._worker, rank=0).generator(options.seed, 0)
-            klt.start(net, data.crops(self._job.dataset.train, _N_KLT_PATCHES, options.patch_size, generator))
+        generator = dataclasses.replace(self._worker, rank=0).generator(options.seed, 0)
+        return data.enlarged_crops(
+            self._job.dataset.train, _N_FIRST_PATCHES, options.patch_size, options.zoom, generator
+        )
 
     @property
     def _step_pixels(self) -> int:

@@ -91,15 +91,19 @@ class VariableRateHyperprior(MeanScaleHyperprior):
         """
         y, z = self.analyse(x, level)
         z_hat = round_from(z, self.median)
-        sigma, mu = self._y_parameters(z_hat, level)
+        sigma, mu = self.y_parameters(z_hat, level)
         y_hat = round_from(y, mu)
         rated = (y_hat, z_hat) if noise is None else (y + noise.y, z + noise.z)
         return self._output(y_hat, level, sigma, mu, rated)
 
     def analyse(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], scaled to the levels, not rounded."""
-        y = self.g_a(x).float() * _gain(self.gain_y, level)
+        y = self.scaled(self.g_a(x).float(), level)
         return y, self.h_a(y).float() * _gain(self.gain_z, level)
+
+    def scaled(self, y: Tensor, level: Tensor) -> Tensor:
+        """Return what g_a gave, scaled to the levels."""
+        return y * _gain(self.gain_y, level)
 
     def decode(self, z_centred: Tensor, y_of: Callable[[Tensor], Tensor], level: Tensor) -> Output:
         """Make a batch from symbols, whole or relaxed, rated where they are.
@@ -111,7 +115,7 @@ class VariableRateHyperprior(MeanScaleHyperprior):
             level: int64 [B].
         """
         z_hat = z_centred + self.median
-        sigma, mu = self._y_parameters(z_hat, level)
+        sigma, mu = self.y_parameters(z_hat, level)
         y_hat = y_of(mu) + mu
         return self._output(y_hat, level, sigma, mu, (y_hat, z_hat))
 
@@ -119,7 +123,7 @@ class VariableRateHyperprior(MeanScaleHyperprior):
     def symbols(self, y: Tensor, z: Tensor, level: Tensor) -> Symbols:
         """Return what plain rounding makes of latents."""
         z_centred = torch.round(z - self.median)
-        _, mu = self._y_parameters(z_centred + self.median, level)
+        _, mu = self.y_parameters(z_centred + self.median, level)
         return Symbols(torch.round(y - mu), z_centred)
 
     @property
@@ -127,17 +131,37 @@ class VariableRateHyperprior(MeanScaleHyperprior):
         """Where the grid of z is centred, [1, N, 1, 1], without a gradient."""
         return self.entropy_bottleneck.quantiles[:, 0, 1].detach()[None, :, None, None]
 
-    def _y_parameters(self, z_hat: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        sigma, mu = self.h_s(z_hat * _gain(self.inv_gain_z, level)).float().chunk(2, 1)
+    def y_parameters(self, z_hat: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sigma (not bounded) and mu of y, float32 [B, M, H/16, W/16]."""
+        sigma, mu = self.h_s(self.h_s_input(z_hat, level)).float().chunk(2, 1)
         return sigma, mu
+
+    def h_s_input(self, z_hat: Tensor, level: Tensor) -> Tensor:
+        """Return z_hat in the units of h_s."""
+        return z_hat * _gain(self.inv_gain_z, level)
+
+    def bits(self, y: Tensor, level: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the bits of y, which is given, and of its z, float32 [B], and the auxiliary loss.
+
+        Args:
+            y: float32 [B, M, H/16, W/16], scaled to the levels.
+            level: int64 [B].
+            noise: where the rate is taken, relative to the latents.
+        """
+        z = self.h_a(y).float() * _gain(self.gain_z, level)
+        sigma, mu = self.y_parameters(round_from(z, self.median), level)
+        return self._bits(sigma, mu, (y + noise.y, z + noise.z))
 
     def _output(self, y_hat: Tensor, level: Tensor, sigma: Tensor, mu: Tensor, rated: tuple[Tensor, Tensor]) -> Output:
         """Synthesise, and take the rate at `rated`: y and z."""
-        with torch.autocast(y_hat.device.type, enabled=False):
+        x_hat = self.g_s(y_hat * _gain(self.inv_gain_y, level)).float()
+        return Output(x_hat, *self._bits(sigma, mu, rated))
+
+    def _bits(self, sigma: Tensor, mu: Tensor, rated: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the bits of y and of z at `rated`, and the auxiliary loss."""
+        with torch.autocast(mu.device.type, enabled=False):
             y_bits = gaussian_bits(self.gaussian_conditional, rated[0], sigma, mu)
-            z_bits = self._z_bits(rated[1])
-            aux_loss = self.entropy_bottleneck.loss()
-        return Output(self.g_s(y_hat * _gain(self.inv_gain_y, level)).float(), y_bits, z_bits, aux_loss)
+            return y_bits, self._z_bits(rated[1]), self.entropy_bottleneck.loss()
 
     def _z_bits(self, z: Tensor) -> Tensor:
         # CompressAI's public forward would draw its own noise from torch's global generator.
@@ -173,6 +197,19 @@ class DecoderSide(nn.Module):
     def forward(self, symbols: Symbols, level: Tensor) -> Output:
         """Decode a batch; gradients take its symbols as given."""
         return self.net.decode(symbols.z, lambda mu: symbols.y, level)
+
+
+class HyperSide(nn.Module):
+    """The hyperprior of a network as a module of its own, which is what a pass of the hyper stage runs."""
+
+    def __init__(self, net: VariableRateHyperprior) -> None:
+        """Keep all parameters of `net`; a pass reaches the hyperprior's alone."""
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, y: Tensor, level: Tensor, noise: Noise) -> Output:
+        """Rate y; x comes back as it is, so that there is no distortion."""
+        return Output(x, *self.net.bits(y, level, noise))
 
 
 def _gain(table: Tensor, level: Tensor) -> Tensor:

@@ -9,12 +9,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sgacodec.train import model, refined
+from sgacodec.train import model, refined, wake
 from sgacodec.train.loss import Batch, make_batch
 from sgacodec.train.model import VariableRateHyperprior
 from sgacodec.train.options import TrainOptions
 
 Autocast = Callable[[], AbstractContextManager[Any]]
+
+_TURNS = 4
+"""So many updates of the hyper stage use the same y, images at other levels: g_a costs more than the hyperprior."""
 
 _N_REFINED = 16
 """The loss after refinement is measured on so many held-out images, the levels in turn."""
@@ -58,6 +61,29 @@ class Base:
         """Return None: refinement is not what is trained for."""
 
 
+class Hyper:
+    """The hyperprior's parameters (h_a, h_s, z's prior and gains) on the rate alone: y and the decoder stay."""
+
+    def __init__(self, net: VariableRateHyperprior, options: TrainOptions, autocast: Autocast) -> None:
+        """Freeze everything between image and y."""
+        for frozen in (net.g_a, net.g_s, net.gain_y, net.inv_gain_y):
+            frozen.requires_grad_(False)
+        self.module = model.HyperSide(net)
+        self._net, self._options = net, options
+
+    def passes(self, batch: Batch, generator: torch.Generator) -> Iterator[tuple[Any, ...]]:
+        """Yield the y of the batch with noise, several times."""
+        options = self._options
+        with torch.no_grad():
+            y = self._net.g_a(batch.x).float()
+        for turn in range(_TURNS):
+            noise = model.draw_noise(len(batch.x), options.patch_size, options.N, options.M, generator)
+            yield batch.x, self._net.scaled(y.roll(turn, 0), batch.level), batch.level, noise
+
+    def refined_loss(self, net: VariableRateHyperprior, images: Tensor, lambdas: Tensor) -> None:
+        """Return None: refinement is not what is trained for."""
+
+
 class Refined:
     """The decoder's parameters, on symbols that refinement with the network as it stands has found.
 
@@ -93,6 +119,7 @@ class Refined:
 
 STAGES: dict[str, Callable[[VariableRateHyperprior, TrainOptions, Autocast], Stage]] = {
     "base": Base,
+    "hyper": Hyper,
     "refined": Refined,
 }
 """Every stage of a whole model by name; `options.STAGES` names them without torch, and bits-back (`bitsback.train`)."""
@@ -101,3 +128,16 @@ STAGES: dict[str, Callable[[VariableRateHyperprior, TrainOptions, Autocast], Sta
 def create(net: VariableRateHyperprior, options: TrainOptions, autocast: Autocast) -> Stage:
     """Return the stage that the options name, and make its part of the network the only one that moves."""
     return STAGES[options.stage](net, options, autocast)
+
+
+def prepare(net: VariableRateHyperprior, options: TrainOptions, patches: Callable[[], Tensor]) -> None:
+    """Change what the stage's new schedule starts from, where that helps.
+
+    Args:
+        net: with the weights to start from.
+        options: name the stage.
+        patches: returns patches of the training images, float32 [B, 3, P, P] in 0..1.
+    """
+    if options.stage == "hyper":
+        x = patches()
+        wake.carry_means(net, x, torch.arange(len(x), device=x.device) % len(options.lambdas))
