@@ -59,6 +59,17 @@ def test_the_carriers_prior_and_sigma_fit(net, monkeypatch):
     assert bits.max() < 8
 
 
+def test_only_what_neighbours_share_and_mu_does_not_say_is_carried():
+    y = torch.randn(8, 12, 8, 8, generator=torch.Generator().manual_seed(0))
+    y[:, CHANNELS] += 3 * functional.interpolate(y[:, CHANNELS, ::2, ::2], scale_factor=2)
+    means = torch.zeros_like(y)
+    means[:, CHANNELS] = functional.interpolate(functional.avg_pool2d(y[:, CHANNELS], 2), scale_factor=2)
+    nothing = torch.zeros_like(y)
+    for mu, expected in ((nothing, CHANNELS), (means, [])):
+        seen = wake._Seen(y, nothing, torch.ones_like(y), mu, ())
+        assert sorted(wake._alike(seen).tolist()) == expected
+
+
 def test_a_network_without_silent_channels_stays_as_it_is(net, monkeypatch):
     before = {name: value.clone() for name, value in net.state_dict().items()}
     assert waken(net, monkeypatch, silent_std=0.0) == 0

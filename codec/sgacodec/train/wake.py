@@ -27,6 +27,9 @@ _N_CARRIED = 3
 _PER_CHANNEL = 4
 _SILENT_STD = 0.1
 _LEAST_SIGMA = 0.3
+_LEAST_SHARE = 0.55
+"""Of residuals that are nothing alike, means of 2x2 hold a quarter of the energy."""
+
 _FIT_STEPS = 600
 _PASS = 1 / 1.01
 
@@ -58,7 +61,7 @@ def carry_means(net: VariableRateHyperprior, x: Tensor, level: Tensor) -> int:
         level: int64 [B].
 
     Returns:
-        The number of channels of y; 0 where less than four channels of z are silent.
+        The number of channels of y; 0 where neighbours have little in common or under four channels of z are silent.
     """
     seen = _observe(net, x, level)
     silent = torch.nonzero(_std(seen.z_hat - net.median) < _SILENT_STD)[:, 0]
@@ -92,9 +95,14 @@ def _std(values: Tensor) -> Tensor:
 
 
 def _alike(seen: _Seen) -> Tensor:
-    """Return the channels of y by how large the 2x2 means of their residuals are, relative to sigma, largest first."""
+    """Return the channels of y whose residuals, relative to sigma, have most of their energy in 2x2 means; best first.
+
+    Those whose means z carries already are not among them.
+    """
     residual = (seen.y - seen.mu) / seen.sigma.clamp_min(_LEAST_SIGMA)
-    return functional.avg_pool2d(residual, 2).square().mean((0, 2, 3)).argsort(descending=True)
+    share = functional.avg_pool2d(residual, 2).square().mean((0, 2, 3)) / residual.square().mean((0, 2, 3))
+    order = share.argsort(descending=True)
+    return order[share[order] > _LEAST_SHARE]
 
 
 def _free_units(net: VariableRateHyperprior, seen: _Seen, silent: Tensor, count: int) -> list[Tensor]:
