@@ -64,7 +64,7 @@ def objective(terms: Terms, batch: Batch, evenness: float) -> Tensor:
     """Return what training minimises: the mean of the weighted losses to the power 1 - `evenness`, over that power.
 
     A patch's gradient is that of its weighted loss, times that loss to the power -`evenness`: else busy patches count
-    ten times as much as smooth ones, and a per cent of a smooth picture's bits is nearly free.
+    several times as much as smooth ones, and a per cent of a smooth picture's bits is nearly free.
     """
     power = 1 - evenness
     return (terms.loss * batch.weight).pow(power).mean() / power
