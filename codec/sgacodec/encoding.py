@@ -227,6 +227,7 @@ def _refine_carrying(
         torch.from_numpy(mask).to(plan.device),
         plan.settings.seed,
         autocast=bfloat16_pays(plan.device, plan.model),
+        synthesis_every=plan.settings.schedule.synthesis_every,
     )
     return loop.refine(objective, y, z, plan.settings, report)
 
@@ -350,7 +351,14 @@ def prepare(plan: Plan, picture: image.Picture) -> tuple[Nets, Tensor, Objective
     """Return the networks, the picture as float32 [1, 3, H, W] in 0..255, and its objective, on the plan's device."""
     nets = Nets(plan.model, plan.target.level_q4, plan.device)
     x = torch.from_numpy(picture.rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(plan.device)
-    return nets, x, Objective(nets, x, plan.target.lmbda, autocast=bfloat16_pays(plan.device, plan.model))
+    objective = Objective(
+        nets,
+        x,
+        plan.target.lmbda,
+        autocast=bfloat16_pays(plan.device, plan.model),
+        synthesis_every=plan.settings.schedule.synthesis_every,
+    )
+    return nets, x, objective
 
 
 def pad(x: Tensor, stride: int) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sgacodec.errors import OptionError
 from sgacodec.modelstore import DEFAULT_MODEL
 
-PRESETS = {"none": 0, "fast": 100, "balanced": 500, "best": 2000}
+PRESETS = {"none": 0, "fast": 150, "balanced": 500, "best": 2000}
 """Refinement steps of each preset."""
 
 METHODS = {

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sgacodec.nets import HeadNets, Nets, gaussian_bits
+from sgacodec.refine.extrapolation import Distortion, Extrapolation
 
 _STRIP_PIXELS = 2**22
 """g_s runs on strips of at most about this many pixels, which bounds the memory of its activations."""
@@ -60,7 +61,7 @@ class _PixelRows:
 class Objective:
     """Rate and distortion of an image's latents, with gradients."""
 
-    def __init__(self, nets: Nets, x: Tensor, lmbda: float, *, autocast: bool) -> None:
+    def __init__(self, nets: Nets, x: Tensor, lmbda: float, *, autocast: bool, synthesis_every: int = 1) -> None:
         """Set the target.
 
         Args:
@@ -68,12 +69,14 @@ class Objective:
             x: float32 [1, 3, H, W] in 0..255, not padded.
             lmbda: R-D trade-off.
             autocast: whether relaxed samples run g_s and h_s in bfloat16; `rounded` never does.
+            synthesis_every: g_s runs for every so many samples, see `extrapolation`; 1 is for all.
         """
         self._nets = nets
         self._x = x
         self._lmbda = lmbda
         self._autocast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=autocast)
         self._n_pixels = x.shape[2] * x.shape[3]
+        self._distortion = Extrapolation(self._synthesised_distortion, synthesis_every)
 
     def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
         """Return a scalar whose gradient is that of the loss, and the loss of this sample.
@@ -86,9 +89,9 @@ class Objective:
         with self._autocast():
             bits, y_hat = self._rate(y, z, relax)
         bpp = bits / self._n_pixels
-        mse, gradient = self._distortion_gradient(y_hat.detach())
-        surrogate = bpp + self._lmbda * (y_hat * gradient).sum()
-        return surrogate, self._quality(bpp.item(), mse)
+        distortion = self._distortion(y_hat.detach())
+        surrogate = bpp + self._lmbda * (y_hat * distortion.gradient).sum()
+        return surrogate, self._quality(bpp.item(), distortion.mse)
 
     @torch.no_grad()
     def rounded(self, y: Tensor, z: Tensor) -> Quality:
@@ -111,9 +114,9 @@ class Objective:
         residual = round_(y - mu)
         return self._nets.z_bits(z_centred).sum() + gaussian_bits(residual, sigma).sum(), residual + mu
 
-    def _distortion_gradient(self, y_hat: Tensor) -> tuple[float, Tensor]:
+    def _synthesised_distortion(self, y_hat: Tensor) -> Distortion:
         """Return the MSE and its gradient with respect to y_hat, strip by strip."""
-        y_hat.requires_grad_(True)
+        y_hat = y_hat.detach().requires_grad_(True)
         mse = 0.0
         for y_rows, pixels in self._strips(y_hat):
             with self._autocast():
@@ -121,7 +124,7 @@ class Objective:
             part = self._squared_error(x_hat, pixels) / (3 * self._n_pixels)
             part.backward()
             mse += part.item()
-        return mse, y_hat.grad
+        return Distortion(mse, y_hat.grad)
 
     def _squared_error(self, x_hat: Tensor, pixels: _PixelRows) -> Tensor:
         target = self._x[:, :, pixels.first : pixels.end]
@@ -146,7 +149,16 @@ class CarryingObjective(Objective):
     """
 
     def __init__(
-        self, nets: Nets, head: HeadNets, x: Tensor, lmbda: float, is_carrier: Tensor, seed: int, *, autocast: bool
+        self,
+        nets: Nets,
+        head: HeadNets,
+        x: Tensor,
+        lmbda: float,
+        is_carrier: Tensor,
+        seed: int,
+        *,
+        autocast: bool,
+        synthesis_every: int = 1,
     ) -> None:
         """Set the target; arguments as for `Objective`.
 
@@ -158,8 +170,9 @@ class CarryingObjective(Objective):
             is_carrier: bool [1, N, H/64, W/64].
             seed: seeds the samples of Q, which are the same for every state: a difference between states is one.
             autocast: see `Objective`.
+            synthesis_every: see `Objective`.
         """
-        super().__init__(nets, x, lmbda, autocast=autocast)
+        super().__init__(nets, x, lmbda, autocast=autocast, synthesis_every=synthesis_every)
         self._head, self._is_carrier, self._has_carriers = head, is_carrier, bool(is_carrier.any())
         generator = torch.Generator(x.device).manual_seed(seed)
         self._noise = torch.randn(is_carrier.shape, generator=generator, device=x.device)

@@ -70,6 +70,7 @@ class Schedule:
         warm_down: share of the steps over which the learning rates fall to a tenth.
         cooling: the temperature's way from tau_max to tau_end.
         plateau: when to stop early; None never does.
+        synthesis_every: the synthesis runs at every so many steps, see `extrapolation`.
     """
 
     iterations: int
@@ -80,6 +81,7 @@ class Schedule:
     warm_down: float = 0.0
     cooling: Cooling = exponential
     plateau: Plateau | None = None
+    synthesis_every: int = 1
 
     def temperature(self, step: int) -> float:
         """Return tau at a step."""
@@ -108,6 +110,7 @@ def for_iterations(iterations: int) -> Schedule:
         lr_z=2.25e-2 * shortfall**0.5,
         tau_end=0.3 * shortfall ** (1 / 6),
         warm_down=0.75,
+        synthesis_every=4,
     )
 
 

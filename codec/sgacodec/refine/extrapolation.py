@@ -1,0 +1,77 @@
+"""The distortion between two evaluations of the synthesis.
+
+MSE(s + d) = MSE(s) + <g, d> + 1/2 sum over channels c of h_c |d_c|^2
+
+g_s and its gradient are nearly all that a step costs, yet from one relaxed sample to the next they change in a simple
+way: a trained synthesis is close to a linear transform with orthogonal columns, whose Hessian is diagonal. The h_c are
+therefore taken from the last gradients, as secants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_MEMORY = 0.7
+"""Share of the older secants that a new one keeps."""
+
+_PRIOR = 1e-3
+"""Weight of the mean curvature against a channel's own: channels that never move have none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Distortion:
+    """MSE in 0..255 units at a y_hat, and its gradient.
+
+    Attributes:
+        mse: mean squared error.
+        gradient: float32 [B, M, H/16, W/16].
+    """
+
+    mse: float
+    gradient: Tensor
+
+
+class Extrapolation:
+    """A distortion that is evaluated at every n-th call and extrapolated from there in between."""
+
+    def __init__(self, evaluate: Callable[[Tensor], Distortion], every: int) -> None:
+        """Set what to evaluate, and at which calls; the first two are evaluated whatever `every` is."""
+        self._evaluate, self._every = evaluate, every
+        self._calls = 0
+        self._at = torch.zeros(())
+        self._known = Distortion(0.0, self._at)
+        self._moved = self._bent = torch.zeros(())  # by channel: sums of d^2 and of d times the gradient's change
+        self._curvature: Tensor | None = None
+
+    def __call__(self, y_hat: Tensor) -> Distortion:
+        """Return the distortion at y_hat, float32 [B, M, H/16, W/16], without gradients."""
+        is_due = self._calls % self._every == 0 or self._curvature is None
+        self._calls += 1
+        if not is_due:
+            return self._extrapolated(y_hat)
+        now = self._evaluate(y_hat)
+        if self._calls > 1:
+            self._bend(y_hat - self._at, now.gradient - self._known.gradient)
+        self._at, self._known = y_hat, now
+        return now
+
+    def _extrapolated(self, y_hat: Tensor) -> Distortion:
+        step = y_hat - self._at
+        bend = step * self._curvature
+        mse = self._known.mse + (step * (self._known.gradient + 0.5 * bend)).sum().item()
+        return Distortion(max(0.0, mse), self._known.gradient + bend)
+
+    def _bend(self, step: Tensor, change: Tensor) -> None:
+        self._moved = _MEMORY * self._moved + _by_channel(step * step)
+        self._bent = _MEMORY * self._bent + _by_channel(step * change)
+        total = self._moved.sum().clamp_min(torch.finfo(step.dtype).tiny)
+        prior = (_PRIOR * self._moved.mean()).clamp_min(torch.finfo(step.dtype).tiny)
+        self._curvature = (self._bent + prior * self._bent.sum() / total) / (self._moved + prior)
+
+
+def _by_channel(values: Tensor) -> Tensor:
+    return values.sum((0, 2, 3), keepdim=True)
