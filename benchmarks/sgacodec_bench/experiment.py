@@ -220,6 +220,21 @@ EXPERIMENTS: dict[str, Experiment] = {
         findings.learning_rate,
         "learning rate",
     ),
+    "extrapolation": Experiment(
+        [
+            NONE,
+            *(
+                Setting(
+                    f"synthesis every {every}",
+                    schedule=partial(tempered, schedule.for_iterations, synthesis_every=every),
+                    group=f"every {every}",
+                )
+                for every in (1, 2, 4, 8)
+            ),
+        ],
+        (100, 150, 500),
+        findings.extrapolation,
+    ),
 }
 
 

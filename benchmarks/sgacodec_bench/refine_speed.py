@@ -2,9 +2,10 @@
 
 python -m sgacodec_bench.refine_speed IMAGE --level 3 --out benchmarks/results/0.1.0/refine-speed.json
 
-A step of the engine costs what its median step costs, plus its share of the truly rounded losses that a run of 500 steps
-measures; a step of the reference loop measures one itself. The fraction of the peak counts the multiply-adds of the plain
-layers, forwards and backwards to the latents: what the work needs, not what was executed.
+A step of the engine costs what its median steps cost, with and without the synthesis in the schedule's proportion, plus its
+share of the truly rounded losses that a run of 500 steps measures; a step of the reference loop measures one itself. The
+fraction of the peak is that of a step with the synthesis and counts the multiply-adds of the plain layers, forwards and
+backwards to the latents: what the work needs, not what was executed.
 """
 
 from __future__ import annotations
@@ -55,15 +56,16 @@ def measure(plan: encoding.Plan, picture: Picture, blocks: int) -> dict:
     short = replace(plan, settings=replace(plan.settings, schedule=schedule.for_iterations(2)))
     for time_steps in (engine_steps, reference_steps):
         time_steps(short, picture)  # warms up
-    plain: list[float] = []
-    checked: list[float] = []
+    engine: dict[str, list[float]] = {"synthesis": [], "extrapolated": [], "check": []}
     reference: list[float] = []
     for _ in range(blocks):
-        for seconds, is_checked in engine_steps(plan, picture):
-            (checked if is_checked else plain).append(seconds)
+        for kind, seconds in engine_steps(plan, picture):
+            engine[kind].append(seconds)
         reference += reference_steps(plan, picture)
-    step, check, plain_loop = (statistics.median(seconds) for seconds in (plain, checked, reference))
-    engine = step + max(0.0, check - step) * len(loop.CHECKS) / PRESET_STEPS
+    every = plan.settings.schedule.synthesis_every
+    synthesis, extrapolated, check = (statistics.median(seconds) for seconds in engine.values())
+    step = (synthesis + (every - 1) * extrapolated) / every + check * len(loop.CHECKS) / PRESET_STEPS
+    plain_loop = statistics.median(reference)
     autocast = encoding.bfloat16_pays(plan.device, plan.model)
     peak = peak_flops(plan.device, torch.bfloat16 if autocast else torch.float32)
     needed = needed_flops(plan, picture)
@@ -75,29 +77,34 @@ def measure(plan: encoding.Plan, picture: Picture, blocks: int) -> dict:
         "steps_per_block": plan.settings.schedule.iterations,
         "bfloat16": autocast,
         "tf32_convolutions": plan.device.type == "cuda" and torch.backends.cudnn.allow_tf32,
-        "engine_step_seconds": step,
-        "engine_check_seconds": max(0.0, check - step),
-        "engine_seconds_per_iteration": engine,
+        "synthesis_every": every,
+        "engine_synthesis_step_seconds": synthesis,
+        "engine_extrapolated_step_seconds": extrapolated,
+        "engine_check_seconds": check,
+        "engine_seconds_per_iteration": step,
         "reference_seconds_per_iteration": plain_loop,
-        "ratio": plain_loop / engine,
+        "ratio": plain_loop / step,
         "peak_gflops": peak / 1e9,
         "needed_gflop_per_iteration": needed / 1e9,
-        "engine_fraction_of_peak": needed / engine / peak,
+        "engine_fraction_of_peak": needed / synthesis / peak,
         "reference_fraction_of_float32_peak": needed / plain_loop / peak_flops(plan.device, torch.float32),
     }
 
 
-def engine_steps(plan: encoding.Plan, picture: Picture) -> list[tuple[float, bool]]:
-    """Return the seconds of every step but the first, and whether it measured the truly rounded loss."""
+def engine_steps(plan: encoding.Plan, picture: Picture) -> list[tuple[str, float]]:
+    """Return what took how many seconds: steps with the synthesis, extrapolated ones, and a truly rounded loss."""
     nets, x, objective = encoding.prepare(plan, picture)
     y, z = encoding.analyse(nets, x)
-    stamps: list[tuple[float, bool]] = []
-
-    def stamp(progress: loop.Progress) -> None:
-        stamps.append((now(plan.device), progress.rounded is not None))
-
-    loop.refine(objective, y, z, plan.settings, stamp)
-    return [(after - before, is_checked) for (before, _), (after, is_checked) in pairwise(stamps)]
+    stamps: list[tuple[float, loop.Progress]] = []
+    loop.refine(objective, y, z, plan.settings, lambda progress: stamps.append((now(plan.device), progress)))
+    every = plan.settings.schedule.synthesis_every
+    taken = []
+    for (before, _), (after, progress) in pairwise(stamps[1:]):  # the first two steps have the synthesis in any case
+        if progress.rounded is None:
+            taken.append(("extrapolated" if (progress.step - 1) % every else "synthesis", after - before))
+    start = now(plan.device)
+    objective.rounded(y, z)
+    return [*taken, ("check", now(plan.device) - start)]
 
 
 def reference_steps(plan: encoding.Plan, picture: Picture) -> list[float]:

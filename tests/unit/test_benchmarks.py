@@ -154,6 +154,10 @@ def test_findings_tell_what_holds():
     assert ": holds (100 steps 65 %, with the papers' schedule 10 %; 500 steps 95 %" in findings.tuning(tuned)
     slow = [each | {"best_loss": 1.9} if each["setting"] == "tuned" else each for each in tuned]
     assert ": does not hold (" in findings.tuning(slow)
+    every = [row(f"synthesis every {n}", -10 + n / 20, best_loss=1.8 + n / 1000, seconds=40 / n) for n in (1, 2, 4, 8)]
+    assert ": holds (every 1 -9.95 % in 40 s, every 2" in findings.extrapolation(every)
+    late = [each | {"best_loss": 1.9} if each["setting"] == "synthesis every 4" else each for each in every]
+    assert ": does not hold (" in findings.extrapolation(late)
     lead = [row(f"ssl {c}", -5 - (c == 3) * (s == 500), steps=s) for c in (2, 3) for s in (500, 2000)]
     assert ": holds (" in findings.classes(lead)
 
