@@ -110,11 +110,13 @@ def preset_table(found: Mapping[str, Result], anchor: str) -> Table:
             "decode",
         )
     ]
-    for preset, steps in PRESETS.items():
+    for preset in PRESETS:
         result = found.get(f"sgacodec-{preset}", {"rows": []})
         for images in _image_sets(result) if result["rows"] else []:
             chosen = {**result, "rows": [row for row in good(result["rows"]) if row["image"] in images]}
-            rows.append((f"`{preset}`", str(steps), _image_cell(images), *_preset_cells(chosen, found, anchor)))
+            rows.append(
+                (f"`{preset}`", str(result["iterations"]), _image_cell(images), *_preset_cells(chosen, found, anchor))
+            )
     return rows
 
 

@@ -53,13 +53,13 @@ def known_rows(plan: Plan, codec: Codec) -> list[results.Row]:
     """Return the rows of an earlier run.
 
     Raises:
-        ValueError: they come from another version or model.
+        ValueError: they come from another version, model or number of steps.
     """
     path = result_path(plan, codec)
     if not path.exists():
         return []
     earlier, now = results.load(path), head(codec)
-    for key in ("version", "model_id", "argv"):
+    for key in ("version", "model_id", "iterations", "argv"):
         if earlier.get(key) != now.get(key):
             raise ValueError(
                 f"{path} was measured with {key} {earlier.get(key)}, now it is {now.get(key)}; move it away"

@@ -17,6 +17,7 @@ from sgacodec.errors import TargetNotReachedError
 from sgacodec.train.scenes import render
 from sgacodec_bench import results, search
 from sgacodec_bench.adapters import Absent, Codec, all_codecs
+from sgacodec_bench.presets import preset_table
 from sgacodec_bench.run import Plan, execute, head, open_tasks
 from sgacodec_bench.tables import bd_table, markdown
 from sgacodec_cli.main import main
@@ -148,11 +149,29 @@ def test_unreadable_image_costs_one_row(folder, tmp_path):
     assert all(row["bytes"] > 0 and row["peak_megabytes"] > 10 and 0 < row["ms_ssim"] <= 1 for row in rows[1:])
 
 
-def test_results_of_another_version_are_not_mixed(tmp_path):
-    codec = runnable("jpeg")
-    results.save(tmp_path / "jpeg.json", {**head(codec), "version": "0.0", "rows": []})
-    with pytest.raises(ValueError, match=r"version 0\.0.*move it away"):
+@pytest.mark.parametrize(("key", "value"), [("version", "0.0"), ("model_id", "00"), ("iterations", 99)])
+def test_results_of_another_state_are_not_mixed(key, value, tmp_path):
+    codec = runnable("sgacodec-fast")
+    results.save(tmp_path / "sgacodec-fast.json", {**head(codec), key: value, "rows": []})
+    with pytest.raises(ValueError, match=rf"{key} {value}.*move it away"):
         open_tasks(Plan((), (codec,), None, tmp_path, timeout=1), codec)
+
+
+def test_the_table_of_presets_tells_the_steps_that_were_measured():
+    quality = {"loss": 0.9}
+
+    def result(preset, iterations, bpps):
+        rows = [
+            {"image": "a", "setting": psnr, "bpp": bpp, "psnr_db": psnr, "float": quality, "float_start": {"loss": 1.0}}
+            | {"encode_seconds": 2.0, "decode_seconds": 1.0}
+            for psnr, bpp in zip((30.0, 36.0), bpps, strict=True)
+        ]
+        return {"codec": f"sgacodec-{preset}", "iterations": iterations, "rows": rows}
+
+    found = {"bpg": result("bpg", 0, (0.5, 1.0)), "sgacodec-none": result("none", 0, (0.5, 1.0))}
+    table = preset_table(found | {"sgacodec-fast": result("fast", 77, (0.4, 0.8))}, "bpg")
+    assert [line[:3] for line in table[1:]] == [("`none`", "0", "1 (a)"), ("`fast`", "77", "1 (a)")]
+    assert table[2][4:] == ("-20.00 %", "-20.00 %", "-10.00 %", "2.0 s", "1.00 s")
 
 
 def test_bench_command_resumes_and_reports(folder, tmp_path):

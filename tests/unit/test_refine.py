@@ -57,7 +57,8 @@ def test_the_tuned_schedule_is_what_the_presets_were_made_with():
     tuned = schedule.for_iterations(500)
     assert (tuned.lr_y, tuned.lr_z) == pytest.approx((9e-3, 4.5e-2))
     assert tuned.temperature(250) == pytest.approx((0.3 * 4 ** (1 / 6)) ** 0.5)
-    assert (tuned.cooling, tuned.plateau) == (schedule.exponential, None)
+    assert (tuned.cooling, tuned.plateau, tuned.synthesis_every) == (schedule.exponential, None, 4)
+    assert schedule.of_papers(500).synthesis_every == 1
     assert schedule.for_iterations(5).lr_y == schedule.for_iterations(20).lr_y
 
 
