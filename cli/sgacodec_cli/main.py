@@ -72,13 +72,22 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
 
+def _let_waiting_threads_sleep() -> None:
+    """Have torch's threads spin but briefly while they wait for each other; must come before torch is imported.
+
+    On a machine that does other work too, spinning makes a refinement step three times slower; on an idle one, sleeping
+    at once makes it a third slower. GNU's OpenMP lets us choose how long, others know the policy alone.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
 class _Guarded(_LazyGroup):
     """Turns errors into one line on stderr and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        # torch's threads would spin while they wait for each other; on a machine that does other work too, that makes a
-        # refinement step three times slower, and on an idle one it gains nothing. Must be set before torch is imported.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        _let_waiting_threads_sleep()
         debug = bool(ctx.params.get("debug"))
         logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s")
         logging.getLogger("PIL").setLevel(logging.WARNING)

@@ -272,3 +272,21 @@ def test_a_real_process_without_torch(tmp_path, small_file):
     done = subprocess.run([sys.executable, "-c", code, "encode", "b.png"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert "pip install 'sgacodec[encode]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "policy", "spins"),
+    [
+        ({}, "PASSIVE", "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "PASSIVE", "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", None),
+    ],
+)
+def test_waiting_threads_spin_briefly_unless_the_user_chose(given, policy, spins, run, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")  # is taken back in the end, whatever the command sets
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert run("models", "list").exit_code == 0
+    assert (os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")) == (policy, spins)
