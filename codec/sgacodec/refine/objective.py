@@ -59,7 +59,7 @@ class _PixelRows:
 
 
 class Objective:
-    """Rate and distortion of an image's latents, with gradients."""
+    """Rate and distortion of an image's latents, with gradients, for one refinement: samples lie near each other."""
 
     def __init__(self, nets: Nets, x: Tensor, lmbda: float, *, autocast: bool, synthesis_every: int = 1) -> None:
         """Set the target.
