@@ -29,6 +29,7 @@ from sgacodec_bench.provenance import model_head
 from sgacodec_bench.reference_loop import Reference, multiply_adds
 
 PRESET_STEPS = 500
+LEAST_STEPS = 6
 
 
 def main() -> None:
@@ -42,6 +43,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    if arguments.steps < LEAST_STEPS:
+        parser.error(f"--steps must be at least {LEAST_STEPS}, for a step of each kind")
     options = EncodeOptions(
         level=arguments.level, model=arguments.model, device=arguments.device, iterations=arguments.steps
     )
@@ -96,7 +99,8 @@ def engine_steps(plan: encoding.Plan, picture: Picture) -> list[tuple[str, float
     nets, x, objective = encoding.prepare(plan, picture)
     y, z = encoding.analyse(nets, x)
     stamps: list[tuple[float, loop.Progress]] = []
-    loop.refine(objective, y, z, plan.settings, lambda progress: stamps.append((now(plan.device), progress)))
+    settings = replace(plan.settings, check_every=plan.settings.schedule.iterations)  # checks are timed apart, below
+    loop.refine(objective, y, z, settings, lambda progress: stamps.append((now(plan.device), progress)))
     every = plan.settings.schedule.synthesis_every
     taken = []
     for (before, _), (after, progress) in pairwise(stamps[1:]):  # the first two steps have the synthesis in any case
