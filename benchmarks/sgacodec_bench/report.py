@@ -128,7 +128,7 @@ def training_tables(folder: Path, kodak: Path) -> str:
             compared[0],
             "Further from trained weights, with patches of 256x256:\n",
             compared[1],
-            "What the packaged model was before it was trained further, on Kodak with the same code:\n",
+            "What the packaged model was before it was trained further, on Kodak:\n",
             *states,
         ]
     )
