@@ -26,23 +26,23 @@ def _own_cache(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def tiny_model():
-    from sgacodec import modelfile
+    from sgacodec.models.model import load_model_file
 
-    return modelfile.load_file(GOLDEN / "tiny.safetensors")
+    return load_model_file(GOLDEN / "tiny.safetensors")
 
 
 @pytest.fixture(scope="session")
 def headed_model():
     """The tiny model with an untrained bits-back head, called tiny-head."""
-    from sgacodec import modelfile
+    from sgacodec.models.model import load_model_file
 
-    return modelfile.load_file(GOLDEN / "tiny-head.safetensors")
+    return load_model_file(GOLDEN / "tiny-head.safetensors")
 
 
 @pytest.fixture(scope="session")
 def scene():
     """A rendered picture, uint8 [96, 130, 3]."""
-    from sgacodec.train.scenes import render
+    from sgacodec.synthetic import render
 
     return render(96, 130, np.random.default_rng(5))
 
@@ -67,7 +67,7 @@ def scene_files(tmp_path_factory):
     """A folder of eight rendered scenes, PNG, 96x128."""
     from PIL import Image
 
-    from sgacodec.train.scenes import render
+    from sgacodec.synthetic import render
 
     folder = tmp_path_factory.mktemp("scenes")
     for seed in range(8):

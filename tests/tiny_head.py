@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from sgacodec.entropy import tables
-from sgacodec.intnet.spec import Conv, Deconv, LeakyRelu
-from sgacodec.modelfile import BitsBack, Model, with_bits_back
+from sgacodec.exact.layers import Conv, Deconv, LeakyRelu
+from sgacodec.models.model import BitsBack, Model, with_bits_back
 
 LATTICE_BITS = 4
 

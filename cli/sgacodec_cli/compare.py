@@ -9,10 +9,11 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec import image, metrics
-from sgacodec.container import MAGIC
+from sgacodec import metrics
 from sgacodec.decoding import decode
 from sgacodec.errors import InvalidImageError
+from sgacodec.format.container import MAGIC
+from sgacodec.picture import read_picture
 
 
 @click.command("compare")
@@ -52,4 +53,4 @@ def load(name: str) -> npt.NDArray[np.uint8]:
     data = path.read_bytes() if path.is_file() else b""
     if data.startswith(MAGIC):
         return np.asarray(decode(data).convert("RGB"))
-    return image.read(path).rgb
+    return read_picture(path).rgb

@@ -14,13 +14,13 @@ from tqdm import tqdm
 from sgacodec import limits
 from sgacodec.errors import EncodeError, OptionError
 from sgacodec.options import METHODS, PRESETS, EncodeOptions
-from sgacodec_cli import curve
+from sgacodec.refine import log
 from sgacodec_cli.files import check_output, read_input, title, write_output
 
 if TYPE_CHECKING:
+    from sgacodec.bitsback.message import SideInformation
     from sgacodec.encoding import Encoded
-    from sgacodec.framing import SideInformation
-    from sgacodec.image import Picture
+    from sgacodec.picture import Picture
     from sgacodec.refine.loop import Progress
 
 _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
@@ -85,11 +85,11 @@ def command(
     picture, chosen = read_picture(source, max_pixels), _options(options)
     text = _described(picture, source) if caption_from_metadata else caption
     side_information = text if embed is None else read_input(embed)
-    rows: list[curve.Row] = []
-    encoded = _encode(picture, chosen, side_information, quiet, lambda progress: rows.append(curve.row(progress)))
+    rows: list[log.Row] = []
+    encoded = _encode(picture, chosen, side_information, quiet, lambda progress: rows.append(log.row(progress)))
     write_output(output, encoded.data)
     if log_file is not None:
-        write_output(log_file, curve.dump(options, encoded.refined, rows))
+        write_output(log_file, log.dump(options, encoded.refined, rows))
     if not quiet:
         click.echo(_summary(output, encoded), err=True)
 
@@ -115,12 +115,12 @@ def read_picture(source: str, max_pixels: int) -> Picture:
     """Read an image file, or standard input for `-`."""
     from PIL import Image
 
-    from sgacodec import image
+    from sgacodec.picture import parse_picture, read_picture
 
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and an option
     if source == "-":
-        return image.read_bytes(sys.stdin.buffer.read(), max_pixels, "standard input")
-    return image.read(Path(source), max_pixels)
+        return parse_picture(sys.stdin.buffer.read(), max_pixels, "standard input")
+    return read_picture(Path(source), max_pixels)
 
 
 def _described(picture: Picture, source: str) -> str:

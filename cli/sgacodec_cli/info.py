@@ -7,10 +7,10 @@ import json
 
 import click
 
-from sgacodec import framing
+from sgacodec.bitsback import message
+from sgacodec.bitsback.distributions import Carriers
+from sgacodec.bitsback.message import SideInformation
 from sgacodec.decoding import Info, decode, read_info
-from sgacodec.framing import SideInformation
-from sgacodec.head import Carriers
 from sgacodec_cli.files import read_input
 
 
@@ -57,7 +57,7 @@ class _Found:
     def of(carried: SideInformation, info: Info) -> _Found:
         """Measure it."""
         is_text = isinstance(carried, str)
-        packed = len(framing.frame(carried))
+        packed = len(message.frame(carried))
         net = info.n_bytes - packed
         return _Found(
             kind="text" if is_text else "bytes",

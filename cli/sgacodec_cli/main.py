@@ -39,8 +39,8 @@ COMMANDS = {
     "models": Command("sgacodec_cli.models", "List, show and import models."),
     "train": Command("sgacodec_cli.train", "Train a model on photographs.", "train"),
     "compare": Command("sgacodec_cli.compare", "PSNR, MS-SSIM and largest error between two images.", "bench"),
-    "race": Command("sgacodec_bench.cli_race", "Encode with two codecs at equal size, say which is better.", "bench"),
-    "bench": Command("sgacodec_bench.cli_bench", "Measure codecs against each other on your images.", "bench"),
+    "race": Command("sgacodec_cli.race", "Encode with two codecs at equal size, say which is better.", "bench"),
+    "bench": Command("sgacodec_cli.bench", "Measure codecs against each other on your images.", "bench"),
 }
 
 _EXIT_CODES: tuple[tuple[type[SgacodecError], int], ...] = (

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from sgacodec import modelstore
 from sgacodec.errors import ModelError
-from sgacodec.modelfile import Model, dump
+from sgacodec.models import store
+from sgacodec.models.model import Model, dump_model
 from sgacodec_cli.files import check_output, write_output
 
 
@@ -24,21 +24,21 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON list.")
 def list_models(as_json: bool) -> None:
     """List the installed models: name, id, where they are."""
-    entries = modelstore.installed()
+    entries = store.installed()
     if as_json:
         click.echo(json.dumps([{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]))
         return
     for entry in entries:
-        default = " (default)" if entry.name == modelstore.DEFAULT_MODEL else ""
+        default = " (default)" if entry.name == store.DEFAULT_MODEL else ""
         click.echo(f"{entry.name:<24}{entry.model_id}  {'packaged' if entry.packaged else entry.path}{default}")
 
 
 @command.command("show")
-@click.argument("name", default=modelstore.DEFAULT_MODEL)
+@click.argument("name", default=store.DEFAULT_MODEL)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show(name: str, as_json: bool) -> None:
     """Show a model's id, levels, networks and card. NAME is a name, an id or a path."""
-    facts = _facts(modelstore.load_by_name(name))
+    facts = _facts(store.load_by_name(name))
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -90,17 +90,18 @@ def import_model(
     CompressAI's parameter names.
     """
     try:
-        from sgacodec.train import export, sources
+        from sgacodec.train.data.weights import ZOO, calibration_images, state_file, zoo
+        from sgacodec.train.export import integers
     except ImportError as err:
         raise ModelError("importing models needs torch; install it with: pip install 'sgacodec[encode]'") from err
-    weights = sources.zoo(source, quality) if source in sources.ZOO else sources.state_file(Path(source))
+    weights = zoo(source, quality) if source in ZOO else state_file(Path(source))
     name = name or weights.name
-    target = output or str(modelstore.cache_folder() / f"{name}{modelstore.SUFFIX}")
+    target = output or str(store.cache_folder() / f"{name}{store.SUFFIX}")
     if output is None:
-        modelstore.cache_folder().mkdir(parents=True, exist_ok=True)
+        store.cache_folder().mkdir(parents=True, exist_ok=True)
     check_output(target, force)
-    float_model = export.read_state(weights.state, lambdas or weights.lambdas)
-    images = sources.calibration_images(calibrate, np.random.default_rng(0))
-    model = export.export(float_model, images, name, {"source": weights.origin})
-    write_output(target, dump(model))
+    float_model = integers.read_state(weights.state, lambdas or weights.lambdas)
+    images = calibration_images(calibrate, np.random.default_rng(0))
+    model = integers.export(float_model, images, name, {"source": weights.origin})
+    write_output(target, dump_model(model))
     click.echo(f"{target}: {name}, id {model.model_id.hex()}")

@@ -14,18 +14,18 @@ import click
 from tqdm import tqdm
 
 from sgacodec.errors import TrainError
-from sgacodec.modelfile import Model, dump
-from sgacodec.modelstore import SUFFIX, load_by_name
+from sgacodec.models.model import Model, dump_model
+from sgacodec.models.store import SUFFIX, load_by_name
 from sgacodec.train.options import LEARNING_RATES, STAGES, RunOptions, TrainOptions, continue_with
 from sgacodec_cli.files import check_output, write_output
 
 if TYPE_CHECKING:
     from sgacodec.train.checkpoint import Checkpoint
-    from sgacodec.train.data import Dataset
-    from sgacodec.train.loop import Job, Trained
+    from sgacodec.train.data.images import Dataset
+    from sgacodec.train.data.weights import Weights
+    from sgacodec.train.events import Record, Sink
     from sgacodec.train.loss import LevelLoss
-    from sgacodec.train.records import Record, Sink
-    from sgacodec.train.sources import Weights
+    from sgacodec.train.trainer import Job, Trained
     from sgacodec.train.workers import Worker
 
 _RATES = ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
@@ -168,7 +168,8 @@ def command(
 
 def _train(sources: tuple[Path, ...], request: _Request) -> None:
     try:
-        from sgacodec.train import data, workers
+        from sgacodec.train import workers
+        from sgacodec.train.data.images import load_images
     except ImportError as err:
         raise TrainError(
             "training needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
@@ -178,7 +179,7 @@ def _train(sources: tuple[Path, ...], request: _Request) -> None:
     plan = _plan(request)
     options = plan.options
     with workers.join(request.run.device) as worker, _stop_flag() as stop:
-        dataset = data.load(sources, options.patch_size, options.n_validation, worker.device)
+        dataset = load_images(sources, options.patch_size, options.n_validation, worker.device)
         job = plan.job(request.run, dataset, worker)
         trained = _with_sinks(request, job, stop)
         if worker.leads:
@@ -205,10 +206,11 @@ class _Plan:
     weights: Weights | None = None
 
     def job(self, run: RunOptions, dataset: Dataset, worker: Worker) -> Job:
-        from sgacodec.train import bitsback, loop
+        from sgacodec.train import trainer
+        from sgacodec.train.stages import bits_back
 
         common = (self.options, run, dataset, worker, self.resume, self.weights)
-        return loop.Job(*common) if self.model is None else bitsback.HeadJob(*common, model=self.model)
+        return trainer.Job(*common) if self.model is None else bits_back.HeadJob(*common, model=self.model)
 
 
 def _plan(request: _Request) -> _Plan:
@@ -223,8 +225,8 @@ def _plan(request: _Request) -> _Plan:
 
 def _start(request: _Request, model: Model | None) -> Weights | None:
     """Return the weights that a new schedule starts from, if any; a head starts from its model by itself."""
-    from sgacodec.train import recover
-    from sgacodec.train.sources import state_file
+    from sgacodec.train.data.weights import state_file
+    from sgacodec.train.export import recover
 
     if request.resume is not None:
         return state_file(request.resume)
@@ -278,23 +280,24 @@ def _stop_flag() -> Iterator[Callable[[], bool]]:
 
 
 def _with_sinks(request: _Request, job: Job, stop: Callable[[], bool]) -> Trained:
-    from sgacodec.train import bitsback, loop, records
+    from sgacodec.train import events, trainer
+    from sgacodec.train.stages import bits_back
 
     if job.worker.leads and not request.goes_on:
         request.log.unlink(missing_ok=True)
     hidden = request.quiet or not job.worker.leads
     layout = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=1.0, disable=hidden, leave=False, bar_format=layout, file=sys.stderr) as bar:
-        sinks = [records.json_log(request.log), _bar_sink(bar)]
+        sinks = [events.json_log(request.log), _bar_sink(bar)]
         if request.tensorboard is not None and job.worker.leads:
-            sinks.append(records.tensorboard(request.tensorboard))
-        if isinstance(job, bitsback.HeadJob):
-            return bitsback.train(job, sinks, stop)
-        return loop.train(job, sinks, stop)
+            sinks.append(events.tensorboard(request.tensorboard))
+        if isinstance(job, bits_back.HeadJob):
+            return bits_back.train(job, sinks, stop)
+        return trainer.train(job, sinks, stop)
 
 
 def _bar_sink(bar: tqdm[Any]) -> Sink:
-    from sgacodec.train.records import Averaged, Stepped, Validated
+    from sgacodec.train.events import Averaged, Stepped, Validated
 
     def show(record: Record) -> None:
         if isinstance(record, Stepped):
@@ -329,19 +332,21 @@ def _level_table(levels: Sequence[LevelLoss]) -> list[str]:
 
 def _export(path: Path, job: Job, trained: Trained) -> list[str]:
     """Write the model file; return what it is, and a table of what integers cost on held-out images."""
-    from sgacodec.train import bitsback, publish
+    from sgacodec.train.export import publish
+    from sgacodec.train.stages import bits_back
 
-    if not isinstance(job, bitsback.HeadJob):
+    if not isinstance(job, bits_back.HeadJob):
         model = publish.to_model(job, trained, path.stem)
-        write_output(str(path), dump(model))
+        write_output(str(path), dump_model(model))
         return [f"{path}: id {model.model_id.hex()}", *_cost_table(path, job, trained)]
     model = publish.with_head(job, trained)
-    write_output(str(path), dump(model))
+    write_output(str(path), dump_model(model))
     return [f"{path}: id {model.model_id.hex()}, with its head {(model.bits_back_id or b'').hex()}"]
 
 
 def _cost_table(path: Path, job: Job, trained: Trained) -> list[str]:
-    from sgacodec.train import cost, loss, publish
+    from sgacodec.train import loss
+    from sgacodec.train.export import cost, publish
 
     images = job.dataset.validation[:_N_COST_IMAGES]
     levels = loss.validate(trained.net, images, job.options.lambdas, len(images))

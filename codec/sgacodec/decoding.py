@@ -16,16 +16,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sgacodec import container, hyper, limits, modelstore, sideinfo
-from sgacodec.container import Container, Header, SectionType
-from sgacodec.entropy import coder
+from sgacodec import limits
+from sgacodec.bitsback import embed
+from sgacodec.bitsback.distributions import Carriers
+from sgacodec.entropy import range_coder
 from sgacodec.errors import ChecksumError, CorruptStreamError, LimitError
-from sgacodec.head import Carriers
-from sgacodec.hyper import Symbols
-from sgacodec.intnet import fast, spec
-from sgacodec.modelfile import Decoder, Model
+from sgacodec.exact import fast, layers
+from sgacodec.format import container
+from sgacodec.format.container import Container, Header, SectionType
+from sgacodec.latents import hyperprior
+from sgacodec.latents.hyperprior import Symbols
+from sgacodec.models import store
+from sgacodec.models.model import Decoder, Model
 
-RunNetwork = Callable[[spec.Network, npt.NDArray[Any]], npt.NDArray[np.float64]]
+RunNetwork = Callable[[layers.Network, npt.NDArray[Any]], npt.NDArray[np.float64]]
 
 _TILE_PIXELS = 2**20
 """g_s runs on horizontal strips of about this many pixels, which bounds memory; the result does not depend on it."""
@@ -76,7 +80,7 @@ def read_info(data: bytes) -> Info:
         height=header.height,
         mode=mode,
         model_id=header.model_id.hex(),
-        level=header.level_q4 / hyper.LEVEL_STEPS,
+        level=header.level_q4 / hyperprior.LEVEL_STEPS,
         n_bytes=header.file_bytes,
         bpp=8 * header.file_bytes / (header.width * header.height),
         sections=sections,
@@ -119,14 +123,14 @@ def decode(
             "raise it with max_pixels (--max-pixels) if you trust the file"
         )
     box = container.parse(data)
-    model = modelstore.load_by_id(box.model_id)
+    model = store.load_by_id(box.model_id)
     run = fast.run if device is None else lambda network, x: fast.run_torch(network, x, device)
     symbols = decode_symbols(box, model)
     rgb = reconstruct(box, model.decoder, symbols, run)
     if zlib.crc32(rgb.tobytes()) != box.pixel_crc:
         raise ChecksumError("the decoded picture is not the one that was encoded", section="pixel CRC")
     image = _to_image(box, rgb)
-    side_information = sideinfo.extract(box, model, symbols) if extract else None
+    side_information = embed.extract(box, model, symbols) if extract else None
     if side_information is not None:
         image.info["side_information"] = side_information
     return image
@@ -154,11 +158,11 @@ def decode_symbols(box: Container, model: Model) -> Symbols:
         model: the model that it names, with or without its bits-back head.
     """
     if box.model_id != model.model_id:
-        return sideinfo.read_symbols(box, model, z_shape(box, model.decoder))
-    if sideinfo.is_embedded(box):
+        return embed.read_symbols(box, model, z_shape(box, model.decoder))
+    if embed.is_embedded(box):
         raise CorruptStreamError("the file does not name the bits-back head that it uses", section="model_id")
     z = decode_z(box, model.decoder)
-    parameters = hyper.y_parameters(model.decoder, z, box.level_q4)
+    parameters = hyperprior.y_parameters(model.decoder, z, box.level_q4)
     return Symbols(z, decode_y(box, model.decoder, parameters), parameters)
 
 
@@ -166,7 +170,7 @@ def reconstruct(
     box: Container, decoder: Decoder, symbols: Symbols, run: RunNetwork = fast.run
 ) -> npt.NDArray[np.uint8]:
     """Return the picture of decoded symbols, uint8 [H, W, 3]."""
-    g_s_input = hyper.g_s_input(decoder, symbols.y, symbols.parameters.mu_q, box.level_q4)
+    g_s_input = hyperprior.g_s_input(decoder, symbols.y, symbols.parameters.mu_q, box.level_q4)
     return np.ascontiguousarray(synthesise(decoder, g_s_input, run)[: box.height, : box.width])
 
 
@@ -184,7 +188,7 @@ def z_shape(box: Container, decoder: Decoder) -> tuple[int, int, int]:
 def decode_z(box: Container, decoder: Decoder) -> npt.NDArray[np.int32]:
     """Return the z symbols, int32 [1, N, H/64, W/64]."""
     shape = z_shape(box, decoder)
-    return coder.decode(box.z_stream, z_table_index(shape), decoder.z_tables, "z stream").reshape(1, *shape)
+    return range_coder.decode(box.z_stream, z_table_index(shape), decoder.z_tables, "z stream").reshape(1, *shape)
 
 
 def z_table_index(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
@@ -192,13 +196,13 @@ def z_table_index(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
     return np.repeat(np.arange(shape[0]), shape[1] * shape[2])
 
 
-def decode_y(box: Container, decoder: Decoder, parameters: hyper.YParameters) -> npt.NDArray[np.int32]:
+def decode_y(box: Container, decoder: Decoder, parameters: hyperprior.YParameters) -> npt.NDArray[np.int32]:
     """Return the y symbols, int32 [1, M, H/16, W/16], band by band."""
     index = parameters.table_index
     symbols = np.empty(index.shape, np.int32)
     for stream, rows in zip(box.y_streams, y_bands(box, decoder), strict=True):
         band = index[:, :, rows]
-        symbols[:, :, rows] = coder.decode(stream, band.ravel(), decoder.y_tables, "y band").reshape(band.shape)
+        symbols[:, :, rows] = range_coder.decode(stream, band.ravel(), decoder.y_tables, "y band").reshape(band.shape)
     return symbols
 
 
@@ -221,7 +225,7 @@ def synthesise(decoder: Decoder, g_s_input: npt.NDArray[np.int64], run: RunNetwo
         uint8 [H, W, 3] at the padded size.
     """
     _, _, height, width = g_s_input.shape
-    stride, halo = decoder.y_stride, spec.halo(decoder.g_s)
+    stride, halo = decoder.y_stride, layers.halo(decoder.g_s)
     rows = max(4, _TILE_PIXELS // (width * stride**2))
     pixels = np.empty((height * stride, width * stride, 3), np.uint8)
     for first in range(0, height, rows):

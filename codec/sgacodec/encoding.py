@@ -18,17 +18,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sgacodec import container, decoding, hyper, image, limits, modelstore, sideinfo
-from sgacodec import head as heads
-from sgacodec.container import Container
-from sgacodec.entropy import coder
+from sgacodec import decoding, limits
+from sgacodec.bitsback import distributions as heads
+from sgacodec.bitsback import embed
+from sgacodec.bitsback.message import SideInformation
+from sgacodec.entropy import range_coder
 from sgacodec.errors import EncodeError, InvalidImageError, ModelMismatchError, SymbolRangeError, TargetNotReachedError
-from sgacodec.framing import SideInformation
-from sgacodec.hyper import Symbols
+from sgacodec.format import container
+from sgacodec.format.container import Container
+from sgacodec.latents import hyperprior
+from sgacodec.latents.hyperprior import Symbols
 from sgacodec.metrics import psnr_db
-from sgacodec.modelfile import Model
-from sgacodec.nets import HeadNets, Nets
+from sgacodec.models import store
+from sgacodec.models.model import Model
+from sgacodec.nets.evaluator import HeadNets, Nets
 from sgacodec.options import EncodeOptions
+from sgacodec.picture import Picture, picture_from_array, picture_from_pillow
 from sgacodec.refine import loop, rounding, schedule
 from sgacodec.refine.objective import CarryingObjective, Objective
 
@@ -87,7 +92,7 @@ class Plan:
     target: Target
     settings: loop.Settings
     device: torch.device
-    embedding: sideinfo.Settings = field(default_factory=sideinfo.Settings)
+    embedding: embed.Settings = field(default_factory=embed.Settings)
 
 
 def encode(
@@ -116,19 +121,19 @@ def encode(
     return encode_picture(to_picture(source), options or EncodeOptions(), report, side_information).data
 
 
-def to_picture(source: Any) -> image.Picture:
+def to_picture(source: Any) -> Picture:
     """Return `source` (see `encode`) as a Picture."""
-    if isinstance(source, image.Picture):
+    if isinstance(source, Picture):
         return source
     if isinstance(source, Image.Image):
-        return image.from_pillow(source)
+        return picture_from_pillow(source)
     if isinstance(source, np.ndarray):
-        return image.from_array(source)
+        return picture_from_array(source)
     raise InvalidImageError(f"expected a Pillow image or a numpy array, got {type(source).__name__}")
 
 
 def encode_picture(
-    picture: image.Picture,
+    picture: Picture,
     options: EncodeOptions,
     report: Report | None = None,
     side_information: SideInformation | None = None,
@@ -139,7 +144,7 @@ def encode_picture(
 
 def make_plan(options: EncodeOptions) -> Plan:
     """Return what the options stand for; errors as in `encode`."""
-    model = modelstore.load_by_name(options.model)
+    model = store.load_by_name(options.model)
     round_ = rounding.choose(options.method, rounding.Form(options.classes))
     settings = loop.Settings(round_, schedule.for_iterations(options.steps), options.seed)
     return Plan(model, choose_target(model, options), settings, torch_device(options.device))
@@ -147,7 +152,7 @@ def make_plan(options: EncodeOptions) -> Plan:
 
 def carry_out(
     plan: Plan,
-    picture: image.Picture,
+    picture: Picture,
     report: Report | None = None,
     side_information: SideInformation | None = None,
 ) -> Encoded:
@@ -155,7 +160,7 @@ def carry_out(
     if side_information is None:
         coded = _code(plan, picture, report)
     elif plan.model.bits_back is None:
-        section = sideinfo.appended(side_information)  # before refinement: it may be refused
+        section = embed.appended(side_information)  # before refinement: it may be refused
         coded = _with_section(_code(plan, picture, report), section)
     else:
         coded = _code_carrying(plan, picture, report, side_information)
@@ -175,7 +180,7 @@ class _Coded:
     table_bits: float
 
 
-def _code(plan: Plan, picture: image.Picture, report: Report | None) -> _Coded:
+def _code(plan: Plan, picture: Picture, report: Report | None) -> _Coded:
     model, level_q4 = plan.model, plan.target.level_q4
     refined = _refine(plan, picture, report)
     symbols = _to_symbols(model, level_q4, refined)
@@ -187,13 +192,11 @@ def _with_section(coded: _Coded, section: container.Section) -> _Coded:
     return replace(coded, box=replace(coded.box, sections=(*coded.box.sections, section)))
 
 
-def _code_carrying(
-    plan: Plan, picture: image.Picture, report: Report | None, side_information: SideInformation
-) -> _Coded:
+def _code_carrying(plan: Plan, picture: Picture, report: Report | None, side_information: SideInformation) -> _Coded:
     """Let the z's of a picture carry side information, y on the integers."""
     refined = _refine_carrying(plan, picture, report, side_information)
     y, z = (_to_int(latent.cpu().numpy()) for latent in (refined.y, refined.z))
-    embedded = sideinfo.embed(heads.of_model(plan.model), y, side_information, plan.embedding, z)
+    embedded = embed.embed(heads.of_model(plan.model), y, side_information, plan.embedding, z)
     box = Container(
         width=picture.rgb.shape[1],
         height=picture.rgb.shape[0],
@@ -209,7 +212,7 @@ def _code_carrying(
 
 
 def _refine_carrying(
-    plan: Plan, picture: image.Picture, report: Report | None, side_information: SideInformation
+    plan: Plan, picture: Picture, report: Report | None, side_information: SideInformation
 ) -> loop.Refined:
     """Refine y, and z from where h_a has it, for the carriers that the side information will need."""
     nets, x, _ = prepare(plan, picture)
@@ -218,7 +221,7 @@ def _refine_carrying(
     with torch.no_grad():
         z, _ = head_nets.posterior(torch.round(y))
     y_start = _to_int(y.cpu().numpy())
-    mask = sideinfo.likely_carriers(heads.of_model(plan.model), y_start, side_information, plan.embedding)
+    mask = embed.likely_carriers(heads.of_model(plan.model), y_start, side_information, plan.embedding)
     objective = CarryingObjective(
         nets,
         head_nets,
@@ -232,7 +235,7 @@ def _refine_carrying(
     return loop.refine(objective, y, z, plan.settings, report)
 
 
-def capacity_bytes(picture: image.Picture, options: EncodeOptions) -> tuple[int, ...]:
+def capacity_bytes(picture: Picture, options: EncodeOptions) -> tuple[int, ...]:
     """Return how many bytes of side information the latents of a picture take on each lattice, coarsest first.
 
     That is before refinement, which changes it little.
@@ -248,7 +251,7 @@ def capacity_bytes(picture: image.Picture, options: EncodeOptions) -> tuple[int,
         )
     head = heads.of_model(plan.model)
     nets, x, _ = prepare(plan, picture)
-    return sideinfo.capacity_bytes(head, _to_int(analyse(nets, x)[0].cpu().numpy()))
+    return embed.capacity_bytes(head, _to_int(analyse(nets, x)[0].cpu().numpy()))
 
 
 def choose_target(model: Model, options: EncodeOptions) -> Target:
@@ -257,13 +260,13 @@ def choose_target(model: Model, options: EncodeOptions) -> Target:
     Raises:
         TargetNotReachedError: the quality, level or lambda is out of range.
     """
-    last = hyper.max_level_q4(model.decoder)
+    last = hyperprior.max_level_q4(model.decoder)
     if options.lmbda is not None and not options.lmbda > 0:
         raise TargetNotReachedError(f"lambda {options.lmbda:g} is not positive")
     if options.level is not None:
         level_q4 = _in_sixteenths(options.level, last)
     elif options.lmbda is not None:
-        level_q4 = min(last, max(0, round(_position(model.lambdas, options.lmbda) * hyper.LEVEL_STEPS)))
+        level_q4 = min(last, max(0, round(_position(model.lambdas, options.lmbda) * hyperprior.LEVEL_STEPS)))
     else:
         level_q4 = _of_quality(options.quality, last)
         if last == 0 and options.quality != EncodeOptions.quality:
@@ -278,15 +281,15 @@ def _of_quality(quality: float, last: int) -> int:
 
 
 def _in_sixteenths(level: float, last: int) -> int:
-    if not 0 <= level * hyper.LEVEL_STEPS <= last:
-        raise TargetNotReachedError(f"level {level:g} is not between 0 and {last / hyper.LEVEL_STEPS:g}")
-    return round(level * hyper.LEVEL_STEPS)
+    if not 0 <= level * hyperprior.LEVEL_STEPS <= last:
+        raise TargetNotReachedError(f"level {level:g} is not between 0 and {last / hyperprior.LEVEL_STEPS:g}")
+    return round(level * hyperprior.LEVEL_STEPS)
 
 
 def level_lambda(model: Model, level_q4: int) -> float:
     """Return the lambda of a level in sixteenths, interpolated geometrically."""
     logs = np.log(model.lambdas)
-    return float(np.exp(np.interp(level_q4 / hyper.LEVEL_STEPS, np.arange(len(logs)), logs)))
+    return float(np.exp(np.interp(level_q4 / hyperprior.LEVEL_STEPS, np.arange(len(logs)), logs)))
 
 
 def _position(lambdas: tuple[float, ...], lmbda: float) -> float:
@@ -328,7 +331,7 @@ def has_fast_bfloat16(device: torch.device, n_channels: int) -> bool:
     return device.type == "cpu" and supported is not None and bool(supported())
 
 
-def _refine(plan: Plan, picture: image.Picture, report: Report | None) -> loop.Refined:
+def _refine(plan: Plan, picture: Picture, report: Report | None) -> loop.Refined:
     nets, x, objective = prepare(plan, picture)
     y, z = analyse(nets, x)
     return loop.refine(objective, y, z, plan.settings, report)
@@ -347,7 +350,7 @@ def analyse(nets: Nets, x: Tensor) -> tuple[Tensor, Tensor]:
     return y, z
 
 
-def prepare(plan: Plan, picture: image.Picture) -> tuple[Nets, Tensor, Objective]:
+def prepare(plan: Plan, picture: Picture) -> tuple[Nets, Tensor, Objective]:
     """Return the networks, the picture as float32 [1, 3, H, W] in 0..255, and its objective, on the plan's device."""
     nets = Nets(plan.model, plan.target.level_q4, plan.device)
     x = torch.from_numpy(picture.rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(plan.device)
@@ -372,7 +375,7 @@ def _to_symbols(model: Model, level_q4: int, refined: loop.Refined) -> Symbols:
     decoder = model.decoder
     median = decoder.z_median[:, None, None] * 2.0**-decoder.z_frac_bits
     z = _to_int(refined.z.cpu().numpy() - median)
-    parameters = hyper.y_parameters(decoder, z, level_q4)
+    parameters = hyperprior.y_parameters(decoder, z, level_q4)
     mu = parameters.mu_q * 2.0**-decoder.y_frac_bits
     return Symbols(z, _to_int(refined.y.cpu().numpy() - mu), parameters)
 
@@ -384,7 +387,7 @@ def _to_int(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
     return rounded.astype(np.int32)  # type: ignore[no-any-return]
 
 
-def _fill_container(picture: image.Picture, model: Model, level_q4: int, symbols: Symbols) -> Container:
+def _fill_container(picture: Picture, model: Model, level_q4: int, symbols: Symbols) -> Container:
     """Code the symbols; the pixel CRC is still to come."""
     decoder = model.decoder
     height, width = picture.rgb.shape[:2]
@@ -399,9 +402,10 @@ def _fill_container(picture: image.Picture, model: Model, level_q4: int, symbols
         grayscale=picture.grayscale,
         model_id=model.model_id,
         level_q4=level_q4,
-        z_stream=coder.encode(symbols.z.ravel(), z_index, decoder.z_tables),
+        z_stream=range_coder.encode(symbols.z.ravel(), z_index, decoder.z_tables),
         y_streams=tuple(
-            coder.encode(symbols.y[:, :, band].ravel(), y_index[:, :, band].ravel(), decoder.y_tables) for band in rows
+            range_coder.encode(symbols.y[:, :, band].ravel(), y_index[:, :, band].ravel(), decoder.y_tables)
+            for band in rows
         ),
         sections=picture.sections(),
         pixel_crc=0,
@@ -430,6 +434,6 @@ def _decode_own(coded: _Coded, model: Model, side_information: SideInformation |
     reread = container.parse(container.serialize(coded.box))
     decoded = decoding.decode_symbols(reread, model)
     same = np.array_equal(decoded.z, coded.symbols.z) and np.array_equal(decoded.y, coded.symbols.y)
-    if not same or sideinfo.extract(reread, model, decoded) != side_information:
+    if not same or embed.extract(reread, model, decoded) != side_information:
         raise EncodeError("the encoded file does not decode to its own content; please report this")
     return decoding.reconstruct(reread, model.decoder, decoded)

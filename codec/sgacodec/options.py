@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgacodec.errors import OptionError
-from sgacodec.modelstore import DEFAULT_MODEL
+from sgacodec.models.store import DEFAULT_MODEL
 
 PRESETS = {"none": 0, "fast": 150, "balanced": 500, "best": 2000}
 """Refinement steps of each preset."""

@@ -7,7 +7,7 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 import sgacodec
-from sgacodec.container import MAGIC
+from sgacodec.format.container import MAGIC
 from sgacodec.options import EncodeOptions
 
 _FORMAT = "SGA"

@@ -129,7 +129,7 @@ def test_one_clear_line(run, png, small_file, arguments, code, message):
 def with_another_model(data):
     from dataclasses import replace
 
-    from sgacodec import container
+    from sgacodec.format import container
 
     return container.serialize(replace(container.parse(data), model_id=b"stranger"))
 

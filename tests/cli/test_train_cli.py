@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgacodec import modelfile
+from sgacodec.models.model import load_model_file
 
 TINY = ["--N", 8, "--M", 12, "--patch-size", 64, "--batch-size", 4, "--warmup-steps", 2, "--device", "cpu"]
 
@@ -89,16 +89,16 @@ def test_the_refined_stage_goes_on_from_a_base_run(run, scene_files):
 
 
 def test_an_interrupt_saves_and_ends(run, scene_files, monkeypatch):
-    from sgacodec.train import loop
+    from sgacodec.train import trainer
 
-    honest = loop.Trainer._one_step
+    honest = trainer.Trainer._one_step
 
     def interrupted(trainer):
         honest(trainer)
         if trainer._step == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(loop.Trainer, "_one_step", interrupted)
+    monkeypatch.setattr(trainer.Trainer, "_one_step", interrupted)
     before = signal.getsignal(signal.SIGINT)
     result = run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 1000)
     assert result.exit_code == 0, result.stderr
@@ -151,7 +151,7 @@ def test_a_bits_back_head_is_trained_resumed_and_exported(run, scene_files, tiny
     result = run("train", scene_files, "--resume", "head.pt", "--device", "cpu", "--export", "out.safetensors")
     assert result.exit_code == 0, result.stderr
     assert "out.safetensors: id " + tiny_model.model_id.hex() in result.stderr
-    model = modelfile.load_file(Path("out.safetensors"))
+    model = load_model_file(Path("out.safetensors"))
     assert (model.name, model.model_id) == (tiny_model.name, tiny_model.model_id)
     assert model.bits_back.lattice_bits == 4
     assert step("head.pt") == 3
@@ -186,7 +186,7 @@ def test_a_model_is_trained_further(run, scene_files, tiny_model):
     result = run("train", scene_files, "--resume", "run.pt", "--device", "cpu", "--export", "out.safetensors")
     assert result.exit_code == 0, result.stderr
     assert step() == 2
-    model = modelfile.load_file(Path("out.safetensors"))
+    model = load_model_file(Path("out.safetensors"))
     assert model.lambdas == tiny_model.lambdas
     assert model.model_id != tiny_model.model_id
     refined = ["--stage", "refined", "--refine-steps", 1, "--steps", 1, "--quiet"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import sgacodec
-from sgacodec import container
 from sgacodec.errors import LimitError, SgacodecError
+from sgacodec.format import container
 
 V1 = Path(__file__).parents[1] / "golden" / "v1"
 SMALLEST = (V1 / "one-pixel" / "file.sga").read_bytes()

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import sgacodec
-from sgacodec import container
-from sgacodec.container import Container, Section, SectionType
+from sgacodec.bitsback.distributions import Carriers
 from sgacodec.errors import (
     ChecksumError,
     CorruptStreamError,
@@ -16,7 +15,8 @@ from sgacodec.errors import (
     ModelMismatchError,
     SgacodecError,
 )
-from sgacodec.head import Carriers
+from sgacodec.format import container
+from sgacodec.format.container import Container, Section, SectionType
 
 LONG = bytes(range(256))
 TEXT = "lake"
@@ -139,7 +139,7 @@ def test_another_number_of_steps_is_noticed(small):
 def test_a_model_without_the_head_is_refused(small, monkeypatch, tiny_model):
     from sgacodec import decoding
 
-    monkeypatch.setattr(decoding.modelstore, "load_by_id", lambda _: tiny_model)
+    monkeypatch.setattr(decoding.store, "load_by_id", lambda _: tiny_model)
     with pytest.raises(ModelMismatchError, match="no bits-back head"):
         sgacodec.decode(small)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import sgacodec
-from sgacodec import modelstore
+from sgacodec.models import store
 from sgacodec_cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def test_worked_example_of_the_specification():
 
 
 @pytest.mark.parametrize(
-    "entry", [entry for entry in modelstore.installed() if entry.packaged], ids=lambda entry: entry.name
+    "entry", [entry for entry in store.installed() if entry.packaged], ids=lambda entry: entry.name
 )
 def test_packaged_models_have_a_card(entry):
     card = entry.path.with_suffix(".md").read_text()

@@ -21,8 +21,9 @@ import slow_decoder  # noqa: E402
 import tiny_head  # noqa: E402
 
 import sgacodec  # noqa: E402
-from sgacodec import encoding, modelfile  # noqa: E402
-from sgacodec.train.scenes import render  # noqa: E402
+from sgacodec import encoding  # noqa: E402
+from sgacodec.models.model import dump_model, load_model_file  # noqa: E402
+from sgacodec.synthetic import render  # noqa: E402
 
 
 def cases() -> dict:
@@ -51,8 +52,8 @@ def cases() -> dict:
 def write_headed_model() -> None:
     path = HERE / "tiny-head.safetensors"
     if not path.exists():
-        headed = tiny_head.add_head(replace(modelfile.load_file(HERE / "tiny.safetensors"), name="tiny-head"))
-        path.write_bytes(modelfile.dump(headed))
+        headed = tiny_head.add_head(replace(load_model_file(HERE / "tiny.safetensors"), name="tiny-head"))
+        path.write_bytes(dump_model(headed))
 
 
 def write(name: str, source: object, quality: float, iterations: int, message: str | None = None) -> None:

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 import sgacodec
-from sgacodec import container, decoding, hyper
-from sgacodec.intnet import fast
+from sgacodec import decoding
+from sgacodec.exact import fast
+from sgacodec.format import container
+from sgacodec.latents import hyperprior
 
 sys.path.insert(0, str(Path(__file__).parent))
 import slow_decoder
@@ -37,7 +39,7 @@ def test_every_stage(case, tiny_model):
     assert box.model_id == tiny_model.model_id
     z = decoding.decode_z(box, decoder)
     assert sha256(z[0], "<i4") == expected["z"]
-    parameters = hyper.y_parameters(decoder, z, box.level_q4)
+    parameters = hyperprior.y_parameters(decoder, z, box.level_q4)
     assert sha256(parameters.table_index[0], "<i4") == expected["table_index"]
     y = decoding.decode_y(box, decoder, parameters)
     assert sha256(y[0], "<i4") == expected["y"]
@@ -96,7 +98,7 @@ def test_the_cases_cover_bands_and_escapes(tiny_model):
     box = container.parse((V1 / "escapes" / "file.sga").read_bytes())
     decoder = tiny_model.decoder
     z = decoding.decode_z(box, decoder)
-    parameters = hyper.y_parameters(decoder, z, box.level_q4)
+    parameters = hyperprior.y_parameters(decoder, z, box.level_q4)
     y = decoding.decode_y(box, decoder, parameters).ravel()
     index = parameters.table_index.ravel()
     z_index = decoding.z_table_index(z.shape[1:])

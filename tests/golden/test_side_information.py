@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 import sgacodec
-from sgacodec import bbvi, container, decoding, encoding, sideinfo
-from sgacodec import head as heads
+from sgacodec import decoding, encoding
+from sgacodec.bitsback import distributions as heads
+from sgacodec.bitsback import embed, posterior
+from sgacodec.format import container
 
 sys.path.insert(0, str(Path(__file__).parent))
 import slow_decoder
@@ -33,10 +35,10 @@ def golden():
     return (folder / "file.sga").read_bytes(), json.loads((folder / "hashes.json").read_text()), folder
 
 
-def embed(picture, side_information, **settings):
+def encoded(picture, side_information, **settings):
     """Encode with the model that has a head and with these settings."""
     options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
-    plan = replace(encoding.make_plan(options), embedding=sideinfo.Settings(**settings))
+    plan = replace(encoding.make_plan(options), embedding=embed.Settings(**settings))
     return encoding.carry_out(plan, encoding.to_picture(picture), None, side_information).data
 
 
@@ -44,14 +46,14 @@ def test_the_golden_file_stage_by_stage(golden, headed_model):
     data, expected, _ = golden
     box = container.parse(data)
     assert box.model_id == headed_model.bits_back_id
-    carriers = sideinfo.read_carriers(box)
+    carriers = embed.read_carriers(box)
     assert (carriers.n, carriers.exponent, carriers.steps) == (35, 3, 16)
     symbols = decoding.decode_symbols(box, headed_model)
     assert sha256(symbols.z[0], "<i4") == expected["z"]
     assert sha256(symbols.parameters.table_index[0], "<i4") == expected["table_index"]
     assert sha256(symbols.y[0], "<i4") == expected["y"]
     assert sha256(decoding.reconstruct(box, headed_model.decoder, symbols), "u1") == expected["rgb"]
-    assert sideinfo.extract(box, headed_model, symbols) == expected["side_information"]
+    assert embed.extract(box, headed_model, symbols) == expected["side_information"]
 
 
 def test_the_golden_file_gives_picture_and_message(golden):
@@ -86,22 +88,22 @@ def test_the_slow_decoder_reads_the_golden_file(golden):
 )
 def test_slow_decoder_agrees(side_information, settings, scene, headed_model):
     picture = scene[:64, :70]
-    data = embed(picture, side_information, **settings)
+    data = encoded(picture, side_information, **settings)
     stages = slow_decoder.decode(data, HEADED.read_bytes())
     box = container.parse(data)
     symbols = decoding.decode_symbols(box, headed_model)
     np.testing.assert_array_equal(stages["z"], symbols.z[0])
     np.testing.assert_array_equal(stages["y"], symbols.y[0])
     np.testing.assert_array_equal(stages["table_index"], symbols.parameters.table_index[0])
-    head, carriers = heads.of_model(headed_model), sideinfo.read_carriers(box)
+    head, carriers = heads.of_model(headed_model), embed.read_carriers(box)
     assert carriers.steps == settings["steps"]
     analysis = heads.analyse(head, symbols.y)
     on_lattice = heads.lattice_mask(head, carriers, symbols.z.shape[1:])
     z_q = heads.z_hat_q(head, symbols.z, on_lattice, carriers.exponent)
-    observed = bbvi.Observed(symbols.y, z_q, heads.carrier_mask(head, carriers, analysis))
+    observed = posterior.Observed(symbols.y, z_q, heads.carrier_mask(head, carriers, analysis))
     np.testing.assert_array_equal(stages["is_carrier"], observed.is_carrier[0])
     amortised = heads.amortised_posterior(head, analysis, carriers.exponent)
-    refined = bbvi.refine(head, amortised, observed, carriers.steps)
+    refined = posterior.refine(head, amortised, observed, carriers.steps)
     np.testing.assert_array_equal(stages["posterior"], refined.mean[0])
     assert stages["side_information"] == side_information
     decoded = sgacodec.decode(data, extract=True)

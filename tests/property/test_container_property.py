@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgacodec.container import Container, Section, parse, serialize
 from sgacodec.errors import SgacodecError
+from sgacodec.format.container import Container, Section, parse, serialize
 
 sections = st.lists(
     st.builds(Section, st.integers(7, 255), st.binary(max_size=40), st.just(False)),

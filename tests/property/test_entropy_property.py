@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sgacodec.entropy import coder, tables
+from sgacodec.entropy import range_coder, tables
 from sgacodec.errors import CorruptStreamError, ModelError, SymbolRangeError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
@@ -33,8 +33,8 @@ def test_round_trip_and_oracle(seed, length, spread):
     rng = np.random.default_rng(seed + 1)
     index = rng.integers(0, 7, length)
     values = np.rint(rng.normal(0, 1 + spread, length)).astype(np.int32)
-    data = coder.encode(values, index, table_set)
-    np.testing.assert_array_equal(coder.decode(data, index, table_set, "test"), values)
+    data = range_coder.encode(values, index, table_set)
+    np.testing.assert_array_equal(range_coder.decode(data, index, table_set, "test"), values)
     assert slow_decoder.read_stream(data, index.tolist(), plain(table_set)) == values.tolist()
     bits = table_set.information_bits(values, index)
     left_off = 24  # bits: zero bytes at the end are not written, one in 256 streams ends in such a byte
@@ -44,7 +44,7 @@ def test_round_trip_and_oracle(seed, length, spread):
 def test_stream_bytes_are_pinned():
     table_set = tables.build([np.array([0.1, 0.2, 0.3, 0.2])], [-1])
     values = np.array([0, 1, 2, -1, 1, 7, -3, 0], np.int32)
-    assert coder.encode(values, np.zeros(8, np.intp), table_set).hex() == "57685b32"
+    assert range_coder.encode(values, np.zeros(8, np.intp), table_set).hex() == "57685b32"
 
 
 def test_frequencies_reach_constriction_unchanged():
@@ -52,7 +52,7 @@ def test_frequencies_reach_constriction_unchanged():
     frequencies = np.array([1, 2, 3, 2**23 + 1, 2**24 - 2**23 - 7])
     table_set = tables.TableSet(frequencies, np.array([5]), np.array([0]))
     values = np.tile(np.arange(4, dtype=np.int32), 50)
-    data = coder.encode(values, np.zeros(200, np.intp), table_set)
+    data = range_coder.encode(values, np.zeros(200, np.intp), table_set)
     assert slow_decoder.read_stream(data, [0] * 200, plain(table_set)) == values.tolist()
 
 
@@ -60,13 +60,13 @@ def test_frequencies_reach_constriction_unchanged():
 def test_far_escapes(value):
     table_set = random_tables(3, 1)
     values = np.array([0, value, 1], np.int32)
-    data = coder.encode(values, np.zeros(3, np.intp), table_set)
-    np.testing.assert_array_equal(coder.decode(data, np.zeros(3, np.intp), table_set, "test"), values)
+    data = range_coder.encode(values, np.zeros(3, np.intp), table_set)
+    np.testing.assert_array_equal(range_coder.decode(data, np.zeros(3, np.intp), table_set, "test"), values)
 
 
 def test_too_far_is_refused():
     with pytest.raises(SymbolRangeError, match="cannot hold"):
-        coder.encode(np.array([2**22], np.int32), np.zeros(1, np.intp), random_tables(3, 1))
+        range_coder.encode(np.array([2**22], np.int32), np.zeros(1, np.intp), random_tables(3, 1))
 
 
 @settings(max_examples=300, deadline=None)
@@ -75,7 +75,7 @@ def test_junk_decodes_or_says_so(seed, junk):
     index = np.random.default_rng(seed).integers(0, 3, 40)
     table_set = random_tables(seed, 3)
     try:
-        values = coder.decode(junk, index, table_set, "test")
+        values = range_coder.decode(junk, index, table_set, "test")
     except CorruptStreamError as err:
         assert err.section == "test"  # noqa: PT017
     else:
@@ -86,11 +86,11 @@ def test_left_over_words_are_noticed():
     table_set = random_tables(4, 1)
     index = np.zeros(500, np.intp)
     values = np.random.default_rng(0).integers(-3, 3, 500).astype(np.int32)
-    data = coder.encode(values, index, table_set)
+    data = range_coder.encode(values, index, table_set)
     with pytest.raises(CorruptStreamError, match="longer"):
-        coder.decode(data + b"\1" * 12, index, table_set, "y band")
+        range_coder.decode(data + b"\1" * 12, index, table_set, "y band")
     with pytest.raises(CorruptStreamError, match="longer"):
-        coder.decode(data + b"\0", index, table_set, "y band")
+        range_coder.decode(data + b"\0", index, table_set, "y band")
 
 
 @given(seed=st.integers(0, 2**32))

@@ -10,11 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sgacodec
-from sgacodec import container, encoding, framing, sideinfo
-from sgacodec import head as heads
-from sgacodec.container import SectionType
-from sgacodec.entropy import bitsback, tables
+from sgacodec import encoding
+from sgacodec.bitsback import distributions as heads
+from sgacodec.bitsback import embed, message
+from sgacodec.entropy import tables
+from sgacodec.entropy.stack import Stack, lattice_tables
 from sgacodec.errors import CorruptStreamError, FormatError, ModelError, SymbolRangeError
+from sgacodec.format import container
+from sgacodec.format.container import SectionType
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
 import slow_decoder
@@ -43,7 +46,7 @@ def test_stack_is_the_oracle_and_push_undoes_pop(seed, junk, length):
     rng = np.random.default_rng(seed)
     index = rng.integers(0, 5, length)
     start = junk.rstrip(b"\0")
-    stack, oracle = bitsback.Stack(start, "test"), slow_decoder.Stack(start)
+    stack, oracle = Stack(start, "test"), slow_decoder.Stack(start)
     closed = table_set.without_escape
     popped = stack.pop(index, closed)
     assert slow_decoder.read_values(oracle, index.tolist(), without_escape(closed)) == popped.tolist()
@@ -60,9 +63,9 @@ def test_stack_is_the_oracle_and_push_undoes_pop(seed, junk, length):
 def test_a_value_off_a_closed_table_is_refused():
     closed = rich_tables(0).without_escape
     with pytest.raises(SymbolRangeError, match="off its table"):
-        bitsback.Stack(b"", "test").push(np.array([1000], np.int32), np.zeros(1, np.intp), closed)
+        Stack(b"", "test").push(np.array([1000], np.int32), np.zeros(1, np.intp), closed)
     with pytest.raises(CorruptStreamError, match="zero bytes"):
-        bitsback.Stack(b"a\0", "test")
+        Stack(b"a\0", "test")
 
 
 def test_closed_tables_keep_every_other_frequency():
@@ -79,28 +82,28 @@ def test_lattice_tables_are_sums_of_cells(seed, exponent):
     rng = np.random.default_rng(seed)
     pmf = rng.dirichlet(np.full(int(rng.integers(40, 200)), 0.5))
     cells = tables.build([pmf], [int(rng.integers(-90, -20))])
-    merged = bitsback.lattice_tables(cells, 4, exponent)
+    merged = lattice_tables(cells, 4, exponent)
     frequencies, first = slow_decoder.lattice_table(plain(cells)[0], 3, exponent)
     assert plain(merged) == [(frequencies, first)]
 
 
 def test_cells_that_cover_no_value_are_refused():
     with pytest.raises(ModelError):
-        bitsback.lattice_tables(tables.build([np.full(3, 0.3)], [0]), 4, 0)
+        lattice_tables(tables.build([np.full(3, 0.3)], [0]), 4, 0)
 
 
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300)), st.integers(0, 9), st.integers(0, 254))
 def test_frames(content, n_padding, variant):
-    framed = framing.frame(content) + bytes(n_padding)
-    stack = framing.to_stack(framed, variant)
-    assert framing.unframe(framing.from_stack(stack)) == content
+    framed = message.frame(content) + bytes(n_padding)
+    stack = message.to_stack(framed, variant)
+    assert message.unframe(message.from_stack(stack)) == content
     assert slow_decoder.unframe(slow_decoder.dewhiten(stack)) == content
-    assert stack != framing.to_stack(framed, (variant + 1) % framing.MAX_VARIANTS)
+    assert stack != message.to_stack(framed, (variant + 1) % message.MAX_VARIANTS)
 
 
 @given(st.binary(max_size=40))
 def test_junk_is_no_frame(junk):
-    for read in (framing.unframe, lambda data: framing.unframe(framing.from_stack(data))):
+    for read in (message.unframe, lambda data: message.unframe(message.from_stack(data))):
         try:
             content = read(junk)
         except FormatError:
@@ -109,9 +112,9 @@ def test_junk_is_no_frame(junk):
 
 
 def test_frame_bytes_are_pinned():
-    framed = framing.frame("A lake.")
+    framed = message.frame("A lake.")
     assert framed.hex(" ") == "1e 66 25 41 20 6c 61 6b 65 2e"
-    stack = bitsback.Stack(framing.to_stack(framed), "test")
+    stack = Stack(message.to_stack(framed), "test")
     assert stack.to_bytes().hex(" ") == "4b 91 89 41 c4 19 3a 38 ab b1 01"
     table = tables.TableSet(np.array([2**22, 2**22, 2**23]), np.array([3]), np.array([0]), has_escape=False)
     assert stack.pop(np.zeros(5, np.intp), table).tolist() == [0, 0, 2, 2, 2]
@@ -154,12 +157,12 @@ def test_side_information_comes_back(seed, height, width, content, headed_model)
 def test_large_ones_spill_into_a_section(seed, side, n_bytes, headed_model):
     options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
     content = np.random.default_rng(seed).bytes(n_bytes)
-    plan = replace(encoding.make_plan(options), embedding=sideinfo.Settings(must_carry=True))
+    plan = replace(encoding.make_plan(options), embedding=embed.Settings(must_carry=True))
     data = encoding.carry_out(plan, encoding.to_picture(pictures(seed, side, 200)), None, content).data
     assert sgacodec.decode(data, extract=True).info["side_information"] == content
     box = container.parse(data)
     appended = box.section(SectionType.SIDE_INFORMATION) or b""
-    carriers = sideinfo.read_carriers(box)
+    carriers = embed.read_carriers(box)
     assert not appended or carriers.exponent == 0 or carriers.n == 12 * 4 * -(-side // 64)
     if n_bytes >= 3000:
         assert n_bytes - 2000 < len(appended) < n_bytes
@@ -173,7 +176,7 @@ def test_a_message_costs_no_more_than_its_section(seed, n_bytes, headed_model):
     """Carriers are used where they are worth it."""
     head = heads.of_model(headed_model)
     y = np.random.default_rng(seed).integers(-3, 4, (1, 24, 8, 8)).astype(np.int32)
-    empty, full = (sideinfo.embed(head, y, np.random.default_rng(seed).bytes(n)) for n in (0, n_bytes))
+    empty, full = (embed.embed(head, y, np.random.default_rng(seed).bytes(n)) for n in (0, n_bytes))
     assert full.n_bytes <= empty.n_bytes + n_bytes + 12
 
 
@@ -184,7 +187,7 @@ def test_a_model_without_head_appends(content, size):
     data = check(pictures(size, size, 33), content, options)
     assert container.parse(data).section(SectionType.BITS_BACK) is None
     without = sgacodec.encode(pictures(size, size, 33), options)
-    assert len(data) <= len(without) + len(framing.frame(content)) + 5
+    assert len(data) <= len(without) + len(message.frame(content)) + 5
     assert data[4] == 0x11
     assert without[4] == 0x10
 
@@ -195,5 +198,5 @@ def test_carriers_cost_what_the_tables_say(headed_model, scene):
     y = np.random.default_rng(0).integers(-3, 4, (1, 24, 8, 12)).astype(np.int32)
     content = np.random.default_rng(1).bytes(40)
     for exponent in range(5):
-        embedded = sideinfo.embed(head, y, content, sideinfo.Settings(0, exponent))
+        embedded = embed.embed(head, y, content, embed.Settings(0, exponent))
         assert abs(8 * len(embedded.stream) - embedded.table_bits) < 12

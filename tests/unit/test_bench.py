@@ -14,12 +14,12 @@ from PIL import Image
 
 from sgacodec import metrics
 from sgacodec.errors import TargetNotReachedError
-from sgacodec.train.scenes import render
-from sgacodec_bench import results, search
-from sgacodec_bench.adapters import Absent, Codec, all_codecs
-from sgacodec_bench.presets import preset_table
-from sgacodec_bench.run import Plan, execute, head, open_tasks
-from sgacodec_bench.tables import bd_table, markdown
+from sgacodec.synthetic import render
+from sgacodec_bench.codecs import Absent, Codec, all_codecs
+from sgacodec_bench.experiments.kodak_presets import preset_table
+from sgacodec_bench.measure import equal_size, results
+from sgacodec_bench.measure.grid import Plan, execute, head, open_tasks
+from sgacodec_bench.report.tables import bd_table, markdown
 from sgacodec_cli.main import main
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "0.1.0" / "kodak"
@@ -90,7 +90,7 @@ def test_zoo_models_write_files_that_stand_alone(monkeypatch, folder):
     models = pytest.importorskip("compressai.models")
     import torch
 
-    from sgacodec_bench.adapters import learned
+    from sgacodec_bench.codecs import learned
 
     torch.manual_seed(0)
     net = models.MeanScaleHyperprior(8, 12).eval()
@@ -217,7 +217,7 @@ def test_bench_command_resumes_and_reports(folder, tmp_path):
 def test_bad_input(arguments, code, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("sgacodec_bench.adapters.learned.EncodeOptions.model", "tiny")
+    monkeypatch.setattr("sgacodec_bench.codecs.learned.EncodeOptions.model", "tiny")
     Path("empty").mkdir()
     Path("twice").mkdir()
     Image.new("RGB", (70, 64), (40, 90, 200)).save("a.png")
@@ -251,10 +251,10 @@ def test_compare_without_ms_ssim_still_compares(folder, monkeypatch):
 def test_search_finds_the_largest_file_that_fits(folder, n_bytes):
     codec = runnable("jpeg")
     rgb = np.asarray(Image.open(folder / "scene0.png"))
-    found = search.at_most(codec, rgb, n_bytes)
+    found = equal_size.at_most(codec, rgb, n_bytes)
     assert len(found.data) <= n_bytes < len(codec.encode(rgb, found.setting + 1))
     with pytest.raises(TargetNotReachedError, match="needs at least"):
-        search.at_most(codec, rgb, 50)
+        equal_size.at_most(codec, rgb, 50)
 
 
 def test_bd_rate_of_the_papers():

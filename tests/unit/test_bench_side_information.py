@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgacodec_bench import side_information
+from sgacodec_bench.experiments import messages
 
 
 def row(setting, level, cost, n_message=0, image="a"):
@@ -29,14 +29,14 @@ def row(setting, level, cost, n_message=0, image="a"):
 def test_growth_is_what_a_byte_adds():
     rows = [row("SGA+", 1.0, 2000.0), row("text of 50", 1.0, 1970.0, 50), row("section of 50", 1.0, 2005.0, 50)]
     result = {"rows": rows}
-    assert side_information.cost_bytes(rows[0]) == pytest.approx(2000)
-    assert side_information.growth(result, "text of 50", "SGA+") == pytest.approx(0.4)
-    assert side_information.growth(result, "section of 50", "SGA+") == pytest.approx(1.1)
+    assert messages.cost_bytes(rows[0]) == pytest.approx(2000)
+    assert messages.growth(result, "text of 50", "SGA+") == pytest.approx(0.4)
+    assert messages.growth(result, "section of 50", "SGA+") == pytest.approx(1.1)
 
 
 def test_captions_have_the_length_asked_for():
-    for n_bytes in side_information.CAPTION_BYTES:
-        assert len(side_information.caption(n_bytes).encode()) == n_bytes
+    for n_bytes in messages.CAPTION_BYTES:
+        assert len(messages.caption(n_bytes).encode()) == n_bytes
 
 
 def test_it_measures_reports_and_resumes(tmp_path, scene, capsys, monkeypatch):
@@ -44,9 +44,9 @@ def test_it_measures_reports_and_resumes(tmp_path, scene, capsys, monkeypatch):
     model = str(Path(__file__).parents[1] / "golden" / "v1" / "tiny-head.safetensors")
     arguments = [str(tmp_path / "scene.png"), "--out", str(tmp_path / "out"), "--levels", "0", "1", "--iterations", "2"]
     arguments += ["--model", model, "--device", "cpu"]
-    side_information.main(arguments)
+    messages.main(arguments)
     result = json.loads((tmp_path / "out" / "side-information.json").read_text())
-    names = side_information.variants(4)
+    names = messages.variants(4)
     assert len(result["rows"]) == 2 * len(names)
     assert set(result["same"].values()) == {True}
     assert np.all(np.diff([entry["bytes"] for entry in result["capacity"]], axis=1) >= 0)
@@ -63,7 +63,7 @@ def test_it_measures_reports_and_resumes(tmp_path, scene, capsys, monkeypatch):
     def measured_again(*arguments):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(side_information, "measure", measured_again)
-    side_information.main(arguments)
+    monkeypatch.setattr(messages, "measure", measured_again)
+    messages.main(arguments)
     with pytest.raises(SystemExit, match="iterations 2"):
-        side_information.main([*arguments, "--iterations", "3"])
+        messages.main([*arguments, "--iterations", "3"])

@@ -15,7 +15,8 @@ from sgacodec import encoding
 from sgacodec.options import METHODS
 from sgacodec.refine import schedule
 from sgacodec.refine.rounding import choose
-from sgacodec_bench import experiment, findings, optimizers, reference_loop, refine_speed
+from sgacodec_bench.experiments import claims, optimizers, reference_loop, refinement
+from sgacodec_bench.speed import step
 
 
 @pytest.fixture
@@ -57,8 +58,8 @@ def test_the_yardstick_gains_like_the_engine(plan, scene):
 
 
 def test_speed_measures_both_loops(plan, scene, monkeypatch):
-    monkeypatch.setattr(refine_speed, "peak_flops", lambda device, dtype: 1e11)
-    result = refine_speed.measure(plan, encoding.to_picture(scene), blocks=1)
+    monkeypatch.setattr(step, "peak_flops", lambda device, dtype: 1e11)
+    result = step.measure(plan, encoding.to_picture(scene), blocks=1)
     assert result["ratio"] == pytest.approx(
         result["reference_seconds_per_iteration"] / result["engine_seconds_per_iteration"]
     )
@@ -69,26 +70,26 @@ def test_speed_measures_both_loops(plan, scene, monkeypatch):
 def test_multiply_adds(tiny_model):
     first = tiny_model.decoder.g_s[0]
     assert reference_loop.multiply_adds((first,), 3, 5) == first.weight.size * 15
-    assert refine_speed.peak_flops(torch.device("cpu"), torch.float32, repeats=0) > 0
+    assert step.peak_flops(torch.device("cpu"), torch.float32, repeats=0) > 0
 
 
-@pytest.mark.parametrize("name", experiment.EXPERIMENTS)
+@pytest.mark.parametrize("name", refinement.EXPERIMENTS)
 def test_settings_of_every_experiment_are_valid(name):
-    labels = [setting.label for setting in experiment.EXPERIMENTS[name].settings]
+    labels = [setting.label for setting in refinement.EXPERIMENTS[name].settings]
     assert len(set(labels)) == len(labels)
-    for setting in experiment.EXPERIMENTS[name].settings:
+    for setting in refinement.EXPERIMENTS[name].settings:
         assert setting.form.classes in METHODS[setting.method]
         taus = [setting.schedule(50).temperature(step) for step in range(51)]
         assert taus == sorted(taus, reverse=True)
 
 
-@pytest.mark.parametrize("name", experiment.EXPERIMENTS)
+@pytest.mark.parametrize("name", refinement.EXPERIMENTS)
 def test_an_experiment_measures_reports_and_resumes(name, png, tmp_path, capsys, monkeypatch):
-    chosen = experiment.EXPERIMENTS[name]
+    chosen = refinement.EXPERIMENTS[name]
     iterations, levels = {"classes": ((2, 3), (2,)), "ablations": ((2,), (0, 4))}.get(name, ((2,), (2,)))
     arguments = [name, str(png), "--out", str(tmp_path / "out"), "--crop", "64", "--model", "tiny", "--device", "cpu"]
     arguments += ["--iterations", *map(str, iterations), "--levels", *map(str, levels)]
-    experiment.main(arguments)
+    refinement.main(arguments)
     result = json.loads((tmp_path / "out" / f"{name}.json").read_text())
     n_rows = sum(len(setting.iterations or iterations) * len(levels) for setting in chosen.settings)
     assert len(result["rows"]) == n_rows
@@ -103,10 +104,10 @@ def test_an_experiment_measures_reports_and_resumes(name, png, tmp_path, capsys,
     def measured_again(*arguments):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(experiment, "measure", measured_again)
-    experiment.main(arguments)
+    monkeypatch.setattr(refinement, "measure", measured_again)
+    refinement.main(arguments)
     with pytest.raises(SystemExit, match="--crop 64"):
-        experiment.main([*arguments, "--crop", "32"])
+        refinement.main([*arguments, "--crop", "32"])
 
 
 def row(setting, change, steps=500, x=None, gap=0.0, **more):
@@ -125,41 +126,41 @@ def row(setting, change, steps=500, x=None, gap=0.0, **more):
 
 
 def test_three_classes_may_come_first():
-    setting = experiment.Setting("a", first=experiment.Form(3))
+    setting = refinement.Setting("a", first=refinement.Form(3))
     v = torch.linspace(-2, 2, 101)
 
     def sample(rounding, temperature):
         return rounding(v, temperature, torch.Generator().manual_seed(0))
 
     for temperature, classes in ((0.9, 3), (0.5, 2)):
-        expected = sample(choose("ssl", experiment.Form(classes)), temperature)
+        expected = sample(choose("ssl", refinement.Form(classes)), temperature)
         torch.testing.assert_close(sample(setting.rounding(), temperature), expected)
 
 
 def test_findings_tell_what_holds():
     order = {"sga": -9, "ssl": -10, "ste": 3, "map": -1, "uniform-noise": -2, "deterministic-annealing": -4}
     rows = [row(name, change, gap=0.0 if name == "sga" else 0.5) for name, change in order.items()]
-    assert ": holds (" in findings.curves(rows)
-    assert ": holds (ssl -10.00, sga -9.00" in findings.ablations(rows)
+    assert ": holds (" in claims.curves(rows)
+    assert ": holds (ssl -10.00, sga -9.00" in claims.ablations(rows)
     worse = [row(name, -change) for name, change in order.items()]
-    assert ": does not hold (" in findings.curves(worse)
-    assert ": does not hold (" in findings.ablations(worse)
+    assert ": does not hold (" in claims.curves(worse)
+    assert ": does not hold (" in claims.ablations(worse)
     swept = [row(f"{name} {x}", slope * x, x=x) for name, slope in (("sga", 5), ("linear", 1), ("cosine", 2), ("ssl", -1)) for x in (1, 2)]  # fmt: skip
-    assert ": holds (best to worst, in points: linear +1.00" in findings.tau(swept)
-    assert ": holds (" in findings.learning_rate(swept)
-    assert ": holds (2.3 -5.00" in findings.ssl_a([row("ssl", abs(a - 2.3) - 5, x=a) for a in (1, 2.3, 5)])
-    assert ": does not hold (" in findings.ssl_a([row("ssl", -a, x=a) for a in (1, 2.3, 5)])
+    assert ": holds (best to worst, in points: linear +1.00" in claims.tau(swept)
+    assert ": holds (" in claims.learning_rate(swept)
+    assert ": holds (2.3 -5.00" in claims.ssl_a([row("ssl", abs(a - 2.3) - 5, x=a) for a in (1, 2.3, 5)])
+    assert ": does not hold (" in claims.ssl_a([row("ssl", -a, x=a) for a in (1, 2.3, 5)])
     gains = {("papers", 100): -1, ("papers", 500): -4, ("tuned", 100): -6.5, ("tuned", 500): -9.5, ("tuned, four times the steps", 2000): -10}  # fmt: skip
     tuned = [row(setting, change, steps, best_loss=2 + change / 50) for (setting, steps), change in gains.items()]
-    assert ": holds (100 steps 65 %, with the papers' schedule 10 %; 500 steps 95 %" in findings.tuning(tuned)
+    assert ": holds (100 steps 65 %, with the papers' schedule 10 %; 500 steps 95 %" in claims.tuning(tuned)
     slow = [each | {"best_loss": 1.9} if each["setting"] == "tuned" else each for each in tuned]
-    assert ": does not hold (" in findings.tuning(slow)
+    assert ": does not hold (" in claims.tuning(slow)
     every = [row(f"synthesis every {n}", -10 + n / 20, best_loss=1.8 + n / 1000, seconds=40 / n) for n in (1, 2, 4, 8)]
-    assert ": holds (every 1 -9.95 % in 40 s, every 2" in findings.extrapolation(every)
+    assert ": holds (every 1 -9.95 % in 40 s, every 2" in claims.extrapolation(every)
     late = [each | {"best_loss": 1.9} if each["setting"] == "synthesis every 4" else each for each in every]
-    assert ": does not hold (" in findings.extrapolation(late)
+    assert ": does not hold (" in claims.extrapolation(late)
     lead = [row(f"ssl {c}", -5 - (c == 3) * (s == 500), steps=s) for c in (2, 3) for s in (500, 2000)]
-    assert ": holds (" in findings.classes(lead)
+    assert ": holds (" in claims.classes(lead)
 
 
 def test_bd_rate_needs_two_levels():
@@ -167,21 +168,21 @@ def test_bd_rate_needs_two_levels():
         return row("none", 0, level=level, bpp=bpp, psnr_db=30 + 3 * level)
 
     none = [at(0, 0.2), at(2, 0.6)]
-    assert findings.bd_rate_text(none, [at(0, 0.18), at(2, 0.54)]) == "-10.00 %"
-    assert findings.bd_rate_text(none, none[:1]) == ""
+    assert claims.bd_rate_text(none, [at(0, 0.18), at(2, 0.54)]) == "-10.00 %"
+    assert claims.bd_rate_text(none, none[:1]) == ""
 
 
 def test_crops_are_centred(scene):
     picture = encoding.to_picture(scene)
-    np.testing.assert_array_equal(experiment.cropped(picture, 64).rgb, scene[16:80, 33:97])
-    assert experiment.cropped(picture, 0) is picture
-    assert experiment.cropped(picture, 100).rgb.shape == (96, 100, 3)
+    np.testing.assert_array_equal(refinement.cropped(picture, 64).rgb, scene[16:80, 33:97])
+    assert refinement.cropped(picture, 0) is picture
+    assert refinement.cropped(picture, 100).rgb.shape == (96, 100, 3)
 
 
 def test_tiles(tmp_path):
     for value in range(1, 6):
         Image.new("RGB", (20, 12), (value,) * 3).save(tmp_path / f"{value}.png")
-    whole = experiment.tile([tmp_path / f"{value}.png" for value in range(1, 6)], 16, tmp_path)
+    whole = refinement.tile([tmp_path / f"{value}.png" for value in range(1, 6)], 16, tmp_path)
     with Image.open(whole) as picture:
         array = np.asarray(picture)[..., 0]
     assert array.shape == (24, 48)
@@ -193,7 +194,7 @@ def test_tiles(tmp_path):
 
 def test_an_experiment_on_tiles_says_so(png, tmp_path):
     arguments = ["ssl-a", str(png), str(png), "--out", str(tmp_path), "--crop", "64", "--tile", "--model", "tiny"]
-    experiment.main([*arguments, "--device", "cpu", "--iterations", "1"])
+    refinement.main([*arguments, "--device", "cpu", "--iterations", "1"])
     result = json.loads((tmp_path / "ssl-a.json").read_text())
     assert {tuple(row["size"]) for row in result["rows"]} == {(128, 64)}
     assert f"Crops of {png.stem}, {png.stem}, 64x64 each" in (tmp_path / "ssl-a.md").read_text()
@@ -202,9 +203,9 @@ def test_an_experiment_on_tiles_says_so(png, tmp_path):
 def training_log(path, optimizer, losses, **options):
     facts = {"options": {"optimizer": optimizer, "lr": None, "seconds": 60, "seed": 0, **options}}
     lines = [{"record": "started", "step": 0, "facts": facts}]
-    for step, loss in enumerate(losses):
-        lines.append({"record": "averaged", "step": step, "seconds": 2 * step, "loss": loss + 1})
-        lines.append({"record": "validated", "step": step, "seconds": 2 * step, "loss": loss, "levels": []})
+    for number, loss in enumerate(losses):
+        lines.append({"record": "averaged", "step": number, "seconds": 2 * number, "loss": loss + 1})
+        lines.append({"record": "validated", "step": number, "seconds": 2 * number, "loss": loss, "levels": []})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(path)
 

@@ -8,13 +8,15 @@ import pytest
 import tiny_head
 
 import sgacodec
-from sgacodec import bbvi, container, framing, modelfile, sideinfo
-from sgacodec import head as heads
+from sgacodec.bitsback import distributions as heads
+from sgacodec.bitsback import embed, message, posterior
+from sgacodec.bitsback.distributions import Carriers
 from sgacodec.entropy import tables
 from sgacodec.errors import CorruptStreamError, EncodeError, LimitError, ModelError, SgacodecError
-from sgacodec.head import Carriers
-from sgacodec.intnet import fast, spec
-from sgacodec.intnet.spec import Clamp, Conv, Deconv, Igdn, LeakyRelu
+from sgacodec.exact import fast, layers
+from sgacodec.exact.layers import Clamp, Conv, Deconv, Igdn, LeakyRelu
+from sgacodec.format import container
+from sgacodec.models.model import dump_model, load_model, with_bits_back
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def y():
 
 
 def test_head_round_trips(headed_model):
-    again = modelfile.load(modelfile.dump(headed_model))
+    again = load_model(dump_model(headed_model))
     assert again.bits_back_id == headed_model.bits_back_id != again.model_id
     np.testing.assert_array_equal(again.bits_back.z_cells.frequencies, headed_model.bits_back.z_cells.frequencies)
 
@@ -49,7 +51,7 @@ def test_heads_that_do_not_fit_are_refused(tiny_model):
         replace(head, h_s=(*head.h_s, Clamp(-(2**23), 2**23 - 1))),
     ):
         with pytest.raises(ModelError):
-            modelfile.with_bits_back(tiny_model, changed)
+            with_bits_back(tiny_model, changed)
 
 
 def kernel(cls, shape, stride, padding):
@@ -67,7 +69,7 @@ def test_adjoint_is_the_transpose(layer):
     x = rng.integers(-(2**10), 2**10, (1, 3, 6, 7))
     out = fast.run((layer,), x).astype(np.int64)
     g = rng.integers(-(2**10), 2**10, out.shape)
-    back = fast.run((spec.adjoint(layer),), g).astype(np.int64)
+    back = fast.run((layers.adjoint(layer),), g).astype(np.int64)
     assert back.shape == x.shape
     assert int((out * g).sum()) == int((x * back).sum())
 
@@ -81,8 +83,8 @@ def test_layers_without_an_exact_transpose_are_refused():
         (huge,),
     ):
         with pytest.raises(ModelError):
-            spec.check_adjoint(network, "h_s")
-    spec.check_adjoint((LeakyRelu(41, 12), kernel(Conv, (5, 3, 3, 3), 1, 1)), "h_s")
+            layers.check_adjoint(network, "h_s")
+    layers.check_adjoint((LeakyRelu(41, 12), kernel(Conv, (5, 3, 3, 3), 1, 1)), "h_s")
 
 
 def test_quotients_of_frequencies_are_the_gradient_of_a_gaussian(head):
@@ -92,7 +94,7 @@ def test_quotients_of_frequencies_are_the_gradient_of_a_gaussian(head):
     sigma, mu = rng.uniform(0.3, 20, n), rng.uniform(-3, 3, n)
     values = np.rint(mu + sigma * rng.uniform(-2.2, 2.2, n)).astype(np.int32)
     parameters_q = np.rint(np.concatenate([sigma, mu]).reshape(1, -1, 1, 1) * 1024).astype(np.int64)
-    found = bbvi._parameter_gradient(head, values.reshape(1, -1, 1, 1), parameters_q).ravel() * 1024
+    found = posterior._parameter_gradient(head, values.reshape(1, -1, 1, 1), parameters_q).ravel() * 1024
 
     def nats(sigma, mu):
         upper, lower = (values + 0.5 - mu) / sigma, (values - 0.5 - mu) / sigma
@@ -110,20 +112,20 @@ def test_quotients_of_frequencies_are_the_gradient_of_a_gaussian(head):
 
 def test_refinement_saves_bits(head, y):
     content = np.random.default_rng(4).bytes(200)
-    bits = [sideinfo.embed(head, y, content, sideinfo.Settings(steps, 4)).table_bits for steps in (0, 4, 16)]
+    bits = [embed.embed(head, y, content, embed.Settings(steps, 4)).table_bits for steps in (0, 4, 16)]
     assert bits[0] > bits[1] > bits[2]
 
 
 def test_refinement_survives_what_no_table_holds(head):
     absurd = np.full((1, 24, 8, 12), 2**19, np.int32)
-    embedded = sideinfo.embed(head, absurd, b"abc", sideinfo.Settings(3))
+    embedded = embed.embed(head, absurd, b"abc", embed.Settings(3))
     assert embedded.carriers.n > 0
     assert np.all(embedded.symbols.y == 2**19)
 
 
 def test_given_values_are_kept_where_nothing_is_carried(head, y):
     z_plain = np.random.default_rng(5).integers(-3, 4, (1, 12, 2, 3)).astype(np.int32)
-    embedded = sideinfo.embed(head, y, b"", sideinfo.Settings(2), z_plain)
+    embedded = embed.embed(head, y, b"", embed.Settings(2), z_plain)
     mask = heads.carrier_mask(head, embedded.carriers, heads.analyse(head, y))
     assert 0 < mask.sum() == embedded.carriers.n < mask.size
     np.testing.assert_array_equal(embedded.symbols.z[~mask], z_plain[~mask])
@@ -169,7 +171,7 @@ def test_info_tells_how_z_carries(headed_model, scene):
     options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
     data = sgacodec.encode(scene, options, side_information="a lake")
     info = sgacodec.read_info(data)
-    assert info.carriers == sideinfo.read_carriers(container.parse(data))
+    assert info.carriers == embed.read_carriers(container.parse(data))
     assert info.sections == {"bits_back": len(info.carriers.to_bytes())}
     assert sgacodec.read_info(data[:60]).carriers is None
     assert sgacodec.read_info(sgacodec.encode(scene, options)).carriers is None
@@ -192,17 +194,17 @@ def test_alpha_gray_and_side_information_go_together(headed_model, scene):
 
 
 def test_frames_have_a_limit(monkeypatch):
-    framed = framing.frame(bytes(100))
-    monkeypatch.setattr(framing, "MAX_SIDE_INFORMATION", 99)
+    framed = message.frame(bytes(100))
+    monkeypatch.setattr(message, "MAX_SIDE_INFORMATION", 99)
     with pytest.raises(EncodeError, match="at most 99"):
-        framing.frame(bytes(100))
+        message.frame(bytes(100))
     with pytest.raises(LimitError, match="more than 99"):
-        framing.unframe(framed)
+        message.unframe(framed)
 
 
 def test_bytes_that_claim_to_be_a_text(monkeypatch):
-    monkeypatch.setattr(framing, "_TEXT", 0)
-    framed = framing.frame(b"\xff")
+    monkeypatch.setattr(message, "_TEXT", 0)
+    framed = message.frame(b"\xff")
     monkeypatch.undo()
     with pytest.raises(SgacodecError):
-        framing.unframe(bytes([framed[0] | 2]) + framed[1:])
+        message.unframe(bytes([framed[0] | 2]) + framed[1:])

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import sgacodec
-from sgacodec import encoding, framing, nets, sideinfo
-from sgacodec import head as heads
-from sgacodec.entropy.bitsback import lattice_tables
+from sgacodec import encoding
+from sgacodec.bitsback import distributions as heads
+from sgacodec.bitsback import embed, message
+from sgacodec.entropy.stack import lattice_tables
 from sgacodec.entropy.tables import TOTAL
 from sgacodec.errors import EncodeError, ModelMismatchError
-from sgacodec.intnet import fast
-from sgacodec.nets import HeadNets, Nets
+from sgacodec.exact import fast
+from sgacodec.nets import evaluator
+from sgacodec.nets.evaluator import HeadNets, Nets
 from sgacodec.refine.objective import CarryingObjective
 
 CPU = torch.device("cpu")
@@ -151,7 +153,7 @@ def test_gradients_are_finite_and_reach_what_they_should(share, head, head_nets,
 
 def test_the_gradient_is_that_of_the_loss(head, head_nets, prepared, plan, tame_y, z_shape, monkeypatch):
     """Along itself, against a difference of the loss: for y, also by way of Q, and for z, carriers or not."""
-    monkeypatch.setattr(nets._LowerBound, "apply", torch.clamp_min)  # whose own gradient is another one on purpose
+    monkeypatch.setattr(evaluator._LowerBound, "apply", torch.clamp_min)  # whose own gradient is another one on purpose
     mask = first_channels(head, int(np.prod(z_shape)) // 2, z_shape)
     objective = objective_of(head_nets, prepared, plan, mask)
     generator = torch.Generator().manual_seed(0)
@@ -175,8 +177,8 @@ def test_the_gradient_is_that_of_the_loss(head, head_nets, prepared, plan, tame_
 def test_without_carriers_the_rate_is_what_files_cost(head, head_nets, prepared, plan, tame_y, z_shape):
     """The bits are those of P(y | z) and P(z)."""
     z = np.rint(head_nets.posterior(floats(tame_y))[0].numpy()).astype(np.int32)
-    latents = sideinfo._Latents(head, heads.analyse(head, tame_y), tame_y, z)
-    embedded = sideinfo._uncarried(latents, framing.frame(b""))
+    latents = embed._Latents(head, heads.analyse(head, tame_y), tame_y, z)
+    embedded = embed._uncarried(latents, message.frame(b""))
     mask = np.zeros((1, *z_shape), np.bool_)
     rated = objective_of(head_nets, prepared, plan, mask).rounded(floats(tame_y) + 0.4, floats(z) - 0.4)
     np.testing.assert_array_equal(embedded.symbols.z, z)
@@ -193,13 +195,13 @@ def test_with_carriers_the_rate_is_what_files_cost_net(exponent, head, head_nets
         objective_of(head_nets, prepared, plan, mask, seed).rounded(floats(tame_y), z).bpp * 96 * 130
         for seed in range(30)
     ]
-    latents = sideinfo._Latents(head, heads.analyse(head, tame_y), tame_y, np.zeros((1, *z_shape), np.int32))
+    latents = embed._Latents(head, heads.analyse(head, tame_y), tame_y, np.zeros((1, *z_shape), np.int32))
     carrying = latents.carrying(heads.Carriers(n, exponent, 0))
     paid = []
     for seed in range(30):
-        framed = framing.frame(np.random.default_rng(seed).bytes(int(carrying.n_bits) // 8 - 5))
-        stack, values, n_used = sideinfo._fill(carrying, framed, len(framed), 0)
-        paid.append(sideinfo._push(latents, carrying, stack, values).table_bits - 8 * n_used)
+        framed = message.frame(np.random.default_rng(seed).bytes(int(carrying.n_bits) // 8 - 5))
+        stack, values, n_used = embed._fill(carrying, framed, len(framed), 0)
+        paid.append(embed._push(latents, carrying, stack, values).table_bits - 8 * n_used)
     assert np.mean(rated) == pytest.approx(np.mean(paid), rel=0.01)
 
 
@@ -231,37 +233,37 @@ def test_equal_options_give_equal_bytes(scene):
 
 def test_likely_carriers_come_close_to_those_of_the_file(head, y, z_shape):
     for n_bytes, exponent in itertools.product((5, 30, 2000), (1, 4)):
-        settings = sideinfo.Settings(steps=0, exponent=exponent)
+        settings = embed.Settings(steps=0, exponent=exponent)
         message = np.random.default_rng(n_bytes).bytes(n_bytes)
-        mask = sideinfo.likely_carriers(head, y, message, settings)
-        embedded = sideinfo.embed(head, y, message, settings)
+        mask = embed.likely_carriers(head, y, message, settings)
+        embedded = embed.embed(head, y, message, settings)
         np.testing.assert_array_equal(mask, first_channels(head, int(mask.sum()), z_shape))
         assert abs(mask.sum() - embedded.carriers.n) <= 2
     assert mask.all()
 
 
 def test_on_the_integers_nothing_is_likely_to_carry(head, y):
-    for message in (b"", np.random.default_rng(0).bytes(40)):
-        assert not sideinfo.likely_carriers(head, y, message, sideinfo.Settings(exponent=0)).any()
+    for content in (b"", np.random.default_rng(0).bytes(40)):
+        assert not embed.likely_carriers(head, y, content, embed.Settings(exponent=0)).any()
 
 
 def test_capacity_is_what_goes_in(head, y):
     """A random message that a lattice has room for stays off the section, a larger one does not."""
-    found = sideinfo.capacity_bytes(head, y)
+    found = embed.capacity_bytes(head, y)
     assert len(found) == head.bits_back.lattice_bits + 1
     assert list(found) == sorted(found)
     assert found[-1] > 2 * found[0]
     for exponent in (2, 4):
-        settings = sideinfo.Settings(0, exponent)
+        settings = embed.Settings(0, exponent)
         for extra, fits in ((-6, True), (8, False)):
             message = np.random.default_rng(1).bytes(found[exponent] + extra)
-            appended = len(sideinfo.embed(head, y, message, settings).appended)
+            appended = len(embed.embed(head, y, message, settings).appended)
             assert appended <= 2 if fits else 4 <= appended <= 20, (exponent, extra)
 
 
 def test_capacity_of_a_picture(scene, y, head):
     picture = encoding.to_picture(scene)
-    assert encoding.capacity_bytes(picture, OPTIONS) == sideinfo.capacity_bytes(head, y)
+    assert encoding.capacity_bytes(picture, OPTIONS) == embed.capacity_bytes(head, y)
     with pytest.raises(ModelMismatchError, match="tiny has no bits-back head; its files carry nothing"):
         encoding.capacity_bytes(picture, replace(OPTIONS, model="tiny"))
 

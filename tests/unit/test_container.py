@@ -3,8 +3,6 @@ from dataclasses import replace
 
 import pytest
 
-from sgacodec import container
-from sgacodec.container import Container, Section, SectionType, parse, parse_header, serialize
 from sgacodec.errors import (
     BadMagicError,
     ChecksumError,
@@ -13,6 +11,8 @@ from sgacodec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
+from sgacodec.format import container
+from sgacodec.format.container import Container, Section, SectionType, parse, parse_header, serialize
 
 PLAIN = Container(
     width=768,

@@ -6,9 +6,11 @@ import pytest
 from PIL import Image
 
 import sgacodec
-from sgacodec import EncodeOptions, container, encoding, hyper
+from sgacodec import EncodeOptions, encoding
 from sgacodec.errors import EncodeError, InvalidImageError, TargetNotReachedError
-from sgacodec.train.scenes import render
+from sgacodec.format import container
+from sgacodec.latents import hyperprior
+from sgacodec.synthetic import render
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (64, 64), (65, 63), (97, 31)])
@@ -58,10 +60,10 @@ def test_equal_options_give_equal_bytes(scene, tiny_options):
 def test_lambda_chooses_the_level(tiny_model):
     for level, lmbda in enumerate(tiny_model.lambdas):
         target = encoding.choose_target(tiny_model, EncodeOptions(lmbda=lmbda))
-        assert target.level_q4 == level * hyper.LEVEL_STEPS
+        assert target.level_q4 == level * hyperprior.LEVEL_STEPS
         assert encoding.level_lambda(tiny_model, target.level_q4) == pytest.approx(lmbda)
     beyond = encoding.choose_target(tiny_model, EncodeOptions(lmbda=10.0))
-    assert beyond.level_q4 == hyper.max_level_q4(tiny_model.decoder)
+    assert beyond.level_q4 == hyperprior.max_level_q4(tiny_model.decoder)
 
 
 def test_a_level_is_taken_as_it_is_and_keeps_any_lambda(tiny_model):
@@ -106,7 +108,7 @@ def test_not_an_image():
 def test_strips_do_not_change_the_gradient(scene, tiny_model, monkeypatch):
     import torch
 
-    from sgacodec.nets import Nets
+    from sgacodec.nets.evaluator import Nets
     from sgacodec.refine import objective
 
     nets = Nets(tiny_model, 40, torch.device("cpu"))

@@ -65,7 +65,7 @@ def test_a_distortion_is_never_negative():
 
 
 def test_refinement_extrapolates_and_loses_little(scene, tiny_options, monkeypatch):
-    from sgacodec.nets import Nets
+    from sgacodec.nets.evaluator import Nets
 
     runs = []
     synthesise = Nets.synthesise

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sgacodec import image
 from sgacodec.decoding import unpack_alpha
 from sgacodec.errors import CorruptStreamError, InvalidImageError
+from sgacodec.picture import pack_alpha, parse_picture, picture_from_array, picture_from_pillow, read_picture
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 31, 3)).astype(np.uint8)
@@ -38,7 +38,7 @@ def saved(picture, suffix, **options):
 )
 def test_modes(mode, gray, alpha, warning, caplog):
     with caplog.at_level(logging.WARNING, "sgacodec"):
-        picture = image.from_pillow(Image.fromarray(RGB).convert(mode))
+        picture = picture_from_pillow(Image.fromarray(RGB).convert(mode))
     assert picture.rgb.shape == RGB.shape
     assert picture.grayscale == gray
     assert (picture.alpha is not None) == alpha
@@ -48,14 +48,14 @@ def test_modes(mode, gray, alpha, warning, caplog):
 
 def test_palette_with_transparency_keeps_alpha():
     palette = Image.fromarray(RGB).quantize(8)
-    picture = image.read_bytes(saved(palette, "PNG", transparency=3))
+    picture = parse_picture(saved(palette, "PNG", transparency=3))
     assert picture.alpha is not None
     assert set(np.unique(picture.alpha)) == {0, 255}
 
 
 def test_16_bit_gray_keeps_the_upper_8_bits(caplog):
     values = RNG.integers(0, 65536, (9, 7)).astype(np.uint16)
-    picture = image.read_bytes(saved(Image.fromarray(values), "PNG"))
+    picture = parse_picture(saved(Image.fromarray(values), "PNG"))
     np.testing.assert_array_equal(picture.rgb[:, :, 0], values >> 8)
     assert "16" in caplog.text
 
@@ -64,7 +64,7 @@ def test_orientation_is_applied_and_removed():
     upright = Image.fromarray(RGB)
     exif = upright.getexif()
     exif[0x0112], exif[0x010E] = 6, "rotated"
-    picture = image.read_bytes(saved(upright, "PNG", exif=exif))
+    picture = parse_picture(saved(upright, "PNG", exif=exif))
     np.testing.assert_array_equal(picture.rgb, np.rot90(RGB, -1))
     kept = Image.Exif()
     kept.load(picture.exif)
@@ -73,21 +73,21 @@ def test_orientation_is_applied_and_removed():
 
 
 def test_profile_and_xmp_are_kept():
-    picture = image.read_bytes(saved(Image.fromarray(RGB), "JPEG", icc_profile=b"profile", xmp=b"<x/>"))
+    picture = parse_picture(saved(Image.fromarray(RGB), "JPEG", icc_profile=b"profile", xmp=b"<x/>"))
     assert (picture.icc, picture.xmp) == (b"profile", b"<x/>")
 
 
 def test_animation_warns(caplog):
     frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
-    image.read_bytes(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    parse_picture(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert "2 frames" in caplog.text
 
 
 def test_alpha_packing_is_lossless():
     alpha = RNG.integers(0, 256, (9, 14)).astype(np.uint8)
-    np.testing.assert_array_equal(unpack_alpha(image.pack_alpha(alpha), 9, 14), alpha)
+    np.testing.assert_array_equal(unpack_alpha(pack_alpha(alpha), 9, 14), alpha)
     with pytest.raises(CorruptStreamError):
-        unpack_alpha(image.pack_alpha(alpha), 9, 13)
+        unpack_alpha(pack_alpha(alpha), 9, 13)
 
 
 @pytest.mark.parametrize(
@@ -102,26 +102,26 @@ def test_bad_files(content, message, tmp_path):
     path = tmp_path / "bad.png"
     path.write_bytes(content)
     with pytest.raises(InvalidImageError, match=message) as caught:
-        image.read(path)
+        read_picture(path)
     assert "bad.png" in str(caught.value)
 
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(InvalidImageError, match="does not exist"):
-        image.read(tmp_path / "none.png")
+        read_picture(tmp_path / "none.png")
     with pytest.raises(InvalidImageError, match="is a folder"):
-        image.read(tmp_path)
+        read_picture(tmp_path)
 
 
 def test_too_many_pixels():
     with pytest.raises(InvalidImageError, match=r"31x20 pixels, over the limit of 600.*--max-pixels"):
-        image.from_pillow(Image.fromarray(RGB), max_pixels=600)
+        picture_from_pillow(Image.fromarray(RGB), max_pixels=600)
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (5, 4, 1), (5, 4, 3), (5, 4, 4)])
 def test_arrays(shape):
     array = RNG.integers(0, 256, shape).astype(np.uint8)
-    picture = image.from_array(array)
+    picture = picture_from_array(array)
     np.testing.assert_array_equal(picture.rgb[:, :, 0], np.atleast_3d(array)[:, :, 0])
 
 
@@ -130,7 +130,7 @@ def test_arrays(shape):
 )
 def test_bad_arrays(array):
     with pytest.raises(InvalidImageError, match="expected"):
-        image.from_array(array)
+        picture_from_array(array)
 
 
 # --- what the metadata says that the picture shows ------------------------------------------------------------------
@@ -152,7 +152,7 @@ def described(suffix="PNG", description=None, text=None, xmp=None):
         options["tiffinfo"] = {700: xmp.encode()}
     elif xmp is not None:
         options["xmp"] = xmp.encode()
-    return image.read_bytes(saved(picture, suffix, **options)).description
+    return parse_picture(saved(picture, suffix, **options)).description
 
 
 def packet(description):
@@ -212,4 +212,4 @@ def test_the_order_of_descriptions():
     assert described("PNG", "exif", "text", in_xmp("xmp")) == "text"
     assert described("PNG", "exif", " ", in_xmp("xmp")) == "xmp"
     assert described("PNG", "exif", None, packet("")) == "exif"
-    assert image.from_array(RGB).description is None
+    assert picture_from_array(RGB).description is None

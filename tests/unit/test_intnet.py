@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from sgacodec.errors import ModelError
-from sgacodec.fixedpoint import isqrt, shift_right
-from sgacodec.intnet import fast, reference, spec
-from sgacodec.intnet.spec import Add, Clamp, Conv, Deconv, Igdn, LeakyRelu, PixelShuffle, Scale
+from sgacodec.exact import fast, layers, reference
+from sgacodec.exact.fixedpoint import isqrt, shift_right
+from sgacodec.exact.layers import Add, Clamp, Conv, Deconv, Igdn, LeakyRelu, PixelShuffle, Scale
 
 RNG = np.random.default_rng(0)
 
@@ -52,7 +52,7 @@ def test_fast_equals_reference(name, size):
     if "no padding" in name and min(size) < 3:
         pytest.skip("a 3x3 kernel without padding needs 3 pixels")
     x = RNG.integers(-(2**23), 2**23, (1, 3, *size))
-    spec.check_network(network, 3, 2**23, name)
+    layers.check_network(network, 3, 2**23, name)
     expected = reference.run(network, x)
     np.testing.assert_array_equal(fast.run(network, x), expected)
     np.testing.assert_array_equal(fast.run_torch(network, x, "cpu"), expected)
@@ -82,8 +82,8 @@ def test_deconv_of_one_pixel_is_its_kernel():
 
 def test_stored_form_round_trip():
     for name, network in LAYERS.items():
-        listing, tensors = spec.to_stored(network, "net")
-        again = spec.from_stored(listing, tensors, "net")
+        listing, tensors = layers.to_stored(network, "net")
+        again = layers.from_stored(listing, tensors, "net")
         x = RNG.integers(-(2**15), 2**15, (1, 3, 9, 9))
         np.testing.assert_array_equal(reference.run(again, x), reference.run(network, x), err_msg=name)
 
@@ -101,15 +101,15 @@ def test_stored_form_round_trip():
 )
 def test_bad_listings_are_refused(listing):
     with pytest.raises(ModelError):
-        spec.from_stored(listing, {}, "net")
+        layers.from_stored(listing, {}, "net")
 
 
 def test_accumulators_beyond_float64_are_refused():
     layer = kernel(Conv, 3, 5, 5, 1)
     with pytest.raises(ModelError, match="does not hold exactly"):
-        spec.check_network((replace(layer, bias=np.full(5, 2**53)),), 3, 2**23, "net")
+        layers.check_network((replace(layer, bias=np.full(5, 2**53)),), 3, 2**23, "net")
     with pytest.raises(ModelError, match="does not hold exactly"):
-        spec.check_network((igdn(3),), 3, 2**23, "net")
+        layers.check_network((igdn(3),), 3, 2**23, "net")
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_accumulators_beyond_float64_are_refused():
 )
 def test_layers_that_do_not_fit_are_refused(layer):
     with pytest.raises(ModelError, match="out of range"):
-        spec.check_network((layer,), 3, 2**23, "net")
+        layers.check_network((layer,), 3, 2**23, "net")
 
 
 def test_halo_is_just_enough(tiny_model):
     g_s = tiny_model.decoder.g_s
-    halo, step = spec.halo(g_s), spec.upscale(g_s)
+    halo, step = layers.halo(g_s), layers.upscale(g_s)
     channels = tiny_model.decoder.inv_gain_y.shape[1]
     x = RNG.integers(-20000, 20000, (1, channels, 12, 3))
     whole = fast.run(g_s, x)

@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sgacodec import modelfile, modelstore
 from sgacodec.errors import ModelError, ModelMismatchError, ModelNotFoundError
-from sgacodec.intnet.spec import Clamp
+from sgacodec.exact.layers import Clamp
+from sgacodec.models import store
+from sgacodec.models.model import dump_model, load_model, make_model
 
 
 def test_round_trip(tiny_model):
-    again = modelfile.load(modelfile.dump(tiny_model))
+    again = load_model(dump_model(tiny_model))
     assert again.model_id == tiny_model.model_id
     assert again.lambdas == tiny_model.lambdas
     np.testing.assert_array_equal(again.decoder.inv_gain_y, tiny_model.decoder.inv_gain_y)
@@ -20,7 +21,7 @@ def test_round_trip(tiny_model):
 def test_the_id_covers_the_decoder_and_nothing_else(tiny_model):
     def remake(**changes):
         parts = {"name": "x", "lambdas": tiny_model.lambdas, "decoder": tiny_model.decoder}
-        return modelfile.make_model(**{**parts, **changes}, encoder=tiny_model.encoder, card={"a": "b"}).model_id
+        return make_model(**{**parts, **changes}, encoder=tiny_model.encoder, card={"a": "b"}).model_id
 
     assert remake() == tiny_model.model_id
     median = tiny_model.decoder.z_median.copy()
@@ -29,20 +30,20 @@ def test_the_id_covers_the_decoder_and_nothing_else(tiny_model):
 
 
 def test_altered_decoder_is_noticed(tiny_model):
-    data = bytearray(modelfile.dump(tiny_model))
+    data = bytearray(dump_model(tiny_model))
     name = b'"decoder.z_median":'
     n = int.from_bytes(data[:8], "little")
     entry = json.loads(data[8 : 8 + n])["decoder.z_median"]
     assert name in data
     data[8 + n + entry["data_offsets"][0]] ^= 1
     with pytest.raises(ModelMismatchError, match="says id"):
-        modelfile.load(bytes(data))
+        load_model(bytes(data))
 
 
 @pytest.mark.parametrize("cut", [0, 4, 7, 100, 3000, -1])
 def test_truncated_model_files(tiny_model, cut):
     with pytest.raises(ModelError):
-        modelfile.load(modelfile.dump(tiny_model)[:cut])
+        load_model(dump_model(tiny_model)[:cut])
 
 
 def test_decoders_that_do_not_fit_are_refused(tiny_model):
@@ -58,28 +59,28 @@ def test_decoders_that_do_not_fit_are_refused(tiny_model):
         replace(decoder, y_frac_bits=0),
     ):
         with pytest.raises(ModelError):
-            modelfile.make_model("x", tiny_model.lambdas, changed, tiny_model.encoder, {})
+            make_model("x", tiny_model.lambdas, changed, tiny_model.encoder, {})
 
 
 def test_store_finds_by_name_id_and_path(tiny_model, tmp_path, monkeypatch):
-    path = next(entry.path for entry in modelstore.installed() if entry.name == "tiny")
-    assert modelstore.load_by_id(tiny_model.model_id).name == "tiny"
-    assert modelstore.load_by_name(tiny_model.model_id.hex()).name == "tiny"
-    assert modelstore.load_by_name(str(path)).name == "tiny"
+    path = next(entry.path for entry in store.installed() if entry.name == "tiny")
+    assert store.load_by_id(tiny_model.model_id).name == "tiny"
+    assert store.load_by_name(tiny_model.model_id.hex()).name == "tiny"
+    assert store.load_by_name(str(path)).name == "tiny"
     monkeypatch.setenv("SGACODEC_MODELS", str(tmp_path))
     with pytest.raises(ModelNotFoundError, match=r"no model with id .* SGACODEC_MODELS"):
-        modelstore.load_by_id(tiny_model.model_id)
+        store.load_by_id(tiny_model.model_id)
     with pytest.raises(ModelNotFoundError, match=r"installed are: .*msh-vbr"):
-        modelstore.load_by_name("tiny")
-    modelstore.cache_folder().mkdir(parents=True)
-    shutil.copy(path, modelstore.cache_folder())
-    (modelstore.cache_folder() / "foreign.safetensors").write_bytes(b"junk")
-    assert modelstore.load_by_name("tiny").model_id == tiny_model.model_id
+        store.load_by_name("tiny")
+    store.cache_folder().mkdir(parents=True)
+    shutil.copy(path, store.cache_folder())
+    (store.cache_folder() / "foreign.safetensors").write_bytes(b"junk")
+    assert store.load_by_name("tiny").model_id == tiny_model.model_id
 
 
 def test_the_packaged_default_loads():
-    model = modelstore.load_by_name(modelstore.DEFAULT_MODEL)
+    model = store.load_by_name(store.DEFAULT_MODEL)
     assert model.decoder.z_stride == 64
     assert {"data", "licence", "command"} <= set(model.card)
-    path = next(entry.path for entry in modelstore.installed() if entry.name == modelstore.DEFAULT_MODEL)
+    path = next(entry.path for entry in store.installed() if entry.name == store.DEFAULT_MODEL)
     assert path.stat().st_size < 24 * 2**20

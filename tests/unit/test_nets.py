@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from sgacodec import hyper, modelfile, nets
 from sgacodec.errors import ModelError
-from sgacodec.intnet import fast
-from sgacodec.nets import FloatNetwork, Nets, gaussian_bits
-from sgacodec.train import export, sources
+from sgacodec.exact import fast
+from sgacodec.latents import hyperprior
+from sgacodec.models.model import dump_model
+from sgacodec.nets import evaluator
+from sgacodec.nets.evaluator import FloatNetwork, Nets, gaussian_bits
+from sgacodec.train.data.weights import calibration_images, state_file, zoo
+from sgacodec.train.export import integers
 
 CPU = torch.device("cpu")
 
@@ -26,7 +29,7 @@ def random_model(n, m, seed=0):
 @pytest.mark.parametrize(("n", "m"), [(128, 192), (192, 320), (8, 12)])
 def test_float_networks_equal_compressai(n, m):
     net = random_model(n, m)
-    model = export.read_state(net.state_dict(), (0.013,))
+    model = integers.read_state(net.state_dict(), (0.013,))
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         y = net.g_a(x)
@@ -48,11 +51,11 @@ def test_import_of_both_zoo_widths(n, m, tmp_path, scene):
 
     net = random_model(n, m)
     torch.save(net.state_dict(), tmp_path / "weights.pt")
-    weights = sources.state_file(tmp_path / "weights.pt")
-    images = sources.calibration_images(None, np.random.default_rng(0))[:2]
-    model = export.export(export.read_state(weights.state, weights.lambdas), images, "random", {})
+    weights = state_file(tmp_path / "weights.pt")
+    images = calibration_images(None, np.random.default_rng(0))[:2]
+    model = integers.export(integers.read_state(weights.state, weights.lambdas), images, "random", {})
     path = tmp_path / "random.safetensors"
-    path.write_bytes(modelfile.dump(model))
+    path.write_bytes(dump_model(model))
     options = sgacodec.EncodeOptions(model=str(path), preset="none", device="cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SGACODEC_MODELS", str(tmp_path))
@@ -62,8 +65,8 @@ def test_import_of_both_zoo_widths(n, m, tmp_path, scene):
 def test_integer_networks_follow_the_float_model():
     """Sigma, mu and pixels of the integer networks stay within a hundredth of the float ones."""
     net = random_model(16, 24, seed=1)
-    images = sources.calibration_images(None, np.random.default_rng(0))[:3]
-    model = export.export(export.read_state(net.state_dict(), (0.013,)), images, "random", {})
+    images = calibration_images(None, np.random.default_rng(0))[:3]
+    model = integers.export(integers.read_state(net.state_dict(), (0.013,)), images, "random", {})
     x = torch.from_numpy(images[0].transpose(2, 0, 1)[None].copy()).float() / 255
     with torch.no_grad():
         y = net.g_a(x)
@@ -73,13 +76,13 @@ def test_integer_networks_follow_the_float_model():
         sigma, mu = net.h_s(z_symbols + medians).chunk(2, 1)
         y_symbols = torch.round(y - mu)
         x_hat = net.g_s(y_symbols + mu) * 255
-    parameters = hyper.y_parameters(model.decoder, z_symbols.int().numpy(), 0)
+    parameters = hyperprior.y_parameters(model.decoder, z_symbols.int().numpy(), 0)
     np.testing.assert_allclose(parameters.mu_q / 2**10, mu.numpy(), atol=0.01)
-    scales = export.sigma_scales()[parameters.table_index]
+    scales = integers.sigma_scales()[parameters.table_index]
     np.testing.assert_allclose(np.log(scales), np.log(np.clip(sigma.numpy(), 0.11, 256)), atol=0.08)
     pixels = fast.run(
         model.decoder.g_s[:-1],
-        hyper.g_s_input(model.decoder, y_symbols.int().numpy(), parameters.mu_q, 0),
+        hyperprior.g_s_input(model.decoder, y_symbols.int().numpy(), parameters.mu_q, 0),
     )
     np.testing.assert_allclose(pixels, x_hat.numpy(), atol=0.6)
 
@@ -90,14 +93,14 @@ def test_nets_follow_the_integer_networks(tiny_model):
     decoder = tiny_model.decoder
     nets = Nets(tiny_model, 40, CPU)
     z = rng.integers(-3, 4, (1, decoder.inv_gain_z.shape[1], 2, 2)).astype(np.int32)
-    parameters = hyper.y_parameters(decoder, z, 40)
+    parameters = hyperprior.y_parameters(decoder, z, 40)
     sigma, mu = nets.y_parameters(torch.from_numpy(z).float() + nets.median)
     np.testing.assert_allclose(mu.numpy(), parameters.mu_q / 2**decoder.y_frac_bits, atol=0.01)
-    scales = export.sigma_scales()[parameters.table_index]
+    scales = integers.sigma_scales()[parameters.table_index]
     np.testing.assert_allclose(np.log(sigma.numpy()), np.log(scales), atol=0.08)
     y = rng.integers(-4, 5, parameters.mu_q.shape).astype(np.int32)
     x_hat = nets.synthesise(torch.from_numpy(y) + mu)
-    pixels = fast.run(decoder.g_s, hyper.g_s_input(decoder, y, parameters.mu_q, 40))
+    pixels = fast.run(decoder.g_s, hyperprior.g_s_input(decoder, y, parameters.mu_q, 40))
     np.testing.assert_allclose(x_hat.numpy(), pixels, atol=0.75)
 
 
@@ -111,7 +114,7 @@ def test_z_bits_are_the_tables_at_integers(tiny_model):
 
 def test_gaussian_bits_match_the_tables(tiny_model):
     tables = tiny_model.decoder.y_tables
-    sigma = export.sigma_scales()
+    sigma = integers.sigma_scales()
     values = np.round(sigma).astype(np.int32)
     bits = gaussian_bits(torch.from_numpy(values), torch.from_numpy(sigma)).numpy().sum()
     assert tables.information_bits(values, np.arange(len(tables))) == pytest.approx(bits, rel=1e-4)
@@ -120,15 +123,15 @@ def test_gaussian_bits_match_the_tables(tiny_model):
 @pytest.mark.parametrize("block", [1, 20, 1 << 17], ids=["one sample", "five of eighteen", "all"])
 def test_igdn_is_its_formula_and_has_its_gradient(block, monkeypatch):
     """In blocks that do not divide the samples evenly, too."""
-    monkeypatch.setattr(nets, "_BLOCK", block)
+    monkeypatch.setattr(evaluator, "_BLOCK", block)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(2, 4, 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     gamma = torch.rand(4, 4, dtype=torch.float64, generator=generator)
     beta = torch.rand(4, dtype=torch.float64, generator=generator) + 0.1
     norm = torch.sqrt(beta[:, None, None] + torch.einsum("oi,bihw->bohw", gamma, a * a))
-    assert torch.allclose(nets._InverseGdn.apply(a, gamma, beta), a * norm)
-    assert torch.autograd.gradcheck(lambda t: nets._InverseGdn.apply(t, gamma, beta), (a,))
+    assert torch.allclose(evaluator._InverseGdn.apply(a, gamma, beta), a * norm)
+    assert torch.autograd.gradcheck(lambda t: evaluator._InverseGdn.apply(t, gamma, beta), (a,))
 
 
 @pytest.mark.parametrize(
@@ -137,16 +140,16 @@ def test_igdn_is_its_formula_and_has_its_gradient(block, monkeypatch):
 )
 def test_other_architectures_are_refused(content, message):
     with pytest.raises(ModelError, match=message):
-        export.read_state(content, (0.01,))
+        integers.read_state(content, (0.01,))
 
 
 def test_bad_weight_files(tmp_path):
     with pytest.raises(ModelError, match="does not exist"):
-        sources.state_file(tmp_path / "none.pt")
+        state_file(tmp_path / "none.pt")
     (tmp_path / "text.pt").write_text("hello")
     with pytest.raises(ModelError, match=r"torch\.save"):
-        sources.state_file(tmp_path / "text.pt")
+        state_file(tmp_path / "text.pt")
     with pytest.raises(ModelError, match="--quality"):
-        sources.zoo("mbt2018-mean", None)
+        zoo("mbt2018-mean", None)
     with pytest.raises(ModelError, match="no image of at least 256"):
-        sources.calibration_images(tmp_path, np.random.default_rng(0))
+        calibration_images(tmp_path, np.random.default_rng(0))

@@ -7,13 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from sgacodec import modelfile, modelstore
 from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.errors import TrainError
-from sgacodec.intnet import fast
-from sgacodec.nets import Nets
-from sgacodec.train import bitsback, checkpoint, data, density, export, export_head, head, publish
+from sgacodec.exact import fast
+from sgacodec.models import store
+from sgacodec.models.model import dump_model, load_model
+from sgacodec.nets.evaluator import Nets
+from sgacodec.train import checkpoint
+from sgacodec.train.data.images import load_images
+from sgacodec.train.export import bits_back as export_bits_back
+from sgacodec.train.export import integers, publish
+from sgacodec.train.families import bits_back as network
+from sgacodec.train.families import density
 from sgacodec.train.options import RunOptions, TrainOptions
+from sgacodec.train.stages import bits_back as stage
 from sgacodec.train.workers import Worker
 
 CPU = torch.device("cpu")
@@ -21,13 +28,13 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def dataset(scene_files):
-    return data.load([scene_files], 64, 2, CPU)
+    return load_images([scene_files], 64, 2, CPU)
 
 
 @pytest.fixture(autouse=True)
 def _small_pools(monkeypatch):
-    monkeypatch.setattr(bitsback, "_POOL_BATCHES", 4)
-    monkeypatch.setattr(bitsback, "_POOL_STEPS", 5)
+    monkeypatch.setattr(stage, "_POOL_BATCHES", 4)
+    monkeypatch.setattr(stage, "_POOL_STEPS", 5)
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ def job(dataset, tiny_model, tmp_path):
         warmup_steps=2,
     )
     run = RunOptions(tmp_path / "head.pt", device="cpu", log_every=2)
-    return bitsback.HeadJob(options, run, dataset, Worker(0, 1, CPU), model=tiny_model)
+    return stage.HeadJob(options, run, dataset, Worker(0, 1, CPU), model=tiny_model)
 
 
 def change(job, *, options=None, **run):
@@ -55,21 +62,21 @@ def change(job, *, options=None, **run):
 
 @pytest.fixture
 def started(tiny_model):
-    net = head.create(tiny_model.encoder.gain_z.shape[1], tiny_model.encoder.gain_y.shape[1], 0)
-    head.start_from(net, tiny_model)
+    net = network.create(tiny_model.encoder.gain_z.shape[1], tiny_model.encoder.gain_y.shape[1], 0)
+    network.start_from(net, tiny_model)
     return net
 
 
 def noise_like(z, rounded):
-    return head.Noise(torch.zeros_like(z), torch.full_like(z, rounded, dtype=torch.bool))
+    return network.Noise(torch.zeros_like(z), torch.full_like(z, rounded, dtype=torch.bool))
 
 
 @torch.no_grad()
 def test_it_starts_as_the_models_own_hyperprior(tiny_model, dataset):
     """A channel that always has its median's value becomes a one, whose kernels in h_s hold the median."""
     model = dataclasses.replace(tiny_model, decoder=with_silent_channel(tiny_model.decoder, 2))
-    started = head.create(model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1], 0)
-    head.start_from(started, model)
+    started = network.create(model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1], 0)
+    network.start_from(started, model)
     nets = Nets(model, 56, CPU)  # the middle of eight levels
     y, z = nets.analyse(dataset.validation[:1].float())
     mean, log_variance = started.h_a(y).chunk(2, 1)
@@ -95,9 +102,9 @@ def with_silent_channel(decoder, channel):
 @torch.no_grad()
 def test_it_starts_as_the_head_that_a_model_has(with_head, dataset):
     trained, model = with_head
-    net = head.create(model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1], 1)
-    head.start_from(net, model)
-    for y_hat in bitsback.integer_latents(model, dataset.validation[:1].float() / 255):
+    net = network.create(model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1], 1)
+    network.start_from(net, model)
+    for y_hat in stage.integer_latents(model, dataset.validation[:1].float() / 255):
         mean, log_variance = trained.net.h_a(y_hat).chunk(2, 1)
         torch.testing.assert_close(net.h_a(y_hat), torch.cat([mean, log_variance], 1), atol=0.01, rtol=1e-3)
         torch.testing.assert_close(net.h_s(mean), trained.net.h_s(mean), atol=0.01, rtol=1e-3)
@@ -142,9 +149,9 @@ def test_net_bits_by_hand(started):
 
 def test_training_lowers_both_rates(job):
     seen = []
-    bitsback.train(change(job, options={"steps": 1, "lr": 1e-9}), [seen.append])
+    stage.train(change(job, options={"steps": 1, "lr": 1e-9}), [seen.append])
     start = seen[-1]
-    end = bitsback.train(change(job, options={"steps": 60, "lr": 2e-3})).validation
+    end = stage.train(change(job, options={"steps": 60, "lr": 2e-3})).validation
     assert end.loss < 0.97 * start.loss
     for before, after in zip(start.levels, end.levels, strict=True):
         assert after.plain_bpp == before.plain_bpp
@@ -154,11 +161,11 @@ def test_training_lowers_both_rates(job):
 
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path):
     """Interrupted between two renewals of the latents' pool."""
-    whole = bitsback.train(change(job, output=tmp_path / "whole.pt"))
+    whole = stage.train(change(job, output=tmp_path / "whole.pt"))
     taken = []
-    first = bitsback.train(job, stop=lambda: taken.append(0) or len(taken) == 7)
+    first = stage.train(job, stop=lambda: taken.append(0) or len(taken) == 7)
     assert (first.step, first.finished) == (7, False)
-    second = bitsback.train(dataclasses.replace(job, resume=checkpoint.read(job.run.output)))
+    second = stage.train(dataclasses.replace(job, resume=checkpoint.read(job.run.output)))
     assert (second.step, second.finished) == (14, True)
     assert second.validation.levels == whole.validation.levels
     expected, found = (torch.load(path, weights_only=True) for path in (tmp_path / "whole.pt", job.run.output))
@@ -168,25 +175,25 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_pa
 
 
 def test_the_plain_models_weights_do_not_move(job, tiny_model):
-    before = modelfile.dump(tiny_model)
-    bitsback.train(change(job, options={"steps": 3}))
-    assert modelfile.dump(tiny_model) == before
+    before = dump_model(tiny_model)
+    stage.train(change(job, options={"steps": 3}))
+    assert dump_model(tiny_model) == before
     assert set(torch.load(job.run.output, weights_only=True)["ema"]) == set(
-        dict(head.create(8, 8, 0).named_parameters())
+        dict(network.create(8, 8, 0).named_parameters())
     )
 
 
 @pytest.fixture
 def with_head(job):
-    trained = bitsback.train(change(job, options={"steps": 20}))
+    trained = stage.train(change(job, options={"steps": 20}))
     return trained, publish.with_head(job, trained)
 
 
 def test_the_head_comes_on_top_of_an_unchanged_model(with_head, tiny_model):
-    model = modelfile.load(modelfile.dump(with_head[1]))
+    model = load_model(dump_model(with_head[1]))
     assert model.model_id == tiny_model.model_id
     assert model.bits_back_id not in (None, model.model_id)
-    assert modelfile.dump(dataclasses.replace(model, bits_back=None, bits_back_id=None)) == modelfile.dump(tiny_model)
+    assert dump_model(dataclasses.replace(model, bits_back=None, bits_back_id=None)) == dump_model(tiny_model)
     assert sorted(model.bits_back.z_order) == list(range(len(tiny_model.decoder.z_median)))
 
 
@@ -195,7 +202,7 @@ def test_integer_networks_follow_the_float_ones(with_head, tiny_model, dataset):
     trained, model = with_head
     decoder, exported = tiny_model.decoder, model.bits_back
     z_unit, y_unit = 2**decoder.z_frac_bits, 2**decoder.y_frac_bits
-    for y_hat in bitsback.integer_latents(tiny_model, dataset.validation.float() / 255):
+    for y_hat in stage.integer_latents(tiny_model, dataset.validation.float() / 255):
         integers = fast.run(exported.h_a, y_hat[:1].numpy().astype(np.int64))
         floats = trained.net.h_a(y_hat[:1])
         np.testing.assert_allclose(integers / z_unit, floats, atol=0.01, rtol=1e-3)
@@ -209,7 +216,7 @@ def test_integer_tables_charge_what_training_charged(with_head, tiny_model, data
     """All of z rounded: the sum of -log2 of the tables against the trained network's own bits."""
     trained, model = with_head
     exported, decoder = model.bits_back, model.decoder
-    y_hat = bitsback.integer_latents(tiny_model, dataset.validation.float() / 255)[5][:1]
+    y_hat = stage.integer_latents(tiny_model, dataset.validation.float() / 255)[5][:1]
     z_q = np.rint(fast.run(exported.h_a, y_hat.numpy().astype(np.int64))[:, : len(decoder.z_median)] / 1024)
     cells = 1 << (exported.lattice_bits + 1)
     z_bits = sum(
@@ -231,9 +238,9 @@ def test_integer_tables_charge_what_training_charged(with_head, tiny_model, data
 
 def test_shifted_gaussians():
     scales = np.array([0.2, 3.0])
-    bits = export_head.fraction_bits_of(np.array([0.01, 0.11, 0.125, 0.126, 3.0, 8.0, 256.0]))
+    bits = export_bits_back.fraction_bits_of(np.array([0.01, 0.11, 0.125, 0.126, 3.0, 8.0, 256.0]))
     np.testing.assert_array_equal(bits, [6, 6, 6, 6, 2, 0, 0])
-    tables = export_head.shifted_tables(scales, np.array([1, 2]))
+    tables = export_bits_back.shifted_tables(scales, np.array([1, 2]))
     assert len(tables) == 6
     for index, (sigma, mean) in enumerate([(0.2, 0), (0.2, 0.5), (3, 0), (3, 0.25), (3, 0.5), (3, 0.75)]):
         normal = torch.distributions.Normal(torch.tensor(mean, dtype=torch.float64), sigma)
@@ -244,8 +251,8 @@ def test_shifted_gaussians():
 
 def test_the_plain_tables_are_what_they_were():
     """They are built by what also builds the head's."""
-    stored = modelstore.load_by_name(modelstore.DEFAULT_MODEL).decoder.y_tables
-    np.testing.assert_array_equal(export.gaussian_tables().frequencies, stored.frequencies)
+    stored = store.load_by_name(store.DEFAULT_MODEL).decoder.y_tables
+    np.testing.assert_array_equal(integers.gaussian_tables().frequencies, stored.frequencies)
 
 
 def test_channels_come_by_what_their_bits_cost(started, tiny_model, dataset):
@@ -258,8 +265,8 @@ def test_channels_come_by_what_their_bits_cost(started, tiny_model, dataset):
         state["h_a.4.weight"][rows] = 0
     state["h_a.4.bias"][4], state["h_a.4.bias"][n_channels + 4] = 0.0, math.log(1.5)
     state["h_s.0.weight"][4] = 0
-    latents = bitsback.integer_latents(tiny_model, dataset.validation.float() / 255)
-    order = list(export_head.export(state, latents, tiny_model.decoder).z_order)
+    latents = stage.integer_latents(tiny_model, dataset.validation.float() / 255)
+    order = list(export_bits_back.export(state, latents, tiny_model.decoder).z_order)
     assert order.index(4) < order.index(3)
     assert order.index(3) >= n_channels // 2
 

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from sgacodec.errors import TrainError
-from sgacodec.train import data
+from sgacodec.train.data.images import ImageSet, enlarged_crops, level_sequence, load_images, random_crops
 
 CPU = torch.device("cpu")
 
 
 def load(*paths, patch_size=64, n_validation=2):
-    return data.load(paths, patch_size, n_validation, CPU)
+    return load_images(paths, patch_size, n_validation, CPU)
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def coordinates(height, width):
 
 
 def test_about_half_of_the_crops_are_enlarged():
-    images = data.ImageSet(coordinates(200, 200), torch.tensor([[200, 200]]))
-    plain = data.crops(images, 200, 64, torch.Generator().manual_seed(0))
-    assert torch.equal(data.enlarged_crops(images, 200, 64, 1.0, torch.Generator().manual_seed(0)), plain)
-    x = data.enlarged_crops(images, 200, 64, 2.0, torch.Generator().manual_seed(0))
+    images = ImageSet(coordinates(200, 200), torch.tensor([[200, 200]]))
+    plain = random_crops(images, 200, 64, torch.Generator().manual_seed(0))
+    assert torch.equal(enlarged_crops(images, 200, 64, 1.0, torch.Generator().manual_seed(0)), plain)
+    x = enlarged_crops(images, 200, 64, 2.0, torch.Generator().manual_seed(0))
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal((x * 255).round() / 255, x)
     same = (x == plain).flatten(1).all(1)
@@ -103,11 +103,11 @@ def test_about_half_of_the_crops_are_enlarged():
 def test_crops_are_parts_of_the_images():
     """Every crop of a picture of coordinates is a window, mirrored or transposed or neither."""
     height, width = 70, 90
-    images = data.ImageSet(
+    images = ImageSet(
         torch.cat([torch.full((64 * 64, 3), 255, dtype=torch.uint8), coordinates(height, width)]),
         torch.tensor([[64, 64], [height, width]]),
     )
-    x = data.crops(images, 40, 64, torch.Generator().manual_seed(0))
+    x = random_crops(images, 40, 64, torch.Generator().manual_seed(0))
     assert x.shape == (40, 3, 64, 64)
     assert x.is_contiguous(memory_format=torch.channels_last)
     seen = set()
@@ -122,13 +122,13 @@ def test_crops_are_parts_of_the_images():
         assert len(row_steps.unique()) == len(column_steps.unique()) == 1
         seen.add((transposed, int(row_steps[0, 0]), int(column_steps[0, 0])))
     assert len(seen) == 4
-    again = data.crops(images, 40, 64, torch.Generator().manual_seed(0))
+    again = random_crops(images, 40, 64, torch.Generator().manual_seed(0))
     assert torch.equal(x, again)
 
 
 def test_a_batch_has_its_levels_in_turn():
     generator = torch.Generator().manual_seed(0)
-    batches = [data.levels(8, 4, generator) for _ in range(100)]
+    batches = [level_sequence(8, 4, generator) for _ in range(100)]
     assert all(len(batch.unique()) == 4 for batch in batches)
     assert torch.cat(batches).unique().tolist() == list(range(8))
-    assert torch.bincount(data.levels(8, 20, generator)).sort().values.tolist() == [2] * 4 + [3] * 4
+    assert torch.bincount(level_sequence(8, 20, generator)).sort().values.tolist() == [2] * 4 + [3] * 4

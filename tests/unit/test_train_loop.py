@@ -14,10 +14,13 @@ import pytest
 import torch
 
 import sgacodec
-from sgacodec import modelfile
 from sgacodec.errors import ModelError, TrainError
-from sgacodec.train import checkpoint, data, loop, loss, records, sources, stages
+from sgacodec.models.model import dump_model
+from sgacodec.train import checkpoint, events, loss, trainer
+from sgacodec.train.data.images import load_images, random_crops
+from sgacodec.train.data.weights import Weights, state_file
 from sgacodec.train.options import RunOptions, TrainOptions
+from sgacodec.train.stages import base
 from sgacodec.train.workers import Worker
 
 ROOT = Path(__file__).parents[2]
@@ -27,13 +30,13 @@ TINY = TrainOptions(N=8, M=12, steps=6, batch_size=4, patch_size=64, warmup_step
 
 @pytest.fixture(scope="module")
 def dataset(scene_files):
-    return data.load([scene_files], 64, 2, CPU)
+    return load_images([scene_files], 64, 2, CPU)
 
 
 @pytest.fixture
 def job(dataset, tmp_path):
     run = RunOptions(tmp_path / "run.pt", device="cpu", log_every=2)
-    return loop.Job(TINY, run, dataset, Worker(0, 1, CPU))
+    return trainer.Job(TINY, run, dataset, Worker(0, 1, CPU))
 
 
 def change(job, *, options=None, **run):
@@ -64,12 +67,12 @@ def leaves(value, path=""):
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path, optimizer, stage):
     # 14 steps: past the first renewal of SOAP's bases
     options = {"optimizer": optimizer, "stage": stage, "steps": 14, "zoom": 1.5, "evenness": 0.5}
-    whole = loop.train(change(job, options=options, output=tmp_path / "whole.pt"))
+    whole = trainer.train(change(job, options=options, output=tmp_path / "whole.pt"))
     taken = []
-    first = loop.train(change(job, options=options), stop=lambda: taken.append(0) or len(taken) == 12)
+    first = trainer.train(change(job, options=options), stop=lambda: taken.append(0) or len(taken) == 12)
     assert (first.step, first.finished) == (12, False)
     resumed = dataclasses.replace(change(job, options=options), resume=checkpoint.read(job.run.output))
-    second = loop.train(resumed)
+    second = trainer.train(resumed)
     assert (second.step, second.finished) == (14, True)
     assert second.seen_pixels == whole.seen_pixels == 14 * 4 * 64 * 64
     expected, found = (dict(leaves(state(path))) for path in (tmp_path / "whole.pt", job.run.output))
@@ -83,11 +86,11 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_pa
 
 def test_the_hyper_stage_lowers_the_rate_and_moves_the_hyperprior_alone(job):
     base = change(job, options={"steps": 2, "init": "default"})
-    loop.train(base)
-    seen, start = [], sources.state_file(job.run.output)
+    trainer.train(base)
+    seen, start = [], state_file(job.run.output)
     hyper = dataclasses.replace(change(base, options={"stage": "hyper", "steps": 30, "lr": 3e-3}), start=start)
-    trained = loop.train(dataclasses.replace(hyper, run=dataclasses.replace(job.run, log_every=1)), [seen.append])
-    averaged = [record for record in seen if isinstance(record, records.Averaged)]
+    trained = trainer.train(dataclasses.replace(hyper, run=dataclasses.replace(job.run, log_every=1)), [seen.append])
+    averaged = [record for record in seen if isinstance(record, events.Averaged)]
     assert {record.mse for record in averaged} == {0.0}
     assert averaged[-1].bpp < 0.9 * averaged[0].bpp
     moved = {
@@ -111,21 +114,21 @@ def test_evenness_weighs_a_patch_by_a_power_of_its_loss():
 def test_each_optimiser_lowers_the_validation_loss(job, optimizer):
     seen = []
     options = {"optimizer": optimizer, "steps": 40, "init": "default"}
-    loop.train(change(job, options={**options, "steps": 1}), [seen.append])
+    trainer.train(change(job, options={**options, "steps": 1}), [seen.append])
     start = seen[-1].loss
-    end = loop.train(change(job, options=options)).validation
+    end = trainer.train(change(job, options=options)).validation
     assert end.loss < 0.95 * start
     assert [level.lmbda for level in end.levels] == list(TINY.lambdas)
 
 
 def test_a_checkpoint_becomes_a_model_that_codes_a_picture(job, tmp_path, scene, monkeypatch):
-    from sgacodec.train import cost, publish
+    from sgacodec.train.export import cost, publish
 
     job = change(job, options={"steps": 100, "lambdas": (0.003, 0.03), "lr": 2e-3})
-    trained = loop.train(job)
+    trained = trainer.train(job)
     path = tmp_path / "small.safetensors"
     model = publish.to_model(job, trained, "small")
-    path.write_bytes(modelfile.dump(model))
+    path.write_bytes(dump_model(model))
     monkeypatch.setenv("SGACODEC_MODELS", str(tmp_path))
     options = sgacodec.EncodeOptions(model="small", preset="none", device="cpu")
     assert sgacodec.decode(sgacodec.encode(scene, options)).size == (130, 96)
@@ -140,63 +143,65 @@ def test_a_checkpoint_becomes_a_model_that_codes_a_picture(job, tmp_path, scene,
 
 
 def test_a_checkpoint_can_be_imported(job):
-    loop.train(change(job, options={"steps": 2}))
-    weights = sources.state_file(job.run.output)
+    trainer.train(change(job, options={"steps": 2}))
+    weights = state_file(job.run.output)
     assert weights.lambdas == TINY.lambdas
     assert weights.seen_pixels == 2 * 4 * 64 * 64
     assert torch.equal(weights.state["g_a.0.weight"], state(job.run.output)["ema"]["g_a.0.weight"])
 
 
 def test_a_warm_start_takes_weights_only(job, tmp_path):
-    loop.train(change(job, options={"steps": 2}))
-    start = sources.state_file(job.run.output)
+    trainer.train(change(job, options={"steps": 2}))
+    start = state_file(job.run.output)
     seen = []
     warm = dataclasses.replace(change(job, options={"steps": 1}, output=tmp_path / "warm.pt"), start=start)
-    trained = loop.train(warm, [seen.append])
+    trained = trainer.train(warm, [seen.append])
     assert (trained.step, trained.seen_pixels) == (1, 3 * 4 * 64 * 64)
 
 
 def test_a_warm_start_from_plain_weights_keeps_the_gains_start(job, tmp_path):
-    from sgacodec.train import model
+    from sgacodec.train.families import mean_scale
 
-    plain = {name: value for name, value in model.create(8, 12, (0.01,), 5).state_dict().items() if "gain" not in name}
-    trained = loop.train(dataclasses.replace(job, start=sources.Weights(plain, (0.01,), "plain", "a test")))
+    plain = {
+        name: value for name, value in mean_scale.create(8, 12, (0.01,), 5).state_dict().items() if "gain" not in name
+    }
+    trained = trainer.train(dataclasses.replace(job, start=Weights(plain, (0.01,), "plain", "a test")))
     assert trained.net.gain_y[0].mean() < trained.net.gain_y[-1].mean()
 
 
 def test_a_single_rate_run_leaves_the_gains_at_one(job):
-    trained = loop.train(change(job, options={"steps": 2, "lambdas": (0.01,)}))
+    trained = trainer.train(change(job, options={"steps": 2, "lambdas": (0.01,)}))
     assert not state(job.run.output)["raw"]["gain_y"].any()
     assert len(trained.validation.levels) == 1
 
 
 def test_divergence_is_an_error_and_leaves_the_last_good_state(job):
-    loop.train(change(job, options={"steps": 2}))
+    trainer.train(change(job, options={"steps": 2}))
     with pytest.raises(TrainError, match=r"no longer finite at step \d+; .*run.pt holds the last good state"):
-        loop.train(change(job, options={"steps": 20, "lr": 1e20, "warmup_steps": 0}, save_every=0))
+        trainer.train(change(job, options={"steps": 20, "lr": 1e20, "warmup_steps": 0}, save_every=0))
     assert all(value.isfinite().all() for _, value in leaves(state(job.run.output)["raw"]))
     job.run.output.unlink()
     with pytest.raises(TrainError, match="nothing was saved"):
-        loop.train(change(job, options={"steps": 20, "lr": 1e20, "warmup_steps": 0}))
+        trainer.train(change(job, options={"steps": 20, "lr": 1e20, "warmup_steps": 0}))
 
 
 def test_a_run_bounded_by_time_ends_and_goes_on(job):
     job = change(job, options={"steps": None, "seconds": 0.6}, stop_after=0.2)
-    first = loop.train(job)
+    first = trainer.train(job)
     assert not first.finished
     resumed = change(job, stop_after=None)
-    second = loop.train(dataclasses.replace(resumed, resume=checkpoint.read(job.run.output)))
+    second = trainer.train(dataclasses.replace(resumed, resume=checkpoint.read(job.run.output)))
     assert second.finished
     assert 0.6 <= state(job.run.output)["seconds"] < 30
     assert second.step > first.step
 
 
 def test_other_data_on_resume_is_said(job, dataset, caplog):
-    loop.train(change(job, options={"steps": 2}), stop=lambda: True)
+    trainer.train(change(job, options={"steps": 2}), stop=lambda: True)
     other = dataclasses.replace(dataset, fingerprint="other")
     resumed = dataclasses.replace(job, dataset=other, resume=checkpoint.read(job.run.output))
     with caplog.at_level(logging.WARNING):
-        loop.train(change(resumed, options={"steps": 2}))
+        trainer.train(change(resumed, options={"steps": 2}))
     assert "not what this run was started with" in caplog.text
 
 
@@ -214,22 +219,22 @@ def test_wrong_checkpoints(job, tmp_path):
         checkpoint.read(tmp_path / "weights.pt")
     with pytest.raises(TrainError, match="is missing"):
         checkpoint.widths({"layer.weight": torch.zeros(1)})
-    loop.train(change(job, options={"steps": 1}))
-    weights = sources.state_file(job.run.output)
+    trainer.train(change(job, options={"steps": 1}))
+    weights = state_file(job.run.output)
     with pytest.raises(TrainError, match="leave N, M"):
-        loop.train(dataclasses.replace(change(job, options={"N": 16}), start=weights))
+        trainer.train(dataclasses.replace(change(job, options={"N": 16}), start=weights))
     lacking = dataclasses.replace(weights, state={k: v for k, v in weights.state.items() if k != "h_s.0.bias"})
     with pytest.raises(TrainError, match=r"h_s\.0\.bias is missing"):
-        loop.train(dataclasses.replace(job, start=lacking))
+        trainer.train(dataclasses.replace(job, start=lacking))
     resume = dataclasses.replace(checkpoint.read(job.run.output), optimizers=[])
     with pytest.raises(TrainError, match="optimisers do not fit"):
-        loop.train(dataclasses.replace(job, resume=resume))
+        trainer.train(dataclasses.replace(job, resume=resume))
     with pytest.raises(ModelError):
-        sources.state_file(tmp_path / "text.pt")
+        state_file(tmp_path / "text.pt")
 
 
 def test_a_failed_write_leaves_the_older_checkpoint(job, monkeypatch):
-    loop.train(change(job, options={"steps": 1}))
+    trainer.train(change(job, options={"steps": 1}))
     before = job.run.output.read_bytes()
 
     def fail(content, path):
@@ -238,14 +243,14 @@ def test_a_failed_write_leaves_the_older_checkpoint(job, monkeypatch):
 
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(OSError, match="disk full"):
-        loop.train(change(job, options={"steps": 1}))
+        trainer.train(change(job, options={"steps": 1}))
     assert job.run.output.read_bytes() == before
     assert [path.name for path in job.run.output.parent.iterdir() if "part" in path.name] == []
 
 
 def test_the_log_is_lines_of_json(job, tmp_path):
     path = tmp_path / "run.jsonl"
-    loop.train(change(job, validate_every=0), [records.json_log(path)])
+    trainer.train(change(job, validate_every=0), [events.json_log(path)])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     kinds = [line["record"] for line in lines]
     assert kinds[0] == "started"
@@ -257,7 +262,7 @@ def test_the_log_is_lines_of_json(job, tmp_path):
 def test_tensorboard_is_optional(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(TrainError, match="pip install tensorboard"):
-        records.tensorboard(tmp_path)
+        events.tensorboard(tmp_path)
 
 
 def test_a_batch_must_divide_among_processes():
@@ -277,21 +282,22 @@ TWO_PROCESSES = """
 import sys
 from pathlib import Path
 import torch
-from sgacodec.train import checkpoint, data, loop, workers
+from sgacodec.train import checkpoint, trainer, workers
+from sgacodec.train.data.images import load_images, random_crops
 from sgacodec.train.options import RunOptions, TrainOptions
 
 folder = Path(sys.argv[2])
 with workers.join("cpu") as worker:
     options = TrainOptions(N=8, M=12, steps=12, batch_size=4, patch_size=64, warmup_steps=2, stage=sys.argv[3])
-    dataset = data.load([Path(sys.argv[1])], 64, 2, worker.device)
-    trained = loop.train(loop.Job(options, RunOptions(folder / "run.pt", autocast=False), dataset, worker))
-    crops = data.crops(dataset.train, 2, 64, worker.generator(0, 0))
+    dataset = load_images([Path(sys.argv[1])], 64, 2, worker.device)
+    trained = trainer.train(trainer.Job(options, RunOptions(folder / "run.pt", autocast=False), dataset, worker))
+    crops = random_crops(dataset.train, 2, 64, worker.generator(0, 0))
     torch.save({"weights": checkpoint.copy_weights(trained.net), "crops": crops}, folder / f"rank{worker.rank}.pt")
     assert (trained.validation is not None) == worker.leads
 """
 
 
-@pytest.mark.parametrize("stage", stages.STAGES)
+@pytest.mark.parametrize("stage", base.STAGES)
 def test_two_processes_train_one_model(scene_files, tmp_path, stage):
     """With torchrun's environment and gloo: each draws its own patches, both hold the same weights."""
     script = tmp_path / "script.py"
@@ -321,7 +327,7 @@ def test_a_gpu_trains_compiled_in_bfloat16(scene_files, tmp_path):
     device = torch.device("cuda")
     options = TrainOptions(N=16, M=32, steps=40, batch_size=8, patch_size=64, warmup_steps=5)
     run = RunOptions(tmp_path / "run.pt", compile=True)
-    job = loop.Job(options, run, data.load([scene_files], 64, 2, device), Worker(0, 1, device))
+    job = trainer.Job(options, run, load_images([scene_files], 64, 2, device), Worker(0, 1, device))
     seen = []
-    loop.train(change(job, options={"steps": 1}), [seen.append])
-    assert loop.train(job).validation.loss < seen[-1].loss
+    trainer.train(change(job, options={"steps": 1}), [seen.append])
+    assert trainer.train(job).validation.loss < seen[-1].loss

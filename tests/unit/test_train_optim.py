@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from sgacodec.errors import TrainError
-from sgacodec.train import data, klt, loss, model, optim, schedule
+from sgacodec.train import loss, optim, schedule
+from sgacodec.train.data.images import load_images, random_crops
+from sgacodec.train.families import klt, mean_scale
 from sgacodec.train.options import LAMBDAS, LEARNING_RATES, TrainOptions, continue_with
 
 CPU = torch.device("cpu")
@@ -58,7 +60,7 @@ def test_soap_rotations_undo_each_other():
 
 
 def test_an_optimiser_refuses_another_networks_state():
-    small = model.create(8, 12, (0.01,), 0)
+    small = mean_scale.create(8, 12, (0.01,), 0)
     state = optim.create("muon", small, 1e-3).state()
     with pytest.raises(ValueError, match="size"):
         optim.create("adam", small, 1e-3).restore([state[0], state[2]])
@@ -104,11 +106,11 @@ def test_a_resumed_run_keeps_its_options():
 
 def test_klt_start_is_a_transform_codec(scene_files):
     """With nothing learned, pictures come through far better than from random kernels."""
-    dataset = data.load([scene_files], 64, 2, CPU)
-    x = data.crops(dataset.train, 16, 64, torch.Generator().manual_seed(0))
+    dataset = load_images([scene_files], 64, 2, CPU)
+    x = random_crops(dataset.train, 16, 64, torch.Generator().manual_seed(0))
     errors = {}
     for start in ("klt", "default"):
-        net = model.create(16, 24, (0.01,), 0)
+        net = mean_scale.create(16, 24, (0.01,), 0)
         if start == "klt":
             klt.start(net, x)
         (level,) = loss.validate(net, dataset.validation, (0.01,), 8)
@@ -119,21 +121,21 @@ def test_klt_start_is_a_transform_codec(scene_files):
 
 def test_a_network_follows_from_its_seed():
     before = torch.get_rng_state()
-    first, second = (model.create(8, 12, LAMBDAS, 3).state_dict() for _ in range(2))
+    first, second = (mean_scale.create(8, 12, LAMBDAS, 3).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(torch.get_rng_state(), before)
-    assert not torch.equal(first["g_a.0.weight"], model.create(8, 12, LAMBDAS, 4).state_dict()["g_a.0.weight"])
+    assert not torch.equal(first["g_a.0.weight"], mean_scale.create(8, 12, LAMBDAS, 4).state_dict()["g_a.0.weight"])
 
 
 def test_one_level_is_the_plain_model():
     """Rates and pictures equal those of CompressAI's own forward pass."""
-    net = model.create(8, 12, (0.01,), 0).eval()
+    net = mean_scale.create(8, 12, (0.01,), 0).eval()
     assert not net.gain_y.requires_grad
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         net.g_a[6].weight *= 30
         output = net(x, torch.zeros(2, dtype=torch.long))
-        expected = super(model.VariableRateHyperprior, net).forward(x)
+        expected = super(mean_scale.VariableRateHyperprior, net).forward(x)
     # CompressAI hands h_s the same z_hat, so all of it agrees.
     torch.testing.assert_close(output.x_hat, expected["x_hat"])
     for name, bits in (("y", output.y_bits), ("z", output.z_bits)):
@@ -142,7 +144,7 @@ def test_one_level_is_the_plain_model():
 
 def test_rate_distortion_by_hand():
     x = torch.zeros(2, 3, 64, 64)
-    output = model.Output(
+    output = mean_scale.Output(
         torch.full_like(x, 1 / 255), torch.tensor([4096.0, 0.0]), torch.tensor([0.0, 2048.0]), torch.zeros(())
     )
     terms = loss.rate_distortion(x, output, torch.tensor([0.5, 2.0]))

@@ -6,26 +6,28 @@ import numpy as np
 import pytest
 import torch
 
-from sgacodec import modelstore
 from sgacodec.entropy.tables import TOTAL
 from sgacodec.errors import ModelError, TrainError
-from sgacodec.intnet.spec import Clamp, PixelShuffle
-from sgacodec.nets import Nets
-from sgacodec.train import checkpoint, export, model, recover
-from sgacodec.train.scenes import render
+from sgacodec.exact.layers import Clamp, PixelShuffle
+from sgacodec.models import store
+from sgacodec.nets.evaluator import Nets
+from sgacodec.synthetic import render
+from sgacodec.train import checkpoint
+from sgacodec.train.export import integers, recover
+from sgacodec.train.families import mean_scale
 
 CPU = torch.device("cpu")
 
 
 def net_of(weights):
-    net = model.create(*checkpoint.widths(weights.state), weights.lambdas, 0)
+    net = mean_scale.create(*checkpoint.widths(weights.state), weights.lambdas, 0)
     checkpoint.load_weights(net, weights.state)
     return net
 
 
 @pytest.fixture(scope="module", params=["tiny", "packaged"])
 def integer_model(request, tiny_model):
-    return tiny_model if request.param == "tiny" else modelstore.load_by_name(modelstore.DEFAULT_MODEL)
+    return tiny_model if request.param == "tiny" else store.load_by_name(store.DEFAULT_MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def test_the_prior_has_the_masses_of_the_tables(integer_model, recovered):
     arrays = {name: value.double().numpy() for name, value in recovered.state.items()}
     medians = integer_model.decoder.z_median / 2.0**integer_model.decoder.z_frac_bits
     np.testing.assert_allclose(arrays["entropy_bottleneck.quantiles"][:, 0, 1], medians, atol=1e-5)
-    found, stored = export.factorised_tables(arrays, medians), integer_model.decoder.z_tables
+    found, stored = integers.factorised_tables(arrays, medians), integer_model.decoder.z_tables
     entropy, cross = 0.0, 0.0
     for channel in range(len(stored)):
         for entry, frequency in enumerate(stored.table(channel)[:-1]):
@@ -71,7 +73,7 @@ def test_they_make_the_model_again(tiny_model):
     """A file exported from them decodes as the model does, up to the rounding of kernels."""
     weights = recover.weights(tiny_model)
     images = [render(64, 64, np.random.default_rng(seed)) for seed in range(4)]
-    again = export.export(export.read_state(weights.state, weights.lambdas), images, "again", {})
+    again = integers.export(integers.read_state(weights.state, weights.lambdas), images, "again", {})
     assert again.lambdas == tiny_model.lambdas
     np.testing.assert_array_equal(again.decoder.z_median, tiny_model.decoder.z_median)
     np.testing.assert_allclose(again.decoder.inv_gain_y, tiny_model.decoder.inv_gain_y, rtol=1e-5, atol=1)

@@ -7,8 +7,12 @@ import pytest
 import torch
 
 from sgacodec.errors import TrainError
-from sgacodec.train import checkpoint, data, loop, loss, model, options, refined, sources, stages
+from sgacodec.train import checkpoint, loss, options, trainer
+from sgacodec.train.data.images import load_images, random_crops
+from sgacodec.train.data.weights import state_file
+from sgacodec.train.families import mean_scale
 from sgacodec.train.options import RunOptions, TrainOptions
+from sgacodec.train.stages import base, batch_refinement
 from sgacodec.train.workers import Worker
 
 CPU = torch.device("cpu")
@@ -19,7 +23,7 @@ REFINED = dataclasses.replace(TINY, stage="refined", refine_steps=6, refined_upd
 
 @pytest.fixture(scope="module")
 def dataset(scene_files):
-    return data.load([scene_files], 64, 2, CPU)
+    return load_images([scene_files], 64, 2, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -27,25 +31,27 @@ def start(dataset, tmp_path_factory):
     """Weights after a short base stage."""
     path = tmp_path_factory.mktemp("base") / "run.pt"
     base = dataclasses.replace(TINY, steps=60, lr=2e-3)
-    loop.train(loop.Job(base, RunOptions(path, device="cpu"), dataset, Worker(0, 1, CPU)))
-    return sources.state_file(path)
+    trainer.train(trainer.Job(base, RunOptions(path, device="cpu"), dataset, Worker(0, 1, CPU)))
+    return state_file(path)
 
 
 @pytest.fixture
 def job(dataset, start, tmp_path):
-    return loop.Job(REFINED, RunOptions(tmp_path / "refined.pt", device="cpu"), dataset, Worker(0, 1, CPU), start=start)
+    return trainer.Job(
+        REFINED, RunOptions(tmp_path / "refined.pt", device="cpu"), dataset, Worker(0, 1, CPU), start=start
+    )
 
 
 @pytest.fixture
 def net(start):
-    net = model.create(8, 12, LAMBDAS, 0)
+    net = mean_scale.create(8, 12, LAMBDAS, 0)
     checkpoint.load_weights(net, start.state)
     return net
 
 
 @pytest.fixture
 def batch(dataset):
-    x = data.crops(dataset.train, 4, 64, torch.Generator().manual_seed(3))
+    x = random_crops(dataset.train, 4, 64, torch.Generator().manual_seed(3))
     return loss.make_batch(x, torch.tensor([0, 1, 1, 0]), torch.tensor(LAMBDAS))
 
 
@@ -54,11 +60,11 @@ def state(path):
 
 
 def test_every_stage_has_code():
-    assert (*stages.STAGES, "bits-back") == options.STAGES
+    assert (*base.STAGES, "bits-back") == options.STAGES
 
 
 def test_the_refined_stage_moves_the_decoder_alone(job, start):
-    loop.train(job)
+    trainer.train(job)
     encoder = ("g_a.", "h_a.", "gain_y", "gain_z")
     for kind in ("raw", "ema"):
         after = state(job.run.output)[kind]
@@ -70,28 +76,28 @@ def test_the_refined_stage_moves_the_decoder_alone(job, start):
 def test_the_loss_after_refinement_falls(job):
     seen = []
     short = dataclasses.replace(job.options, steps=1, warmup_steps=1000)
-    loop.train(dataclasses.replace(job, options=short), [seen.append])
+    trainer.train(dataclasses.replace(job, options=short), [seen.append])
     before = seen[-1]
     long = dataclasses.replace(job.options, steps=30, lr=2e-3)
-    after = loop.train(dataclasses.replace(job, options=long)).validation
+    after = trainer.train(dataclasses.replace(job, options=long)).validation
     assert after.refined_loss < 0.97 * before.refined_loss
 
 
 def test_validation_reports_all_levels_after_refinement(job):
     """One held-out image is refined at each of two levels; plain rounding of it costs more."""
-    validation = loop.train(job).validation
+    validation = trainer.train(job).validation
     assert len(job.dataset.validation) == 1
     assert validation.refined_loss < 0.99 * validation.loss
 
 
 def test_the_base_stage_reports_no_loss_after_refinement(job):
-    assert loop.train(dataclasses.replace(job, options=TINY)).validation.refined_loss is None
+    assert trainer.train(dataclasses.replace(job, options=TINY)).validation.refined_loss is None
 
 
 def test_symbols_decode_to_what_rounding_gives(net, batch):
     with torch.no_grad():
         expected = net(batch.x, batch.level)
-        found = model.DecoderSide(net)(net.symbols(*net.analyse(batch.x, batch.level), batch.level), batch.level)
+        found = mean_scale.DecoderSide(net)(net.symbols(*net.analyse(batch.x, batch.level), batch.level), batch.level)
     for a, b in zip(expected, found, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -100,7 +106,7 @@ def test_mu_learns_from_the_distortion_and_sigma_from_the_rate(net, batch):
     symbols = net.symbols(*net.analyse(batch.x, batch.level), batch.level)
     assert all(torch.equal(values, values.round()) for values in symbols)
     last = net.h_s[-1].bias  # sigma's channels, then mu's
-    output = model.DecoderSide(net)(symbols, batch.level)
+    output = mean_scale.DecoderSide(net)(symbols, batch.level)
     (rate,) = torch.autograd.grad(output.y_bits.sum(), last, retain_graph=True)
     (distortion,) = torch.autograd.grad(output.x_hat.square().sum(), last)
     assert rate[:12].any()
@@ -111,7 +117,7 @@ def test_mu_learns_from_the_distortion_and_sigma_from_the_rate(net, batch):
 
 def test_each_image_of_a_batch_is_refined_as_if_alone(net, batch):
     def refine(part):
-        objective = refined._BatchObjective(model.copy_of(net), part, contextlib.nullcontext)
+        objective = batch_refinement._BatchObjective(mean_scale.copy_of(net), part, contextlib.nullcontext)
         y, z = (latent.detach().requires_grad_(True) for latent in net.analyse(part.x, part.level))
         objective.sampled(y, z, torch.Tensor.clone)[0].backward()
         return y.grad, z.grad
@@ -126,7 +132,7 @@ def test_each_image_of_a_batch_is_refined_as_if_alone(net, batch):
 def test_refinement_of_a_batch_lowers_its_loss_and_follows_from_the_generator(net, batch):
     def refine(seed):
         generator = torch.Generator().manual_seed(seed)
-        return refined.refine(model.copy_of(net), batch, 30, generator, contextlib.nullcontext)
+        return batch_refinement.refine(mean_scale.copy_of(net), batch, 30, generator, contextlib.nullcontext)
 
     first, again, other = refine(1), refine(1), refine(2)
     assert first.best.loss < 0.99 * first.start.loss
@@ -135,7 +141,7 @@ def test_refinement_of_a_batch_lowers_its_loss_and_follows_from_the_generator(ne
 
 
 def test_a_frozen_view_has_the_parameters_of_its_network(net):
-    view = model.frozen_view_of(net)
+    view = mean_scale.frozen_view_of(net)
     with torch.no_grad():
         net.g_s[0].bias.add_(1)
     assert torch.equal(view.g_s[0].bias, net.g_s[0].bias)
@@ -144,7 +150,7 @@ def test_a_frozen_view_has_the_parameters_of_its_network(net):
 
 
 def test_a_checkpoint_of_before_stages_is_of_the_base_stage(job, tmp_path):
-    loop.train(dataclasses.replace(job, options=TINY))
+    trainer.train(dataclasses.replace(job, options=TINY))
     content = state(job.run.output)
     for name in ("stage", "refine_steps", "refined_updates"):
         del content["options"][name]

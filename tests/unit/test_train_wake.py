@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from sgacodec.train import model, wake
+from sgacodec.train.families import mean_scale
+from sgacodec.train.stages import silent_channels
 
 LAMBDAS = (0.003, 0.03)
 CHANNELS = [2, 5]
@@ -14,7 +15,7 @@ CHANNELS = [2, 5]
 def net():
     """A network whose z is silent but for four channels, and two of whose y's are smooth."""
     torch.manual_seed(0)
-    made = model.create(12, 12, LAMBDAS, 0).requires_grad_(False)
+    made = mean_scale.create(12, 12, LAMBDAS, 0).requires_grad_(False)
     made.h_a[4].weight *= 0.01
     made.h_a[4].bias.zero_()
     made.h_a[4].weight[:4] *= 3000
@@ -24,9 +25,9 @@ def net():
 def waken(net, monkeypatch, silent_std=0.1):
     smooth = torch.randn(4, 12, 4, 4, generator=torch.Generator().manual_seed(1))
     smooth[:, CHANNELS] = 9 * functional.interpolate(smooth[:, CHANNELS, ::2, ::2], scale_factor=2)
-    monkeypatch.setattr(wake, "_SILENT_STD", silent_std)
+    monkeypatch.setattr(silent_channels, "_SILENT_STD", silent_std)
     monkeypatch.setattr(net.g_a, "forward", lambda x: smooth)
-    return wake.carry_means(net, torch.zeros(4, 3, 64, 64), torch.zeros(4, dtype=torch.int64))
+    return silent_channels.carry_means(net, torch.zeros(4, 3, 64, 64), torch.zeros(4, dtype=torch.int64))
 
 
 @torch.no_grad()
@@ -66,8 +67,8 @@ def test_only_what_neighbours_share_and_mu_does_not_say_is_carried():
     means[:, CHANNELS] = functional.interpolate(functional.avg_pool2d(y[:, CHANNELS], 2), scale_factor=2)
     nothing = torch.zeros_like(y)
     for mu, expected in ((nothing, CHANNELS), (means, [])):
-        seen = wake._Seen(y, nothing, torch.ones_like(y), mu, ())
-        assert sorted(wake._alike(seen).tolist()) == expected
+        seen = silent_channels._Seen(y, nothing, torch.ones_like(y), mu, ())
+        assert sorted(silent_channels._alike(seen).tolist()) == expected
 
 
 def test_a_network_without_silent_channels_stays_as_it_is(net, monkeypatch):

@@ -1,7 +1,7 @@
 import pytest
 
 from sgacodec.errors import CorruptStreamError, TruncatedError
-from sgacodec.wire import Reader, write_uint, write_varint
+from sgacodec.format.wire import Reader, write_uint, write_varint
 
 
 @pytest.mark.parametrize(

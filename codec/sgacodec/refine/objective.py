@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sgacodec.nets import HeadNets, Nets, gaussian_bits
+from sgacodec.nets.evaluator import HeadNets, Nets, gaussian_bits
 from sgacodec.refine.extrapolation import Distortion, Extrapolation
 
 _STRIP_PIXELS = 2**22

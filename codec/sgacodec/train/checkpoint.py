@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sgacodec.errors import TrainError
-from sgacodec.train import sources
+from sgacodec.train.data.weights import load
 from sgacodec.train.options import TrainOptions
 
 
@@ -65,7 +65,7 @@ def read(path: Path) -> Checkpoint:
         TrainError: the file is missing or holds something else.
     """
     kind = "a checkpoint of sgacodec train"
-    content = sources.load(path, TrainError, kind)
+    content = load(path, TrainError, kind)
     if isinstance(content, Mapping) and "ema" in content and "optimizers" not in content:
         raise TrainError(f"{path} holds weights but no state of a run; start a new schedule from them with --warm")
     try:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from sgacodec.train.model import Output, VariableRateHyperprior
+from sgacodec.train.families.mean_scale import Output, VariableRateHyperprior
 
 _WEIGHT_POWER = 0.45
 """Levels count by lambda^-0.45, which evens out how strongly they pull at the shared weights."""

@@ -1,0 +1,1 @@
+"""Experiments: the papers' on refinement, messages, optimisers, and the presets on Kodak."""

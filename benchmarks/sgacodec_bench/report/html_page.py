@@ -1,0 +1,86 @@
+"""One self-contained HTML report: tables, plots, and pictures at equal file size with a slider; works offline."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sgacodec_bench.codecs import Absent
+from sgacodec_bench.codecs.base import Rgb
+from sgacodec_bench.measure.equal_size import Candidate
+from sgacodec_bench.measure.results import Result
+from sgacodec_bench.report.tables import bd_table
+
+
+def write(
+    path: Path,
+    results: Mapping[str, Result],
+    anchor: str,
+    plots: Sequence[Path],
+    pictures: Mapping[str, tuple[Rgb, Sequence[Candidate]]],
+    absent: Sequence[Absent],
+) -> None:
+    """Write the report.
+
+    Args:
+        path: the HTML file.
+        results: by codec name.
+        anchor: the codec that BD-rates are relative to.
+        plots: SVG files to embed.
+        pictures: image name to the original and its candidates of about equal size.
+        absent: codecs that could not run.
+    """
+    template = files("sgacodec_bench.report").joinpath("report.html").read_text(encoding="utf-8")
+    parts = {
+        "TABLE": _html_table(bd_table(results, anchor)),
+        "PLOTS": "\n".join(f"<figure>{_svg(plot)}</figure>" for plot in plots),
+        "ABSENT": _absent(absent),
+        "CODECS": _html_table(
+            [("codec", "version", "call"), *((r["codec"], r["version"], r["argv"]) for r in results.values())]
+        ),
+        "PICTURES": json.dumps({name: _entry(*entry) for name, entry in pictures.items()}),
+    }
+    for key, value in parts.items():
+        template = template.replace(f"@@{key}@@", value)
+    path.write_text(template, encoding="utf-8")
+
+
+def _html_table(rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return "<table>" + line(rows[0], "th") + "".join(line(row, "td") for row in rows[1:]) + "</table>"
+
+
+def _svg(path: Path) -> str:
+    """Embed as an image, so that the ids of two plots cannot collide."""
+    return f'<img alt="{path.stem}" src="data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+
+
+def _absent(absent: Sequence[Absent]) -> str:
+    if not absent:
+        return "<p>All codecs ran.</p>"
+    return _html_table([("absent codec", "reason", "to install it"), *((a.name, a.reason, a.remedy) for a in absent)])
+
+
+def _entry(original: Rgb, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+    shown = [{"label": "original", "src": _data_uri(original)}]
+    for each in candidates:
+        similarity = "" if each.ms_ssim is None else f", MS-SSIM {each.ms_ssim:.4f}"
+        label = f"{each.codec}: {len(each.data):,} bytes, {each.psnr_db:.2f} dB{similarity}"
+        shown.append({"label": label, "src": _data_uri(each.picture)})
+    return shown
+
+
+def _data_uri(rgb: Rgb) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "WEBP", lossless=True)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,180 @@
+"""Plots and the HTML report of a result folder, and the tables of the README.
+
+python -m sgacodec_bench.report.pages benchmarks/results/0.1.0/kodak [--check]
+
+--check writes nothing and fails when a table is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sgacodec.picture import read_picture
+from sgacodec_bench.codecs import Absent, Codec
+from sgacodec_bench.experiments import claims, messages, optimizers
+from sgacodec_bench.experiments.kodak_presets import exactness, preset_table
+from sgacodec_bench.measure.equal_size import Candidate, at_most, candidate
+from sgacodec_bench.measure.results import load, load_folder
+from sgacodec_bench.report import html_page, plots
+from sgacodec_bench.report.tables import bd_table, markdown
+
+README = Path(__file__).parents[3] / "README.md"
+ANCHOR = "bpg-444"
+
+
+def write(
+    folder: Path, anchor: str, absent: Sequence[Absent], sources: Sequence[Path], codecs: Sequence[Codec]
+) -> None:
+    """Write plots and report.html beside the results.
+
+    Args:
+        folder: of the result files.
+        anchor: codec that savings are relative to; the first one if it has no results.
+        absent: codecs that could not run.
+        sources: images to show at equal size.
+        codecs: codecs to show them with; the first sets the size.
+    """
+    results = load_folder(folder)
+    if not results:
+        return
+    anchor = anchor if anchor in results else next(iter(results))
+    drawn = plots.draw_all(results, anchor, folder / "plots")
+    shown = {source.stem: (read_picture(source).rgb, _equal_size(source, codecs)) for source in sources if codecs}
+    html_page.write(folder / "report.html", results, anchor, drawn, shown, absent)
+
+
+def _equal_size(source: Path, codecs: Sequence[Codec]) -> list[Candidate]:
+    """Return the picture by the first codec at a low setting, and by the others in at most as many bytes."""
+    rgb = read_picture(source).rgb
+    first, *others = codecs
+    setting = sorted(first.settings, reverse=not first.rising)[1]
+    lead = candidate(first, rgb, setting, first.encode(rgb, setting))
+    return [lead, *(at_most(codec, rgb, len(lead.data)) for codec in others)]
+
+
+def readme_tables(folder: Path) -> str:
+    """Return the README's results in Markdown.
+
+    Args:
+        folder: of the result files; `speed.json` lies beside it.
+    """
+    results = load_folder(folder)
+    others = {name: result for name, result in results.items() if not name.startswith("sgacodec-")}
+    speed = json.loads((folder.parent / "speed.json").read_text())
+    return "\n".join(
+        [
+            markdown(preset_table(results, ANCHOR)),
+            exactness(results),
+            "Other codecs, the same images and the same yardstick (all settings in the result files):\n",
+            markdown(bd_table(others, ANCHOR)),
+            _speed(speed),
+        ]
+    )
+
+
+def _speed(speed: dict[str, Any]) -> str:
+    rows = speed["rows"]
+    listed = ", ".join(
+        f"`{name}` {row['median_seconds']:.2f} s" for name, row in rows.items() if "median_seconds" in row
+    )
+    peak = rows["sgacodec decode"]["peak_megabytes"]
+    return (
+        f"Whole commands on {speed['image']}, {speed['cores']} cores, medians of {speed['repeats']}: {listed}. Decoding takes "
+        f"{peak} MB; importing sgacodec {rows['import sgacodec; decode()']['median_import_seconds']:.2f} s of the time.\n"
+    )
+
+
+def refinement_tables(folder: Path) -> str:
+    """Return what the experiments on refinement found; `refine-speed.json` lies beside their folder."""
+    experiments = {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
+    speed = json.loads((folder.parent / "refine-speed.json").read_text())
+    found = [
+        f"- [{name}](benchmarks/results/0.1.0/refinement/{name}.md): {result['finding']}"
+        for name, result in experiments.items()
+    ]
+    return "\n".join([claims.summary(experiments["ablations"]), _refine_speed(speed), *found, ""])
+
+
+def _refine_speed(speed: dict[str, Any]) -> str:
+    return (
+        f"On a picture of {speed['size'][0]}x{speed['size'][1]} with {speed['threads']} cores a step takes "
+        f"{speed['engine_seconds_per_iteration']:.3f} s: {speed['engine_synthesis_step_seconds']:.3f} s where the synthesis runs, which is at one in "
+        f"{speed['synthesis_every']}, and {speed['engine_extrapolated_step_seconds']:.3f} s where its gradient is extrapolated. A step of a plain loop "
+        f"takes {speed['reference_seconds_per_iteration']:.2f} s, {speed['ratio']:.1f} times as long. One with the synthesis reaches "
+        f"{100 * speed['engine_fraction_of_peak']:.0f} % of the {speed['peak_gflops']:.0f} GFLOP/s of a large matrix product here.\n"
+    )
+
+
+def training_tables(folder: Path, kodak: Path) -> str:
+    """Return the comparisons of optimisers, and what the weights reached that the packaged model went through.
+
+    Args:
+        folder: `optimizers.json`, `further.json`, and a folder of results for each earlier state, by patches seen.
+        kodak: results of the packaged model and of other codecs.
+    """
+    compared = [optimizers.table(load(folder / name)) for name in ("optimizers.json", "further.json")]
+    anchor = {ANCHOR: load_folder(kodak)[ANCHOR]}
+    states = [
+        f"After {int(state.name.removesuffix('-patches')):,} patches:\n\n"
+        f"{markdown(preset_table({**load_folder(state), **anchor}, ANCHOR))}"
+        for state in sorted(folder.glob("*-patches"))
+    ]
+    return "\n".join(
+        [
+            compared[0],
+            "Further from trained weights, with patches of 256x256:\n",
+            compared[1],
+            "What the packaged model was before it was trained further, on Kodak:\n",
+            *states,
+        ]
+    )
+
+
+def side_information_tables(folder: Path) -> str:
+    """Return what side information costs."""
+    return messages.table(load(folder / "side-information.json"))
+
+
+def fill(readme: str, folder: Path) -> str:
+    """Return the README with every table between its markers renewed.
+
+    Args:
+        readme: Markdown with pairs of markers, `<!-- name: begin -->` and `<!-- name: end -->`.
+        folder: of the result files of the codecs; those of other benchmarks lie beside it.
+    """
+    tables: dict[str, Callable[[], str]] = {
+        "results": lambda: readme_tables(folder),
+        "refinement": lambda: refinement_tables(folder.parent / "refinement"),
+        "training": lambda: training_tables(folder.parent / "training", folder),
+        "side information": lambda: side_information_tables(folder.parent / "side-information"),
+    }
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, found, rest = readme.partition(begin)
+        if found:
+            readme = f"{before}{begin}\n{table()}{end}{rest.partition(end)[2]}"
+    return readme
+
+
+def main() -> None:
+    """Write the README's tables, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    text = README.read_text(encoding="utf-8")
+    fresh = fill(text, arguments.results)
+    if fresh != text and arguments.check:
+        sys.exit(f"README.md is out of date; run: python -m sgacodec_bench.report.pages {arguments.results}")
+    README.write_text(fresh, encoding="utf-8")
+    if not arguments.check:
+        plots.draw_all(load_folder(arguments.results), ANCHOR, arguments.results / "plots")
+
+
+if __name__ == "__main__":
+    main()

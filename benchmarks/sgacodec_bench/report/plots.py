@@ -1,0 +1,130 @@
+"""The plots of a result folder: R-D curves, savings over PSNR, bytes at equal quality per image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from sgacodec_bench.measure.results import Result, good, images_of, mean_curve
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+_MAX_BPP = 2.0
+
+
+def draw_all(results: Mapping[str, Result], anchor: str, out: Path) -> list[Path]:
+    """Draw every plot as SVG.
+
+    Args:
+        results: by codec name.
+        anchor: the codec that savings are relative to.
+        out: folder.
+
+    Returns:
+        The files written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    figures = {
+        "rd-psnr": _rd(results, "psnr_db", "PSNR RGB (dB)"),
+        "rd-ms-ssim": _rd(results, "ms_ssim", "MS-SSIM (dB)"),
+        "savings": _savings(results, anchor),
+        "per-image": _per_image(results, anchor),
+    }
+    paths = []
+    for name, figure in figures.items():
+        paths.append(out / f"{name}.svg")
+        figure.savefig(paths[-1], bbox_inches="tight", metadata={"Date": None})
+        plt.close(figure)
+    return paths
+
+
+def _style(index: int, name: str) -> dict[str, Any]:
+    ours = name.startswith("sgacodec")
+    return {
+        "color": plt.get_cmap("tab20")((2 * index + index // 10) % 20),  # ten strong colours, then their pale versions
+        "linewidth": 2.2 if ours else 1.2,
+        "linestyle": "-" if ours else "--",
+        "label": name,
+    }
+
+
+def common_images(results: Mapping[str, Result]) -> set[str]:
+    """Return the images that every codec has, apart from those with less than a quarter of the most: they are not drawn."""
+    sets = [images_of(result) for result in results.values()]
+    most = max(map(len, sets), default=0)
+    return set.intersection(*(images for images in sets if 4 * len(images) >= most)) if most else set()
+
+
+def _rd(results: Mapping[str, Result], key: str, label: str) -> Any:
+    figure, axes = plt.subplots(figsize=(7, 5))
+    images = common_images(results)
+    for index, (name, result) in enumerate(results.items()):
+        rows = [row for row in good(result["rows"]) if row.get(key) is not None]
+        curve = [(bpp, quality) for bpp, quality in mean_curve(rows, images, key) if bpp <= _MAX_BPP]
+        if curve:
+            bpp, quality = (np.array(axis) for axis in zip(*curve, strict=True))
+            shown = quality if key == "psnr_db" else -10 * np.log10(1 - quality)
+            axes.plot(bpp, shown, marker=".", **_style(index, name))
+    axes.set(xlabel="bits per pixel", ylabel=label, title=f"mean of {len(images)} images")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _savings(results: Mapping[str, Result], anchor: str) -> Any:
+    """Rate against the anchor at equal PSNR, as in Yang et al. 2020, figure 4 right."""
+    figure, axes = plt.subplots(figsize=(7, 5))
+    images = common_images(results)
+    for index, (name, result) in enumerate(results.items()):
+        curves = [_log_rate(mean_curve(each["rows"], images)) for each in (results[anchor], result)]
+        if all(curves) and name != anchor:
+            (base, low, high), (test, test_low, test_high) = curves
+            psnr = np.linspace(max(low, test_low), min(high, test_high), 100)
+            if psnr[0] < psnr[-1]:
+                axes.plot(psnr, 100 * (np.exp(test(psnr) - base(psnr)) - 1), **_style(index, name))
+    axes.axhline(0, color="black", linewidth=1)
+    axes.set_title(f"mean of {len(images)} images, less is better")
+    axes.set(xlabel="PSNR RGB (dB)", ylabel=f"rate against {anchor} (%)", ylim=(-40, 150))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _log_rate(curve: list[tuple[float, float]]) -> Any:
+    points = sorted((psnr, np.log(bpp)) for bpp, psnr in curve)
+    rising = [point for index, point in enumerate(points) if index == 0 or point[0] > points[index - 1][0]]
+    if len(rising) < 2:
+        return None
+    psnr, rate = zip(*rising, strict=True)
+    return PchipInterpolator(psnr, rate), psnr[0], psnr[-1]
+
+
+def _per_image(results: Mapping[str, Result], anchor: str) -> Any:
+    """Bytes that each codec needs for the PSNR of the anchor's middle setting, relative to the anchor."""
+    images = sorted(common_images(results))
+    figure, axes = plt.subplots(figsize=(max(7, 0.4 * len(images)), 5))
+    for index, (name, result) in enumerate(results.items()):
+        ratios = [_ratio(results[anchor], result, image) for image in images]
+        style = {key: value for key, value in _style(index, name).items() if key in ("color", "label")}
+        axes.plot(range(len(images)), ratios, "o" if name.startswith("sgacodec") else "x", **style)
+    axes.axhline(100, color="black", linewidth=1)
+    axes.set_xticks(range(len(images)), images, rotation=90, fontsize=7)
+    axes.set(ylabel=f"bytes, {anchor} = 100", title=f"bytes at the PSNR of {anchor}'s middle setting", ylim=(50, 300))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _ratio(anchor: Result, test: Result, image: str) -> float:
+    rows = sorted((row for row in good(anchor["rows"]) if row["image"] == image), key=lambda row: row["psnr_db"])
+    target = rows[len(rows) // 2]
+    curve = _log_rate([(row["bpp"], row["psnr_db"]) for row in good(test["rows"]) if row["image"] == image])
+    if curve is None or not curve[1] <= target["psnr_db"] <= curve[2]:
+        return float("nan")
+    return float(100 * np.exp(curve[0](target["psnr_db"])) / target["bpp"])

@@ -1,0 +1,150 @@
+"""Times a refinement step of the engine against the plain reference loop, in turns, in one process.
+
+python -m sgacodec_bench.speed.step IMAGE --level 3 --out benchmarks/results/0.1.0/refine-speed.json
+
+A step of the engine costs what its median steps cost, with and without the synthesis in the schedule's proportion, plus its
+share of the truly rounded losses that a run of 500 steps measures; a step of the reference loop measures one itself. The
+fraction of the peak is that of a step with the synthesis and counts the multiply-adds of the plain layers, forwards and
+backwards to the latents: what the work needs, not what was executed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from sgacodec import encoding
+from sgacodec.latents import hyperprior
+from sgacodec.models import store
+from sgacodec.options import EncodeOptions
+from sgacodec.picture import Picture, read_picture
+from sgacodec.refine import loop, schedule
+from sgacodec_bench.experiments.reference_loop import Reference, multiply_adds
+from sgacodec_bench.experiments.refinement import cropped
+from sgacodec_bench.measure.provenance import model_head
+
+PRESET_STEPS = 500
+LEAST_STEPS = 6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--level", type=float, default=3)
+    parser.add_argument("--crop", type=int, default=None, help="side of a centred crop")
+    parser.add_argument("--blocks", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20, help="steps of each loop in a block")
+    parser.add_argument("--model", default=store.DEFAULT_MODEL)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    if arguments.steps < LEAST_STEPS:
+        parser.error(f"--steps must be at least {LEAST_STEPS}, for a step of each kind")
+    options = EncodeOptions(
+        level=arguments.level, model=arguments.model, device=arguments.device, iterations=arguments.steps
+    )
+    picture = cropped(read_picture(arguments.image), arguments.crop)
+    result = {"image": arguments.image.stem, **measure(encoding.make_plan(options), picture, arguments.blocks)}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+def measure(plan: encoding.Plan, picture: Picture, blocks: int) -> dict:
+    short = replace(plan, settings=replace(plan.settings, schedule=schedule.for_iterations(2)))
+    for time_steps in (engine_steps, reference_steps):
+        time_steps(short, picture)  # warms up
+    engine: dict[str, list[float]] = {"synthesis": [], "extrapolated": [], "check": []}
+    reference: list[float] = []
+    for _ in range(blocks):
+        for kind, seconds in engine_steps(plan, picture):
+            engine[kind].append(seconds)
+        reference += reference_steps(plan, picture)
+    every = plan.settings.schedule.synthesis_every
+    synthesis, extrapolated, check = (statistics.median(seconds) for seconds in engine.values())
+    step = (synthesis + (every - 1) * extrapolated) / every + check * len(loop.CHECKS) / PRESET_STEPS
+    plain_loop = statistics.median(reference)
+    autocast = encoding.bfloat16_pays(plan.device, plan.model)
+    peak = peak_flops(plan.device, torch.bfloat16 if autocast else torch.float32)
+    needed = needed_flops(plan, picture)
+    return {
+        **model_head(plan.model, plan.device),
+        "size": list(picture.rgb.shape[1::-1]),
+        "level": plan.target.level_q4 / hyperprior.LEVEL_STEPS,
+        "blocks": blocks,
+        "steps_per_block": plan.settings.schedule.iterations,
+        "bfloat16": autocast,
+        "tf32_convolutions": plan.device.type == "cuda" and torch.backends.cudnn.allow_tf32,
+        "synthesis_every": every,
+        "engine_synthesis_step_seconds": synthesis,
+        "engine_extrapolated_step_seconds": extrapolated,
+        "engine_check_seconds": check,
+        "engine_seconds_per_iteration": step,
+        "reference_seconds_per_iteration": plain_loop,
+        "ratio": plain_loop / step,
+        "peak_gflops": peak / 1e9,
+        "needed_gflop_per_iteration": needed / 1e9,
+        "engine_fraction_of_peak": needed / synthesis / peak,
+        "reference_fraction_of_float32_peak": needed / plain_loop / peak_flops(plan.device, torch.float32),
+    }
+
+
+def engine_steps(plan: encoding.Plan, picture: Picture) -> list[tuple[str, float]]:
+    """Return what took how many seconds: steps with the synthesis, extrapolated ones, and a truly rounded loss."""
+    nets, x, objective = encoding.prepare(plan, picture)
+    y, z = encoding.analyse(nets, x)
+    stamps: list[tuple[float, loop.Progress]] = []
+    settings = replace(plan.settings, check_every=plan.settings.schedule.iterations)  # checks are timed apart, below
+    loop.refine(objective, y, z, settings, lambda progress: stamps.append((now(plan.device), progress)))
+    every = plan.settings.schedule.synthesis_every
+    taken = []
+    for (before, _), (after, progress) in pairwise(stamps[1:]):  # the first two steps have the synthesis in any case
+        if progress.rounded is None:
+            taken.append(("extrapolated" if (progress.step - 1) % every else "synthesis", after - before))
+    start = now(plan.device)
+    objective.rounded(y, z)
+    return [*taken, ("check", now(plan.device) - start)]
+
+
+def reference_steps(plan: encoding.Plan, picture: Picture) -> list[float]:
+    """Return the seconds of every step but the first."""
+    stamps = [now(plan.device) for _ in Reference(plan, picture).run(plan.settings.schedule)]
+    return [after - before for before, after in pairwise(stamps)]
+
+
+def now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
+    """Return the best rate of a large square matrix product, in floating-point operations per second."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(repeats + 1):
+        start = now(device)
+        torch.mm(a, b)
+        seconds.append(now(device) - start)
+    return 2 * side**3 / min(seconds)
+
+
+def needed_flops(plan: encoding.Plan, picture: Picture) -> float:
+    """Return the operations of h_s and g_s in one step, forwards and backwards to their inputs."""
+    decoder = plan.model.decoder
+    rows, columns = (-(-size // decoder.z_stride) for size in picture.rgb.shape[:2])
+    y_per_z = decoder.z_stride // decoder.y_stride
+    forward = multiply_adds(decoder.h_s, rows, columns) + multiply_adds(decoder.g_s, rows * y_per_z, columns * y_per_z)
+    return 2 * 2 * forward
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Messages inside the latents of a picture: lossy bits-back coding (format_spec.md, section 8)."""

@@ -1,0 +1,103 @@
+"""A stack of integer arrays with integer tables: ANS coding, where what is pushed last is popped first.
+
+Any bytes are a stack, and popping with one set of tables what was pushed with another turns them into values:
+that is what bits-back coding needs, and what the range coder cannot do. Source: format_spec.md, section 8.2.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from sgacodec.entropy import range_coder
+from sgacodec.entropy.range_coder import IndexArray, Int32Array
+from sgacodec.entropy.tables import TOTAL, TableSet, concatenate
+from sgacodec.errors import CorruptStreamError
+
+
+class Stack:
+    """constriction's ANS coder (64-bit state, 32-bit words) with arrays, tables and escapes as in `coder`."""
+
+    def __init__(self, data: bytes, section: str) -> None:
+        """Start from the bytes of a stack.
+
+        Args:
+            data: little-endian words from the bottom to the top, zero bytes at the end left out.
+            section: name of the stack, for errors.
+
+        Raises:
+            CorruptStreamError: zero bytes were not left out.
+        """
+        if data.endswith(b"\0"):
+            raise CorruptStreamError("the stack ends in zero bytes", section=section)
+        self._ans = range_coder.new_stack(range_coder.words(data))
+        self._section = section
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of the stack, as `__init__` takes them."""
+        return self._ans.get_compressed().astype("<u4").tobytes().rstrip(b"\0")  # type: ignore[no-any-return]
+
+    @property
+    def n_bits(self) -> int:
+        """The stack is a number of so many bits."""
+        data = self.to_bytes()
+        return 8 * len(data) - 8 + data[-1].bit_length() if data else 0
+
+    def push(self, values: Int32Array, table_index: IndexArray, tables: TableSet) -> None:
+        """Push values so that `pop` with the same tables returns them.
+
+        Args:
+            values: int32 [n].
+            table_index: intp [n], each value's table.
+            tables: the tables.
+
+        Raises:
+            SymbolRangeError: a value is too far off its table, or off one that has no escape symbol.
+        """
+        for symbols, model in reversed(range_coder.runs(values, table_index, tables)):
+            self._ans.encode_reverse(symbols, model)
+
+    def pop(self, table_index: IndexArray, tables: TableSet) -> Int32Array:
+        """Return the values on top, int32 [n], and take them off; the inverse of `push`.
+
+        Raises:
+            CorruptStreamError: an escape is longer than any that `push` writes.
+        """
+        return range_coder.read(self._ans, table_index, tables, self._section)
+
+
+@lru_cache(maxsize=16)
+def lattice_tables(cells: TableSet, cell_bits: int, exponent: int) -> TableSet:
+    """Return the tables of values on a lattice of step 2^-exponent, sums of the tables of a finer grid's cells.
+
+    Value j covers the cells from (2j - 1) * h to (2j + 1) * h - 1, h being the cells in half a step; values that a
+    table does not cover whole go to the escape symbol.
+
+    Args:
+        cells: masses of cells of width 2^-cell_bits; cell c covers c to c + 1 widths.
+        cell_bits: at least exponent + 1.
+        exponent: the lattice's.
+
+    Raises:
+        ModelError: a table covers no value.
+    """
+    half = 1 << (cell_bits - 1 - exponent)
+    merged = [_merge(cells.table(t)[:-1], int(cells.minima[t]), half) for t in range(len(cells))]
+    return concatenate(
+        [
+            TableSet(frequencies, np.array([len(frequencies)]), np.array([first], np.int64))
+            for frequencies, first in merged
+        ]
+    )
+
+
+def _merge(masses: npt.NDArray[np.int64], minimum: int, half: int) -> tuple[npt.NDArray[np.int64], int]:
+    """Return a lattice table's frequencies, escape last, and its first value."""
+    first = -(-(minimum + half) // (2 * half))
+    end = (minimum + len(masses) - half) // (2 * half) + 1
+    edges = (2 * np.arange(first, max(first, end) + 1) - 1) * half - minimum
+    cumulative = np.concatenate([[0], np.cumsum(masses)])
+    frequencies = np.diff(cumulative[np.clip(edges, 0, len(masses))])
+    return np.append(frequencies, TOTAL - frequencies.sum()), first

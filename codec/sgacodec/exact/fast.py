@@ -1,0 +1,281 @@
+"""Integer networks in float64 matrix products: equal to `reference` to the last bit, and fast.
+
+Every accumulator of a loaded model is proven below 2^53 (`spec.check_network`), so float64 is exact whatever the order
+of summation. `run` uses numpy's BLAS; `run_torch` uses torch (a GPU's float64 convolutions) when asked to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgacodec.errors import ModelError, SgacodecError
+from sgacodec.exact.fixedpoint import signed_range
+from sgacodec.exact.layers import Add, Clamp, Conv, Deconv, Igdn, Layer, LeakyRelu, Network, PixelShuffle, Scale
+
+Float64Array = npt.NDArray[np.float64]
+Emit = Callable[[int, int, Float64Array], None]
+
+_STRIP = 2048
+"""Output positions per matrix product: its operands then stay in a core's cache."""
+
+
+def run(network: Network, x: npt.NDArray[Any]) -> Float64Array:
+    """Evaluate an integer network with numpy.
+
+    Args:
+        network: integer layers, checked by `spec.check_network`.
+        x: integers of any dtype, [1, C, H, W].
+
+    Returns:
+        Integers as float64 [1, C', H', W'], equal to `reference.run`.
+    """
+    sources = {layer.source for layer in network if isinstance(layer, Add)}
+    a = np.array(x[0], np.float64)
+    kept = {0: a.copy()} if 0 in sources else {}
+    for index, layer in enumerate(network, start=1):
+        a = _apply(layer, a, kept)
+        if index in sources:
+            kept[index] = a.copy()
+    return a[None]
+
+
+def _apply(layer: Layer, a: Float64Array, kept: dict[int, Float64Array]) -> Float64Array:
+    """Apply one layer to a [C, H, W], which it may overwrite."""
+    if isinstance(layer, Conv):
+        return _conv(a, layer)
+    if isinstance(layer, Deconv):
+        return _deconv_scatter(a, layer) if is_narrow(layer) else _deconv_gather(a, layer)
+    if isinstance(layer, LeakyRelu):
+        return np.where(a >= 0, a, _shift_right(a * layer.numerator, layer.shift))
+    if isinstance(layer, Igdn):
+        return _igdn(a, layer)
+    if isinstance(layer, Scale):
+        return _clamp(_shift_right(a * layer.multiplier[:, None, None], layer.shift), layer.bits)
+    if isinstance(layer, Add):
+        return _clamp(a + kept[layer.source], layer.bits)
+    if isinstance(layer, PixelShuffle):
+        return _pixel_shuffle(a, layer.factor)
+    if isinstance(layer, Clamp):
+        return np.clip(a, layer.low, layer.high, out=a)
+    raise ModelError(f"{layer.kind} is not an integer layer")
+
+
+def _shift_right(a: Float64Array, shift: int) -> Float64Array:
+    a += math.ldexp(0.5, shift)
+    a *= math.ldexp(1.0, -shift)
+    return np.floor(a, out=a)
+
+
+def _clamp(a: Float64Array, bits: int) -> Float64Array:
+    low, high = signed_range(bits)
+    return np.clip(a, low, high, out=a)
+
+
+def _requantise(acc: Float64Array, layer: Conv | Deconv) -> Float64Array:
+    """Overwrite acc [O, rows, W] with clamp((acc + bias) >> shift)."""
+    offset, factor = _offset_and_factor(layer)
+    acc += offset
+    acc *= factor
+    return _clamp(np.floor(acc, out=acc), layer.bits)
+
+
+def _offset_and_factor(layer: Conv | Deconv) -> tuple[Float64Array, Float64Array]:
+    """Return bias plus half a unit, and 2^-shift: float64 [O, 1, 1]; ldexp makes powers of two exact on any machine."""
+    shift = layer.shift.astype(np.int32)[:, None, None]
+    offset = layer.bias.astype(np.float64)[:, None, None] + np.ldexp(0.5, shift)
+    return offset, np.ldexp(1.0, -shift)
+
+
+def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
+    rows = max(1, _STRIP // width)
+    return ((first, min(first + rows, height)) for first in range(0, height, rows))
+
+
+def _correlate(
+    padded: Float64Array,
+    taps: list[tuple[int, int]],
+    matrix: Float64Array,
+    shape: tuple[int, int],
+    stride: int,
+    emit: Emit,
+) -> None:
+    """Sum matrix-weighted taps of a padded image and emit the accumulators strip by strip.
+
+    Args:
+        padded: [I, H', W'].
+        taps: row and column of each tap for output (0, 0).
+        matrix: [O, len(taps) * I].
+        shape: height and width of the output.
+        stride: input step per output.
+        emit: called with first row, end row, accumulators [O, rows, W].
+    """
+    (height, width), channels = shape, padded.shape[0]
+    for first, end in _strips(height, width):
+        columns = np.empty((len(taps), channels, end - first, width))
+        for column, (dy, dx) in zip(columns, taps, strict=True):
+            rows = slice(dy + stride * first, dy + stride * (end - 1) + 1, stride)
+            column[...] = padded[:, rows, dx : dx + stride * (width - 1) + 1 : stride]
+        acc = matrix @ columns.reshape(matrix.shape[1], -1)
+        emit(first, end, acc.reshape(-1, end - first, width))
+
+
+def _conv(a: Float64Array, layer: Conv) -> Float64Array:
+    weight, stride, padding = layer.weight.astype(np.float64), layer.stride, layer.padding
+    channels, _, kernel, _ = weight.shape
+    padded = np.pad(a, ((0, 0), (padding, padding), (padding, padding)))
+    height = (padded.shape[1] - kernel) // stride + 1
+    width = (padded.shape[2] - kernel) // stride + 1
+    taps = [(ky, kx) for ky in range(kernel) for kx in range(kernel)]
+    matrix = weight.transpose(0, 2, 3, 1).reshape(channels, -1)
+    out = np.empty((channels, height, width))
+
+    def emit(first: int, end: int, acc: Float64Array) -> None:
+        out[:, first:end] = _requantise(acc, layer)
+
+    _correlate(padded, taps, matrix, (height, width), stride, emit)
+    return out
+
+
+def is_narrow(layer: Deconv) -> bool:
+    """Say whether all output phases together have fewer channels than the input."""
+    return int(layer.weight.shape[1]) * layer.stride**2 < int(layer.weight.shape[0])
+
+
+def _deconv_gather(a: Float64Array, layer: Deconv) -> Float64Array:
+    """Each of the stride^2 output phases is a small stride-1 correlation of the input."""
+    weight, stride = layer.weight.astype(np.float64), layer.stride
+    _, channels, kernel, _ = weight.shape
+    _, height, width = a.shape
+    margin = kernel // stride + 1
+    padded = np.pad(a, ((0, 0), (margin, margin), (margin, margin)))
+    out = np.empty((channels, height * stride, width * stride))
+    for py in range(stride):
+        for px in range(stride):
+            kys, kxs = phase_taps(layer, py), phase_taps(layer, px)
+            taps = [(dy + margin, dx + margin) for _, dy in kys for _, dx in kxs]
+            matrix = np.concatenate([weight[:, :, ky, kx].T for ky, _ in kys for kx, _ in kxs], axis=1)
+
+            def emit(first: int, end: int, acc: Float64Array, py: int = py, px: int = px) -> None:
+                out[:, stride * first + py : stride * end : stride, px::stride] = _requantise(acc, layer)
+
+            _correlate(padded, taps, matrix, (height, width), 1, emit)
+    return out
+
+
+def phase_taps(layer: Deconv, phase: int) -> list[tuple[int, int]]:
+    """Return (kernel index, input offset) of the taps that reach outputs stride * i + phase."""
+    indices = range(layer.weight.shape[2])
+    reach = [(index, phase + layer.padding - index) for index in indices]
+    return [(index, distance // layer.stride) for index, distance in reach if distance % layer.stride == 0]
+
+
+def _deconv_scatter(a: Float64Array, layer: Deconv) -> Float64Array:
+    """With few output channels, one product for all taps and shifted additions move less memory."""
+    weight, stride, padding = layer.weight.astype(np.float64), layer.stride, layer.padding
+    channels_in, channels, kernel, _ = weight.shape
+    _, height, width = a.shape
+    matrix = weight.transpose(2, 3, 1, 0).reshape(-1, channels_in)
+    acc = np.zeros((channels, stride * height + kernel, stride * width + kernel))
+    for first, end in _strips(height, width):
+        products = (matrix @ a[:, first:end].reshape(channels_in, -1)).reshape(
+            kernel, kernel, channels, end - first, width
+        )
+        for ky in range(kernel):
+            for kx in range(kernel):
+                rows = slice(ky + stride * first, ky + stride * (end - 1) + 1, stride)
+                acc[:, rows, kx : kx + stride * width : stride] += products[ky, kx]
+    return _requantise(acc[:, padding : padding + stride * height, padding : padding + stride * width], layer)
+
+
+def _igdn(a: Float64Array, layer: Igdn) -> Float64Array:
+    gamma = layer.gamma.astype(np.float64)
+    beta = layer.beta.astype(np.float64)[:, None]
+    flat = a.reshape(a.shape[0], -1)
+    for first in range(0, flat.shape[1], _STRIP):
+        part = flat[:, first : first + _STRIP]
+        norm = gamma @ (part * part)
+        norm += beta
+        np.floor(np.sqrt(norm, out=norm), out=norm)
+        norm *= part
+        part[...] = _clamp(_shift_right(norm, layer.shift), layer.bits)
+    return flat.reshape(a.shape)
+
+
+def _pixel_shuffle(a: Float64Array, factor: int) -> Float64Array:
+    channels, height, width = a.shape
+    split = a.reshape(channels // factor**2, factor, factor, height, width)
+    return split.transpose(0, 3, 1, 4, 2).reshape(channels // factor**2, height * factor, width * factor)
+
+
+def run_torch(network: Network, x: npt.NDArray[Any], device: str) -> Float64Array:
+    """Evaluate an integer network with torch's float64 kernels; same arguments and result as `run`.
+
+    Args:
+        network: integer layers, checked by `spec.check_network`.
+        x: integers of any dtype, [1, C, H, W].
+        device: torch device, for example "cuda" or "cpu".
+
+    Raises:
+        SgacodecError: torch, or the device, is not there.
+    """
+    try:
+        import torch
+
+        tensor = torch.as_tensor(np.asarray(x, np.float64), device=device)
+    except ImportError as err:
+        raise SgacodecError("a torch device needs torch; install it with: pip install 'sgacodec[encode]'") from err
+    except (RuntimeError, AssertionError) as err:
+        raise SgacodecError(f"device {device!r} is not available here; decode without it") from err
+    outputs = [tensor]
+    sources = {layer.source for layer in network if isinstance(layer, Add)}
+    with torch.no_grad():
+        for index, layer in enumerate(network):
+            outputs.append(_apply_torch(torch, layer, outputs))
+            if index not in sources:
+                outputs[index] = None
+    result: Float64Array = outputs[-1].cpu().numpy()
+    return result
+
+
+def _apply_torch(torch: Any, layer: Layer, outputs: list[Any]) -> Any:
+    a = outputs[-1]
+
+    def constant(array: npt.NDArray[Any]) -> Any:
+        return torch.as_tensor(array.astype(np.float64), device=a.device)
+
+    def shift_right(value: Any, shift: int) -> Any:
+        return torch.floor((value + math.ldexp(0.5, shift)) * math.ldexp(1.0, -shift))
+
+    def clamp(value: Any, bits: int) -> Any:
+        return value.clamp(*signed_range(bits))
+
+    functional = torch.nn.functional
+    if isinstance(layer, (Conv, Deconv)):
+        if isinstance(layer, Conv):
+            acc = functional.conv2d(a, constant(layer.weight), stride=layer.stride, padding=layer.padding)
+        else:
+            extra = layer.stride + 2 * layer.padding - layer.weight.shape[2]
+            acc = functional.conv_transpose2d(
+                a, constant(layer.weight), stride=layer.stride, padding=layer.padding, output_padding=extra
+            )
+        offset, factor = _offset_and_factor(layer)
+        return clamp(torch.floor((acc + constant(offset)) * constant(factor)), layer.bits)
+    if isinstance(layer, LeakyRelu):
+        return torch.where(a >= 0, a, shift_right(a * layer.numerator, layer.shift))
+    if isinstance(layer, Igdn):
+        norm = functional.conv2d(a * a, constant(layer.gamma)[:, :, None, None]) + constant(layer.beta)[:, None, None]
+        return clamp(shift_right(a * torch.floor(torch.sqrt(norm)), layer.shift), layer.bits)
+    if isinstance(layer, Scale):
+        return clamp(shift_right(a * constant(layer.multiplier)[:, None, None], layer.shift), layer.bits)
+    if isinstance(layer, Add):
+        return clamp(a + outputs[layer.source], layer.bits)
+    if isinstance(layer, PixelShuffle):
+        return functional.pixel_shuffle(a, layer.factor)
+    if isinstance(layer, Clamp):
+        return a.clamp(layer.low, layer.high)
+    raise ModelError(f"{layer.kind} is not an integer layer")

@@ -1,0 +1,108 @@
+"""Finds a model by id, name or path: packaged with sgacodec, in a folder of the user's, or in the user's cache.
+
+Never touches the network. Folders are searched in this order: `SGACODEC_MODELS` (separated like PATH), the user's
+cache, the packaged models.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from sgacodec.errors import ModelError, ModelNotFoundError
+from sgacodec.models.model import Model, load_model_file, read_file_head
+
+SUFFIX = ".safetensors"
+DEFAULT_MODEL = "msh-vbr-96-192"
+_PACKAGED = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model file that was found.
+
+    Attributes:
+        path: the file.
+        name: its name.
+        model_id: its id as 16 hexadecimal digits.
+        bits_back_id: the id that its files with side information name, or None.
+        packaged: whether it came with sgacodec.
+    """
+
+    path: Path
+    name: str
+    model_id: str
+    bits_back_id: str | None
+    packaged: bool
+
+
+def cache_folder() -> Path:
+    """Return the folder that `sgacodec models import` writes to."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or str(Path.home() / ".cache")
+    return Path(base) / "sgacodec" / "models"
+
+
+def folders() -> list[Path]:
+    """Return the folders that are searched, first one first."""
+    own = [Path(folder) for folder in os.environ.get("SGACODEC_MODELS", "").split(os.pathsep) if folder]
+    return [*own, cache_folder(), _PACKAGED]
+
+
+def installed() -> list[StoredModel]:
+    """Return all readable model files in the searched folders; later ones with the same name are hidden."""
+    found: dict[str, StoredModel] = {}
+    for entry in _scan():
+        found.setdefault(entry.name, entry)
+    return list(found.values())
+
+
+def load_by_id(model_id: bytes) -> Model:
+    """Return the model with an 8-byte id, its own or that of its decoder and bits-back head.
+
+    Raises:
+        ModelNotFoundError: it is in none of the folders.
+    """
+    for entry in _scan():
+        if model_id.hex() in (entry.model_id, entry.bits_back_id):
+            return _load(entry.path, entry.path.stat().st_mtime_ns)
+    raise ModelNotFoundError(
+        f"no model with id {model_id.hex()} is installed; copy its file into {cache_folder()}, name its folder in "
+        "SGACODEC_MODELS, or upgrade with: pip install --upgrade sgacodec"
+    )
+
+
+def load_by_name(name: str) -> Model:
+    """Return the model with a name, an id in hexadecimal, or at a path.
+
+    Raises:
+        ModelNotFoundError: there is none.
+    """
+    path = Path(name)
+    if path.suffix == SUFFIX and path.is_file():
+        return _load(path, path.stat().st_mtime_ns)
+    entries = installed()
+    for entry in entries:
+        if name in (entry.name, entry.model_id, entry.bits_back_id):
+            return _load(entry.path, entry.path.stat().st_mtime_ns)
+    known = ", ".join(sorted(entry.name for entry in entries)) or "none"
+    raise ModelNotFoundError(f"no model is called {name!r}; installed are: {known}")
+
+
+def _scan() -> Iterator[StoredModel]:
+    for folder in folders():
+        # by stem: where a model is there with and without a head, "x" comes before "x-head"
+        for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stem) if folder.is_dir() else []:
+            try:
+                head = read_file_head(path)
+            except (ModelError, OSError):
+                continue  # a foreign or damaged file must not hide the others
+            bits_back_id = head.get("bits_back_id")
+            yield StoredModel(path, str(head.get("name")), str(head.get("id")), bits_back_id, folder == _PACKAGED)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, mtime_ns: int) -> Model:
+    return load_model_file(path)

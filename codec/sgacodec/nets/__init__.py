@@ -1,0 +1,1 @@
+"""A model in float torch, with gradients: what analysis and refinement evaluate; needs torch."""

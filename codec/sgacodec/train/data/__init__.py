@@ -1,0 +1,1 @@
+"""What training reads: photographs, and weights to start from."""

@@ -1,0 +1,215 @@
+"""Training images: folders and zips, decoded once into one tensor; random crops from it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from sgacodec.errors import InvalidImageError, TrainError
+from sgacodec.picture import parse_picture
+
+log = logging.getLogger(__name__)
+
+_VALIDATION_SHARE = 5
+"""At most one image in so many is held out."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of several sizes in one tensor.
+
+    Attributes:
+        pixels: uint8 [n_pixels, 3], image after image, row after row.
+        sizes: int64 [n_images, 2], height and width.
+    """
+
+    pixels: Tensor
+    sizes: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images to train on, and the centres of held-out ones.
+
+    Attributes:
+        train: images of at least the patch size on each side.
+        validation: uint8 [n, 3, P, P], centres of images that are not in `train`; chosen by content, so that the same
+            files are held out in every run.
+        fingerprint: hash of all contents.
+    """
+
+    train: ImageSet
+    validation: Tensor
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    digest: str
+    rgb: npt.NDArray[np.uint8]
+
+
+def load_images(paths: Sequence[Path], patch_size: int, n_validation: int, device: torch.device) -> Dataset:
+    """Decode all images of folders and zips; what cannot be used is skipped with its name in the log.
+
+    Args:
+        paths: folders, searched with their subfolders, and zip archives.
+        patch_size: smaller images are skipped.
+        n_validation: images to hold out, at most a fifth of all.
+        device: where the pixels are kept.
+
+    Raises:
+        TrainError: a path is neither folder nor zip, or fewer than two images are left.
+    """
+    images = _decode_all([file for path in paths for file in _files(path)], patch_size)
+    if len(images) < 2:
+        raise TrainError(
+            f"{len(images)} images of at least {patch_size}x{patch_size} pixels in {', '.join(map(str, paths))}; "
+            "training needs two or more, one of them to validate"
+        )
+    n_held = min(n_validation, max(1, len(images) // _VALIDATION_SHARE))
+    return Dataset(
+        train=_pack([found.rgb for found in images[n_held:]], device),
+        validation=torch.stack([_centre(found.rgb, patch_size) for found in images[:n_held]]).to(device),
+        fingerprint=hashlib.sha256("".join(found.digest for found in images).encode()).hexdigest()[:16],
+    )
+
+
+def _files(path: Path) -> Iterator[_File]:
+    if path.is_dir():
+        inside = sorted(found for found in path.rglob("*") if found.is_file() and not found.name.startswith("."))
+        yield from (_File(str(found), found.read_bytes) for found in inside)
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as err:
+        raise TrainError(f"{path} is neither a folder nor a zip archive of images") from err
+    for entry in archive.infolist():
+        if not entry.is_dir() and not Path(entry.filename).name.startswith("."):
+            yield _File(f"{path}:{entry.filename}", partial(archive.read, entry))
+
+
+def _decode_all(files: Sequence[_File], patch_size: int) -> list[_Decoded]:
+    """Return the usable images in the order of their hashes, equal files once."""
+    # Pillow's warnings are filtered around all threads: the filters are not thread-safe.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = [decoded for decoded in threads.map(_decode, files) if decoded is not None]
+    usable = {decoded.digest: decoded for decoded in found if min(decoded.rgb.shape[:2]) >= patch_size}
+    n_small = sum(min(decoded.rgb.shape[:2]) < patch_size for decoded in found)
+    if n_small:
+        log.warning("skipped %d images that are smaller than a patch of %dx%d", n_small, patch_size, patch_size)
+    return [usable[digest] for digest in sorted(usable)]
+
+
+def _decode(file: _File) -> _Decoded | None:
+    try:
+        data = file.read()
+        return _Decoded(hashlib.sha256(data).hexdigest(), parse_picture(data, name=file.name).rgb)
+    except InvalidImageError as err:
+        log.warning("skipped: %s", err)
+    except (OSError, RuntimeError, zipfile.BadZipFile) as err:
+        log.warning("skipped: %s cannot be read: %s", file.name, err)
+    return None
+
+
+def _pack(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> ImageSet:
+    pixels = torch.empty(sum(rgb.size for rgb in images) // 3, 3, dtype=torch.uint8, device=device)
+    first = 0
+    for rgb in images:
+        end = first + rgb.size // 3
+        pixels[first:end] = torch.tensor(rgb.reshape(-1, 3))
+        first = end
+    return ImageSet(pixels, torch.tensor([rgb.shape[:2] for rgb in images], device=device))
+
+
+def _centre(rgb: npt.NDArray[np.uint8], size: int) -> Tensor:
+    top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
+    return torch.tensor(rgb[top : top + size, left : left + size]).permute(2, 0, 1)
+
+
+def enlarged_crops(images: ImageSet, count: int, size: int, zoom: float, generator: torch.Generator) -> Tensor:
+    """Draw random crops, of which about half are enlarged: photographs at a camera's size are smoother than small ones.
+
+    Args:
+        images: see `random_crops`.
+        count: see `random_crops`.
+        size: see `random_crops`.
+        zoom: the largest factor, at least 1; the logarithm of a factor is uniform below it.
+        generator: see `random_crops`.
+
+    Returns:
+        As `random_crops` does, with 256 grey levels.
+    """
+    x = random_crops(images, count, size, generator)
+    if zoom > 1:
+        factor = zoom ** (2 * torch.rand(count, device=x.device, generator=generator) - 1)
+        for index, part in enumerate((size / factor).round().int().tolist()):
+            if part < size:
+                x[index] = _enlarge(x[index, :, :part, :part], size)
+    return x
+
+
+def _enlarge(x: Tensor, size: int) -> Tensor:
+    large = functional.interpolate(x[None], (size, size), mode="bicubic", align_corners=False)[0]
+    return (large.clamp(0, 1) * 255).round() / 255
+
+
+def random_crops(images: ImageSet, count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Draw random crops, uniformly over pixels, flipped and transposed at random.
+
+    Args:
+        images: each at least `size` on both sides.
+        count: number of crops.
+        size: side of a crop in pixels.
+        generator: on the device of the pixels.
+
+    Returns:
+        float32 [count, 3, size, size] in 0..1, channels last in memory.
+    """
+    device = images.pixels.device
+    areas = images.sizes.prod(1)
+    starts = areas.cumsum(0) - areas
+    chosen = torch.multinomial(areas / areas.sum(), count, True, generator=generator)
+    height, width = images.sizes[chosen].unbind(1)
+    random = torch.rand(4, count, device=device, generator=generator)
+    top, left = (random[0] * (height - size + 1)).long(), (random[1] * (width - size + 1)).long()
+    steps = torch.arange(size, device=device)
+    corner = (starts[chosen] + top * width + left)[:, None, None]
+    places = corner + steps[None, :, None] * width[:, None, None] + steps[None, None, :]
+    x = images.pixels[places].permute(0, 3, 1, 2).float() / 255
+    x = torch.where((random[2] < 0.5)[:, None, None, None], x.flip(3), x)
+    x = torch.where((random[3] < 0.5)[:, None, None, None], x.transpose(2, 3), x)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def level_sequence(n_levels: int, count: int, generator: torch.Generator) -> Tensor:
+    """Return the levels of a batch: int64 [count], in turn from a random one.
+
+    Drawn one by one, their mix would change from step to step, and the gradient with it.
+    """
+    first = torch.randint(n_levels, (), generator=generator, device=generator.device)
+    return (first + torch.arange(count, device=generator.device)) % n_levels

@@ -1,0 +1,1 @@
+"""From trained float weights to an integer model file, and back."""

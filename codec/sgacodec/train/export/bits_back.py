@@ -1,0 +1,148 @@
+"""Converts a trained bits-back head to integers.
+
+    state dict -> float h_a, h_s -> ranges on y_hat of crops -> integer networks, tables, order of z -> BitsBack
+
+What each of them is for: format_spec.md, section 8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sgacodec.bitsback.distributions import SCALE_FRAC_BITS
+from sgacodec.entropy import tables
+from sgacodec.entropy.stack import lattice_tables
+from sgacodec.exact.layers import Network
+from sgacodec.models.model import BitsBack, Decoder
+from sgacodec.nets.evaluator import FloatNetwork, gaussian_bits
+from sgacodec.train.export.integers import (
+    SIGMA_MIN,
+    density_tables,
+    gaussian_pmf,
+    integerise,
+    read_h_a,
+    read_h_s,
+    sigma_scales,
+    widen,
+)
+from sgacodec.train.families.bits_back import LATTICE_BITS
+
+_MAX_FRACTION_BITS = 6
+_FRACTIONS_PER_SIGMA = 8
+"""Means are resolved to an eighth of sigma, which costs 0.001 bits of a value."""
+
+_CELL_REACH = 512
+"""Largest magnitude of z inside the tables of its density."""
+
+_N_ORDER_CROPS = 4
+_LEAST_BITS = 0.02
+"""A channel that carries fewer bits in each z comes last."""
+
+Array = npt.NDArray[Any]
+
+
+def export(state: Mapping[str, Tensor], latents: Sequence[Tensor], decoder: Decoder) -> BitsBack:
+    """Convert to integers, with activation ranges calibrated on crops.
+
+    Args:
+        state: parameters of a `head.Head`.
+        latents: y_hat of crops at each level, float32 [B, M, h, w].
+        decoder: of the model that the head belongs to.
+    """
+    arrays = {name: value.double().numpy() for name, value in state.items()}
+    h_a, h_s = read_h_a(arrays), read_h_s(arrays)
+    h_a_ranges, h_s_ranges = _calibrate(h_a, h_s, latents)
+    scales, fraction_bits = sigma_scales(), fraction_bits_of(sigma_scales())
+    thresholds = 2 * np.log(np.sqrt(scales[:-1] * scales[1:]))
+    z_cells = density_tables(arrays, _cell_edges(len(decoder.z_median)))
+    return BitsBack(
+        h_a=integerise(h_a, h_a_ranges, 0, decoder.z_frac_bits),
+        h_s=integerise(h_s, h_s_ranges, decoder.z_frac_bits, decoder.y_frac_bits),
+        lattice_bits=LATTICE_BITS,
+        log_variance_thresholds=np.rint(thresholds * 2**decoder.z_frac_bits).astype(np.int64),
+        scales=np.rint(scales * 2**SCALE_FRAC_BITS).astype(np.int64),
+        fraction_bits=fraction_bits,
+        tables=shifted_tables(scales, fraction_bits),
+        z_cells=z_cells,
+        z_order=_order(h_a, h_s, latents, z_cells),
+    )
+
+
+def fraction_bits_of(scales: Array) -> npt.NDArray[np.int64]:
+    """Return the smallest f with 2^f >= 8 / sigma, at most 6: narrow Gaussians need their mean exactly."""
+    wanted = np.ceil(np.log2(_FRACTIONS_PER_SIGMA / scales))
+    return np.clip(wanted, 0, _MAX_FRACTION_BITS).astype(np.int64)
+
+
+def shifted_tables(scales: Array, fraction_bits: npt.NDArray[np.int64]) -> tables.TableSet:
+    """Return the Gaussians of each scale with means of 0, 1, 2 ... steps of 2^-fraction_bits below one."""
+    found = [
+        gaussian_pmf(float(sigma), step * 2.0 ** -int(bits))
+        for sigma, bits in zip(scales, fraction_bits, strict=True)
+        for step in range(1 << int(bits))
+    ]
+    return tables.build([pmf for pmf, _ in found], [minimum for _, minimum in found])
+
+
+def _cell_edges(n_channels: int) -> npt.NDArray[np.float64]:
+    reach = _CELL_REACH << (LATTICE_BITS + 1)
+    edges = np.arange(-reach, reach + 2) * 2.0 ** -(LATTICE_BITS + 1)
+    return np.broadcast_to(edges, (n_channels, 1, len(edges)))
+
+
+@torch.no_grad()
+def _calibrate(h_a: Network, h_s: Network, latents: Sequence[Tensor]) -> tuple[list[float], list[float]]:
+    """Return the largest magnitude of each layer's output in h_a and h_s."""
+    analysis, synthesis = (FloatNetwork(network, torch.device("cpu")) for network in (h_a, h_s))
+    h_a_ranges, h_s_ranges = [0.0] * len(h_a), [0.0] * len(h_s)
+    for y_hat in latents:
+        outputs = analysis.activations(y_hat)[1:]
+        h_a_ranges = widen(h_a_ranges, outputs)
+        h_s_ranges = widen(h_s_ranges, synthesis.activations(torch.round(outputs[-1].chunk(2, 1)[0]))[1:])
+    return h_a_ranges, h_s_ranges
+
+
+@torch.no_grad()
+def _order(h_a: Network, h_s: Network, latents: Sequence[Tensor], z_cells: tables.TableSet) -> npt.NDArray[np.int64]:
+    """Return the channels by how much a file grows for each bit that they carry, least first.
+
+    Measured on a few crops, one channel at a time: its z's are drawn from Q on the integer lattice, all others are
+    rounded; the growth is that of -log2 P(z) and of y_hat's bits, what is carried is -log2 Q(z).
+    """
+    analysis, synthesis = (FloatNetwork(network, torch.device("cpu")) for network in (h_a, h_s))
+    y_hat = torch.cat([level[:_N_ORDER_CROPS] for level in latents[::2]])
+    mean, log_variance = analysis(y_hat).chunk(2, 1)
+    sigma = (0.5 * log_variance).exp().clamp_min(SIGMA_MIN)
+    rounded = torch.round(mean)
+    normal = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+    sampled = torch.round(mean + sigma * normal)
+    carried = gaussian_bits(sampled - mean, sigma)
+    grown = _integer_bits(z_cells, sampled) - _integer_bits(z_cells, rounded)
+    start = _y_bits(synthesis, rounded, y_hat)
+    costs = []
+    for channel in range(mean.shape[1]):
+        z_hat = rounded.clone()
+        z_hat[:, channel] = sampled[:, channel]
+        growth = grown[:, channel].sum().item() + _y_bits(synthesis, z_hat, y_hat) - start
+        bits = carried[:, channel]
+        costs.append(growth / bits.sum().item() if bits.mean().item() >= _LEAST_BITS else math.inf)
+    return np.argsort(costs, kind="stable").astype(np.int64)
+
+
+def _y_bits(h_s: FloatNetwork, z_hat: Tensor, y_hat: Tensor) -> float:
+    sigma, mu = h_s(z_hat).chunk(2, 1)
+    return float(gaussian_bits(y_hat - mu, sigma.clamp_min(SIGMA_MIN)).double().sum())
+
+
+def _integer_bits(z_cells: tables.TableSet, z_hat: Tensor) -> Tensor:
+    """Return -log2 of the density's mass around integers, elementwise; off its table that of one unit."""
+    channel = np.broadcast_to(np.arange(z_hat.shape[1])[:, None, None], z_hat.shape)
+    masses = lattice_tables(z_cells, LATTICE_BITS + 1, 0).masses(z_hat.numpy().astype(np.int64), channel)
+    return torch.from_numpy(-np.log2(np.maximum(masses, 1) / tables.TOTAL))

@@ -1,0 +1,223 @@
+"""The network of the bits-back head: a second hyperprior of integer y_hat, whose z is a sample instead of a number.
+
+    y_hat -> h_a -> mean, log-variance of z;  z_hat -> h_s -> sigma, mu of y_hat;  a density of z
+
+Source: Yang, Bamler, Mandt 2020, section 3.3.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sgacodec.entropy.tables import TOTAL, TableSet
+from sgacodec.errors import TrainError
+from sgacodec.exact.layers import Conv, Deconv, Network
+from sgacodec.latents import hyperprior
+from sgacodec.models.model import Model
+from sgacodec.nets.evaluator import forward_gain
+from sgacodec.train import checkpoint
+from sgacodec.train.export import recover
+from sgacodec.train.export.integers import GAIN_FRAC_BITS
+from sgacodec.train.families import density
+from sgacodec.train.families import mean_scale as plain
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
+    from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+    from compressai.models.utils import conv, deconv
+
+Array = npt.NDArray[Any]
+
+LATTICE_BITS = 4
+"""The finest lattice of z has a step of 2^-4; training takes the density's mass in cells of that width."""
+
+_START_SIGMA = 0.2
+_SILENT_STD = 0.1
+"""A channel of the model whose values vary less is silent: always its median."""
+
+_FIT_SAMPLES, _FIT_STEPS = 256, 300
+
+
+class Noise(NamedTuple):
+    """How z_hat is drawn.
+
+    Attributes:
+        normal: float32 [B, N, H/64, W/64], standard normal.
+        rounded: bool, likewise; there z_hat is the rounded mean, elsewhere a sample.
+    """
+
+    normal: Tensor
+    rounded: Tensor
+
+
+class Head(nn.Module):
+    """h_a, h_s and the density; parameter names are those of CompressAI's MeanScaleHyperprior."""
+
+    def __init__(self, n_channels: int, m_channels: int) -> None:
+        """Start with CompressAI's initial weights, which follow torch's global generator."""
+        super().__init__()
+        n, m = n_channels, m_channels
+        self.h_a = nn.Sequential(
+            conv(m, n, kernel_size=3, stride=1),
+            nn.LeakyReLU(),
+            conv(n, n),
+            nn.LeakyReLU(),
+            conv(n, 2 * n),
+        )
+        self.h_s = nn.Sequential(
+            deconv(n, m),
+            nn.LeakyReLU(),
+            deconv(m, m * 3 // 2),
+            nn.LeakyReLU(),
+            conv(m * 3 // 2, m * 2, kernel_size=3, stride=1),
+        )
+        self.entropy_bottleneck = EntropyBottleneck(n)
+        self.entropy_bottleneck.quantiles.requires_grad_(False)  # the lattice has no medians
+        self.gaussian_conditional = GaussianConditional(None)
+
+    def forward(self, y_hat: Tensor, noise: Noise) -> Tensor:
+        """Return the net bits of y_hat: those of y_hat and z_hat, minus those that a sampled z_hat carries.
+
+        Args:
+            y_hat: float32 [B, M, H/16, W/16], integers.
+            noise: how z_hat is drawn.
+
+        Returns:
+            float32 [B].
+        """
+        mean, log_variance = self.h_a(y_hat).float().chunk(2, 1)
+        sample = mean + (0.5 * log_variance).exp() * noise.normal
+        z_hat = torch.where(noise.rounded, plain.round_from(mean, torch.zeros_like(mean)), sample)
+        sigma, mu = self.h_s(z_hat).float().chunk(2, 1)
+        with torch.autocast(y_hat.device.type, enabled=False):
+            carried_bits = (noise.normal.square() + log_variance + math.log(2 * math.pi)) / (2 * math.log(2))
+            z_bits = self._z_bits(z_hat, noise.rounded) - torch.where(noise.rounded, 0.0, carried_bits)
+            return plain.gaussian_bits(self.gaussian_conditional, y_hat, sigma, mu) + z_bits.sum((1, 2, 3))
+
+    def _z_bits(self, z_hat: Tensor, rounded: Tensor) -> Tensor:
+        """Return -log2 of the mass at rounded values, of the density at samples: float32 like z_hat."""
+        width = torch.where(rounded, 1.0, 2.0**-LATTICE_BITS)
+        mass = density.cell_mass(self.entropy_bottleneck, _by_channel(z_hat), _by_channel(width))
+        bits = -(mass.clamp_min(density.MASS_BOUND) / _by_channel(width)).log2()
+        return bits.reshape(z_hat.transpose(0, 1).shape).transpose(0, 1)
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    return x.transpose(0, 1).reshape(x.shape[1], 1, -1)
+
+
+def create(n_channels: int, m_channels: int, seed: int) -> Head:
+    """Return a head with random weights that follow from `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Head(n_channels, m_channels)
+
+
+def start_from(head: Head, model: Model) -> None:
+    """Start with the head that a model has, or else with its own hyperprior."""
+    if model.bits_back is None:
+        _start_from_hyperprior(head, model)
+    else:
+        checkpoint.load_weights(head, recover.head_parameters(model.bits_back, model.decoder))
+
+
+@torch.no_grad()
+def _start_from_hyperprior(head: Head, model: Model) -> None:
+    """Start with a model's own hyperprior at its middle level: z's mean and h_s are its, the density is its prior.
+
+    The gains of z, which the head does without, move into the kernels next to z.
+    """
+    decoder, level_q4 = model.decoder, hyperprior.max_level_q4(model.decoder) // 2
+    medians, expected = decoder.z_median / 2.0**decoder.z_frac_bits, _expected_values(decoder.z_tables)
+    silent = expected.std(axis=1) < _SILENT_STD
+    _start_h_a(head.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, level_q4))
+    _silence(head.h_a[4], silent)
+    inverse_gain = hyperprior.inverse_gain(decoder.inv_gain_z, level_q4) / 2.0**GAIN_FRAC_BITS
+    _start_h_s(head.h_s, recover.real_h_s(model), inverse_gain * np.where(silent, medians, 1))
+    _fit_density(head.entropy_bottleneck, np.where(silent[:, None], 1, expected + medians[:, None]))
+
+
+def _start_h_a(h_a: nn.Sequential, network: Network, gain_z: Array) -> None:
+    stored = _kernels(network)
+    for module, layer in zip(h_a[0:3:2], stored[:2], strict=True):
+        _set(module.weight, layer.weight)
+        _set(module.bias, layer.bias)
+    last, n_channels = h_a[4], len(gain_z)
+    _set(last.weight[:n_channels], stored[2].weight * gain_z[:, None, None, None])
+    _set(last.bias[:n_channels], stored[2].bias * gain_z)
+    last.weight[n_channels:] = 0
+    last.bias[n_channels:] = 2 * math.log(_START_SIGMA)
+
+
+def _silence(last: nn.Module, silent: npt.NDArray[np.bool_]) -> None:
+    """Make the mean of channels one: rounding leaves it, and h_s's kernels can make what it stood for of it."""
+    channels = np.flatnonzero(silent)
+    last.weight[channels] = 0
+    last.bias[channels] = 1
+
+
+def _expected_values(tables: TableSet) -> Array:
+    """Return integers that are distributed as each table says: float64 [T, n]."""
+    places = (np.arange(_FIT_SAMPLES) + 0.5) / _FIT_SAMPLES * TOTAL
+    entries = [np.searchsorted(np.cumsum(tables.table(index)), places) for index in range(len(tables))]
+    return np.array(entries, np.float64) + tables.minima[:, None]
+
+
+def _start_h_s(h_s: nn.Sequential, network: Network, inverse_gain: Array) -> None:
+    first, *others = _kernels(network)
+    first = replace(first, weight=first.weight * inverse_gain[:, None, None, None])
+    for module, layer in zip(h_s[0:5:2], (first, *others), strict=True):
+        _set(module.weight, layer.weight)
+        _set(module.bias, layer.bias)
+
+
+def _kernels(network: Network) -> list[Conv | Deconv]:
+    return [layer for layer in network if isinstance(layer, (Conv, Deconv))]
+
+
+def _set(parameter: Tensor, values: Array) -> None:
+    """Copy values into a parameter.
+
+    Raises:
+        TrainError: it has another shape.
+    """
+    if parameter.shape != values.shape:
+        raise TrainError("the model's hyperprior is not that of a mean-scale hyperprior, which the head starts from")
+    parameter.copy_(torch.from_numpy(values.astype(np.float32)))
+
+
+def _fit_density(prior: EntropyBottleneck, values: Array) -> None:
+    """Fit the density to what the first samples will be: expected values, [C, n], and Gaussian noise."""
+    z_hat = torch.from_numpy(values).float()
+    noise = torch.randn(z_hat.shape, generator=torch.Generator().manual_seed(0))
+    density.fit(prior, z_hat + _START_SIGMA * noise, 2.0**-LATTICE_BITS, torch.ones_like(z_hat), _FIT_STEPS)
+
+
+@dataclass(frozen=True)
+class HeadRates:
+    """What y_hat costs at one level in bits per pixel, means over images.
+
+    Attributes:
+        lmbda: R-D trade-off of the level.
+        sampled_bpp: net, with z sampled, all that it carries subtracted.
+        rounded_bpp: with z rounded to integers.
+        plain_bpp: with the model's own hyperprior.
+    """
+
+    lmbda: float
+    sampled_bpp: float
+    rounded_bpp: float
+    plain_bpp: float
+
+    @property
+    def loss(self) -> float:
+        """The mean of both ways of using the head."""
+        return (self.sampled_bpp + self.rounded_bpp) / 2

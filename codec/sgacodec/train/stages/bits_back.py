@@ -1,0 +1,187 @@
+"""Training of a bits-back head on the rate of y_hat alone; the model that it belongs to stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sgacodec.latents import hyperprior
+from sgacodec.models.model import Model
+from sgacodec.nets.evaluator import FloatNetwork, Nets, forward_gain, gaussian_bits
+from sgacodec.train import loss, trainer
+from sgacodec.train.data.images import enlarged_crops
+from sgacodec.train.events import Sink
+from sgacodec.train.families import bits_back
+from sgacodec.train.families.bits_back import HeadRates, Noise
+from sgacodec.train.options import STRIDE
+
+_POOL_BATCHES, _POOL_STEPS = 32, 256
+"""So many batches of crops go through g_a at once, and serve for so many steps: g_a costs more than the head."""
+
+_SAMPLED_ONLY, _ROUNDED_ONLY = 0.5, 0.25
+"""Shares of the patches whose z is sampled, and rounded, throughout; in the others each z is one or the other."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeadJob(trainer.Job):
+    """A job whose network is the head of `model`; N, M and lambdas of its options are the model's."""
+
+    model: Model
+
+
+def train(job: HeadJob, sinks: Sequence[Sink] = (), stop: Callable[[], bool] = lambda: False) -> trainer.Trained:
+    """Train a head; see `loop.train`."""
+    return _HeadTrainer(job, sinks, stop).run()
+
+
+class _HeadTrainer(trainer.Trainer):
+    def __init__(self, job: HeadJob, sinks: Sequence[Sink], stop: Callable[[], bool]) -> None:
+        self._model, self._device = job.model, job.worker.device
+        self._g_a = FloatNetwork(job.model.encoder.g_a, self._device)
+        self._gains = torch.from_numpy(gain_table(job.model)).to(self._device)
+        self._level_weights = loss.level_weights(_lambda_table(job.model)).to(self._device)
+        self._pool, self._pool_index = torch.empty(0), -1
+        super().__init__(job, sinks, stop)
+
+    def _create_net(self) -> bits_back.Head:
+        return bits_back.create(self._options.N, self._options.M, self._options.seed)
+
+    def _start(self, net: bits_back.Head) -> None:
+        bits_back.start_from(net, self._model)
+
+    def _choose_module(self) -> bits_back.Head:
+        return self._net
+
+    def _passes(self) -> Iterator[tuple[Tensor, Tensor, loss.Terms]]:
+        y_hat, level_q4, noise = self._draw()
+        with self._autocast():
+            bits = self._module(y_hat, noise)
+        bpp = bits / self._options.patch_size**2
+        nothing = torch.zeros_like(bpp)
+        yield (bpp * self._level_weights[level_q4]).mean(), nothing.sum(), loss.Terms(bpp, bpp, nothing)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        # Only when asked for: means reach hundreds, of which bfloat16 keeps eight bits.
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=bool(self._job.run.autocast))
+
+    def _draw(self) -> tuple[Tensor, Tensor, Noise]:
+        count, generator = self._n_patches, self._worker.generator(self._options.seed, self._seen_pixels)
+        pool = self._pool_of(self._seen_pixels // self._step_pixels // _POOL_STEPS)
+        chosen = torch.randint(len(pool), (count,), generator=generator, device=self._device)
+        level_q4 = torch.randint(len(self._gains), (count,), generator=generator, device=self._device)
+        y_hat = torch.round(pool[chosen].float() * self._gains[level_q4][:, :, None, None])
+        return y_hat, level_q4, draw_noise(count, self._options.N, self._options.patch_size, generator)
+
+    @torch.no_grad()
+    def _pool_of(self, index: int) -> Tensor:
+        """Return y, without gain, of the crops that steps use in turn number `index`: float16 [n, M, P/16, P/16].
+
+        They follow from the seed and the index, so that a resumed run has the same.
+        """
+        if index != self._pool_index:
+            options = self._options
+            generator = self._worker.generator(options.seed, 2 * index + 1)  # odd: no step's position
+            with self._autocast():
+                batches = [self._g_a(self._crops(generator)) for _ in range(_POOL_BATCHES)]
+            self._pool, self._pool_index = torch.cat([batch.half() for batch in batches]), index
+        return self._pool
+
+    def _crops(self, generator: torch.Generator) -> Tensor:
+        options = self._options
+        return enlarged_crops(self._job.dataset.train, self._n_patches, options.patch_size, options.zoom, generator)
+
+    def _measure(self) -> tuple[tuple[HeadRates, ...], None]:
+        pairs = zip(self._held_out, self._options.lambdas, strict=True)
+        return tuple(held.rates(self._average, lmbda, self._options.batch_size) for held, lmbda in pairs), None
+
+    @cached_property
+    def _held_out(self) -> list[HeldOut]:
+        images, batch_size = self._job.dataset.validation, self._options.batch_size
+        n_levels = self._model.decoder.n_levels
+        return [held_out(self._model, images, level, batch_size, self._device) for level in range(n_levels)]
+
+
+def gain_table(model: Model) -> npt.NDArray[np.float32]:
+    """Return y's gain at every sixteenth of a level: float32 [16 * (L - 1) + 1, M]."""
+    levels = range(hyperprior.max_level_q4(model.decoder) + 1)
+    return np.stack([forward_gain(model.encoder.gain_y, level_q4) for level_q4 in levels]).astype(np.float32)
+
+
+def _lambda_table(model: Model) -> Tensor:
+    """Return lambda at every sixteenth of a level, in between geometrically: float32."""
+    places = np.arange(hyperprior.max_level_q4(model.decoder) + 1) / hyperprior.LEVEL_STEPS
+    logs = np.interp(places, np.arange(len(model.lambdas)), np.log(model.lambdas))
+    return torch.from_numpy(np.exp(logs).astype(np.float32))
+
+
+def draw_noise(count: int, n_channels: int, size: int, generator: torch.Generator) -> Noise:
+    """Return what decides z_hat of `count` square patches of side `size`, on the generator's device.
+
+    In a file the first few z's are samples and the others are rounded, or all are samples.
+    """
+    shape, device = (count, n_channels, size // STRIDE, size // STRIDE), generator.device
+    normal = torch.randn(shape, device=device, generator=generator)
+    kind = torch.rand(count, 1, 1, 1, device=device, generator=generator)
+    share = ((kind - _SAMPLED_ONLY) / (1 - _SAMPLED_ONLY - _ROUNDED_ONLY)).clamp(0, 1)
+    return Noise(normal, torch.rand(shape, device=device, generator=generator) < share)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Held-out images at one level.
+
+    Attributes:
+        y_hat: float32 [n, M, P/16, P/16], integers.
+        size: P.
+        plain_bpp: bits per pixel of y_hat with the model's own hyperprior, mean.
+    """
+
+    y_hat: Tensor
+    size: int
+    plain_bpp: float
+
+    def rates(self, net: bits_back.Head, lmbda: float, batch_size: int) -> HeadRates:
+        """Return what y_hat costs with a head."""
+        sampled, rounded = (self._bpp(net, flag, batch_size) for flag in (False, True))
+        return HeadRates(lmbda, sampled, rounded, self.plain_bpp)
+
+    @torch.no_grad()
+    def _bpp(self, net: bits_back.Head, rounded: bool, batch_size: int) -> float:
+        device, side = self.y_hat.device, self.size // STRIDE
+        generator = torch.Generator(device).manual_seed(0)
+        total = 0.0
+        for y_hat in self.y_hat.split(batch_size):
+            shape = (len(y_hat), net.entropy_bottleneck.channels, side, side)
+            normal = torch.randn(shape, device=device, generator=generator)
+            total += net(y_hat, Noise(normal, torch.full(shape, rounded, device=device))).sum().item()
+        return total / (len(self.y_hat) * self.size**2)
+
+
+@torch.no_grad()
+def integer_latents(model: Model, patches: Tensor) -> list[Tensor]:
+    """Return y_hat of patches, float32 [B, 3, P, P] in 0..1, at each level: float32 [B, M, P/16, P/16] on the CPU."""
+    y = FloatNetwork(model.encoder.g_a, patches.device)(patches).cpu()
+    return [
+        torch.round(y * torch.from_numpy(gain)[:, None, None]) for gain in gain_table(model)[:: hyperprior.LEVEL_STEPS]
+    ]
+
+
+@torch.no_grad()
+def held_out(model: Model, images: Tensor, level: int, batch_size: int, device: torch.device) -> HeldOut:
+    """Return images, uint8 [n, 3, P, P], as `HeldOut` at a level."""
+    nets = Nets(model, level * hyperprior.LEVEL_STEPS, device)
+    latents = [nets.analyse(batch.float()) for batch in images.split(batch_size)]
+    y_hat = torch.cat([torch.round(y) for y, _ in latents])
+    z_centred = torch.cat([torch.round(z - nets.median) for _, z in latents])
+    sigma, mu = nets.y_parameters(z_centred + nets.median)
+    bits = nets.z_bits(z_centred).sum() + gaussian_bits(y_hat - mu, sigma).sum()
+    size = images.shape[2]
+    return HeldOut(y_hat, size, bits.item() / (len(images) * size**2))
