@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
-import numpy as np
-import pytest
-from hypothesis import settings
+# One thread each, before numpy and torch are loaded: their threads wait by spinning, and beside any other load the
+# networks of these tests, all of them small, run ten times slower on two threads than on one. Tests that start
+# processes pass it on; those of thread counts set their own.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
 
-GOLDEN = Path(__file__).parent / "golden" / "v1"
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from support import golden  # noqa: E402
+
 TINY = "tiny"
 
-sys.path.insert(0, str(Path(__file__).parent))
-os.environ["SGACODEC_MODELS"] = str(GOLDEN)
+os.environ["SGACODEC_MODELS"] = str(golden.V1)
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
@@ -26,17 +29,17 @@ def _own_cache(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def tiny_model():
-    from sgacodec.models.model import load_model_file
+    from sgacodec.models.file import load_model_file
 
-    return load_model_file(GOLDEN / "tiny.safetensors")
+    return load_model_file(golden.V1 / "tiny.safetensors")
 
 
 @pytest.fixture(scope="session")
 def headed_model():
     """The tiny model with an untrained bits-back head, called tiny-head."""
-    from sgacodec.models.model import load_model_file
+    from sgacodec.models.file import load_model_file
 
-    return load_model_file(GOLDEN / "tiny-head.safetensors")
+    return load_model_file(golden.V1 / "tiny-head.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgacodec.models.model import load_model_file
+from sgacodec.models.file import load_model_file
 
 TINY = ["--N", 8, "--M", 12, "--patch-size", 64, "--batch-size", 4, "--warmup-steps", 2, "--device", "cpu"]
 

@@ -18,11 +18,12 @@ os.environ["SGACODEC_MODELS"] = str(HERE)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import slow_decoder  # noqa: E402
-import tiny_head  # noqa: E402
+from support import tiny_head  # noqa: E402
 
 import sgacodec  # noqa: E402
 from sgacodec import encoding  # noqa: E402
-from sgacodec.models.model import dump_model, load_model_file  # noqa: E402
+from sgacodec.models.file import dump_model
+from sgacodec.models.model import load_model_file  # noqa: E402
 from sgacodec.synthetic import render  # noqa: E402
 
 

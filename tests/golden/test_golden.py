@@ -2,28 +2,18 @@
 
 import hashlib
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import slow_decoder
 from PIL import Image
+from support.golden import CASES, V1, sha256
 
 import sgacodec
 from sgacodec import decoding
 from sgacodec.exact import fast
 from sgacodec.format import container
 from sgacodec.latents import hyperprior
-
-sys.path.insert(0, str(Path(__file__).parent))
-import slow_decoder
-
-V1 = Path(__file__).parent / "v1"
-CASES = ("scene", "one-pixel", "gray", "alpha", "metadata", "escapes", "bands")
-
-
-def sha256(array, dtype):
-    return hashlib.sha256(np.ascontiguousarray(array.astype(dtype)).tobytes()).hexdigest()
 
 
 @pytest.fixture(params=CASES)
@@ -102,6 +92,6 @@ def test_the_cases_cover_bands_and_escapes(tiny_model):
     y = decoding.decode_y(box, decoder, parameters).ravel()
     index = parameters.table_index.ravel()
     z_index = decoding.z_table_index(z.shape[1:])
-    escaped = (decoder.y_tables.entries(y, index) == decoder.y_tables.lengths[index] - 1).sum()
-    escaped += (decoder.z_tables.entries(z.ravel(), z_index) == decoder.z_tables.lengths[z_index] - 1).sum()
+    escaped = (decoder.entropy.y_tables.entries(y, index) == decoder.entropy.y_tables.lengths[index] - 1).sum()
+    escaped += (decoder.entropy.z_tables.entries(z.ravel(), z_index) == decoder.entropy.z_tables.lengths[z_index] - 1).sum()
     assert escaped > 0

@@ -1,14 +1,13 @@
 """Files with side information: a second decoder extracts it too, and so does any number of threads."""
 
-import hashlib
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import slow_decoder
 from PIL import Image
+from support.golden import V1, sha256
 
 import sgacodec
 from sgacodec import decoding, encoding
@@ -16,16 +15,8 @@ from sgacodec.bitsback import distributions as heads
 from sgacodec.bitsback import embed, posterior
 from sgacodec.format import container
 
-sys.path.insert(0, str(Path(__file__).parent))
-import slow_decoder
-
-V1 = Path(__file__).parent / "v1"
 HEADED = V1 / "tiny-head.safetensors"
 TEXT = "A lake, mountains behind it, and " * 3
-
-
-def sha256(array, dtype):
-    return hashlib.sha256(np.ascontiguousarray(array.astype(dtype)).tobytes()).hexdigest()
 
 
 @pytest.fixture

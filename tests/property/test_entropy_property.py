@@ -1,28 +1,20 @@
 """constriction against a range decoder written from the specification, and round trips."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden import slow_decoder
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.plain_tables import plain
 
 from sgacodec.entropy import range_coder, tables
 from sgacodec.errors import CorruptStreamError, ModelError, SymbolRangeError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
-import slow_decoder
 
 
 def random_tables(seed: int, count: int) -> tables.TableSet:
     rng = np.random.default_rng(seed)
     pmfs = [rng.dirichlet(np.full(int(rng.integers(1, 60)), 0.3)) * rng.uniform(0.5, 1) for _ in range(count)]
     return tables.build(pmfs, [int(rng.integers(-30, 5)) for _ in range(count)])
-
-
-def plain(table_set: tables.TableSet) -> list:
-    return [(table_set.table(t).tolist(), int(table_set.minima[t])) for t in range(len(table_set))]
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,27 +1,24 @@
 """Any side information comes back from any picture, and constriction's ANS coder is the specification's."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import slow_decoder
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.plain_tables import plain
 
 import sgacodec
 from sgacodec import encoding
 from sgacodec.bitsback import distributions as heads
 from sgacodec.bitsback import embed, message
 from sgacodec.entropy import tables
-from sgacodec.entropy.stack import Stack, lattice_tables
+from sgacodec.entropy.lattice import lattice_tables
+from sgacodec.entropy.stack import Stack
 from sgacodec.errors import CorruptStreamError, FormatError, ModelError, SymbolRangeError
 from sgacodec.format import container
 from sgacodec.format.container import SectionType
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
-import slow_decoder
-from test_entropy_property import plain
 
 
 def rich_tables(seed: int) -> tables.TableSet:

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny_head
+from support import tiny_head
 
-import sgacodec
 from sgacodec.bitsback import distributions as heads
 from sgacodec.bitsback import embed, message, posterior
 from sgacodec.bitsback.distributions import Carriers
@@ -15,8 +14,8 @@ from sgacodec.entropy import tables
 from sgacodec.errors import CorruptStreamError, EncodeError, LimitError, ModelError, SgacodecError
 from sgacodec.exact import fast, layers
 from sgacodec.exact.layers import Clamp, Conv, Deconv, Igdn, LeakyRelu
-from sgacodec.format import container
-from sgacodec.models.model import dump_model, load_model, with_bits_back
+from sgacodec.models.file import dump_model, load_model
+from sgacodec.models.model import with_bits_back
 
 
 @pytest.fixture(scope="module")
@@ -165,32 +164,6 @@ def test_carriers_as_bytes():
     assert Carriers(532, 4, 3).to_bytes().hex() == "940464"
     with pytest.raises(CorruptStreamError):
         Carriers.from_bytes(b"\1\1\1")
-
-
-def test_info_tells_how_z_carries(headed_model, scene):
-    options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
-    data = sgacodec.encode(scene, options, side_information="a lake")
-    info = sgacodec.read_info(data)
-    assert info.carriers == embed.read_carriers(container.parse(data))
-    assert info.sections == {"bits_back": len(info.carriers.to_bytes())}
-    assert sgacodec.read_info(data[:60]).carriers is None
-    assert sgacodec.read_info(sgacodec.encode(scene, options)).carriers is None
-
-
-def test_pixels_alone_need_no_posterior(headed_model, scene, monkeypatch):
-    options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
-    data = sgacodec.encode(scene, options, side_information=b"abc")
-    monkeypatch.delattr(heads, "analyse")
-    assert sgacodec.decode(data).size == (130, 96)
-
-
-def test_alpha_gray_and_side_information_go_together(headed_model, scene):
-    options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
-    data = sgacodec.encode(np.dstack([scene, scene[:, :, 0]]), options, side_information="a lake")
-    decoded = sgacodec.decode(data, extract=True)
-    assert (decoded.mode, decoded.info["side_information"]) == ("RGBA", "a lake")
-    gray = sgacodec.decode(sgacodec.encode(scene[:, :, 0], options, side_information=b"\0"), extract=True)
-    assert (gray.mode, gray.info["side_information"]) == ("L", b"\0")
 
 
 def test_frames_have_a_limit(monkeypatch):

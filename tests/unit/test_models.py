@@ -8,7 +8,8 @@ import pytest
 from sgacodec.errors import ModelError, ModelMismatchError, ModelNotFoundError
 from sgacodec.exact.layers import Clamp
 from sgacodec.models import store
-from sgacodec.models.model import dump_model, load_model, make_model
+from sgacodec.models.file import dump_model, load_model
+from sgacodec.models.model import make_model
 
 
 def test_round_trip(tiny_model):
@@ -24,7 +25,7 @@ def test_the_id_covers_the_decoder_and_nothing_else(tiny_model):
         return make_model(**{**parts, **changes}, encoder=tiny_model.encoder, card={"a": "b"}).model_id
 
     assert remake() == tiny_model.model_id
-    median = tiny_model.decoder.z_median.copy()
+    median = tiny_model.decoder.entropy.z_median.copy()
     median[0] += 1
     assert remake(decoder=replace(tiny_model.decoder, z_median=median)) != tiny_model.model_id
 
@@ -51,11 +52,11 @@ def test_decoders_that_do_not_fit_are_refused(tiny_model):
     for changed in (
         replace(decoder, g_s=decoder.g_s[:-1]),
         replace(decoder, g_s=(*decoder.g_s[:-1], Clamp(0, 256))),
-        replace(decoder, h_s=decoder.h_s[:-1]),
+        replace(decoder, h_s=decoder.entropy.h_s[:-1]),
         replace(decoder, inv_gain_y=decoder.inv_gain_y * 0),
         replace(decoder, inv_gain_y=decoder.inv_gain_y * 2**30),
-        replace(decoder, z_median=decoder.z_median[:-1]),
-        replace(decoder, sigma_thresholds=decoder.sigma_thresholds[::-1]),
+        replace(decoder, z_median=decoder.entropy.z_median[:-1]),
+        replace(decoder, sigma_thresholds=decoder.entropy.sigma_thresholds[::-1]),
         replace(decoder, y_frac_bits=0),
     ):
         with pytest.raises(ModelError):

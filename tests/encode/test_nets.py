@@ -7,7 +7,7 @@ import torch
 from sgacodec.errors import ModelError
 from sgacodec.exact import fast
 from sgacodec.latents import hyperprior
-from sgacodec.models.model import dump_model
+from sgacodec.models.file import dump_model
 from sgacodec.nets import evaluator
 from sgacodec.nets.evaluator import FloatNetwork, Nets, gaussian_bits
 from sgacodec.train.data.weights import calibration_images, state_file, zoo
@@ -92,7 +92,7 @@ def test_nets_follow_the_integer_networks(tiny_model):
     rng = np.random.default_rng(0)
     decoder = tiny_model.decoder
     nets = Nets(tiny_model, 40, CPU)
-    z = rng.integers(-3, 4, (1, decoder.inv_gain_z.shape[1], 2, 2)).astype(np.int32)
+    z = rng.integers(-3, 4, (1, decoder.entropy.inv_gain_z.shape[1], 2, 2)).astype(np.int32)
     parameters = hyperprior.y_parameters(decoder, z, 40)
     sigma, mu = nets.y_parameters(torch.from_numpy(z).float() + nets.median)
     np.testing.assert_allclose(mu.numpy(), parameters.mu_q / 2**decoder.y_frac_bits, atol=0.01)
@@ -105,7 +105,7 @@ def test_nets_follow_the_integer_networks(tiny_model):
 
 
 def test_z_bits_are_the_tables_at_integers(tiny_model):
-    tables = tiny_model.decoder.z_tables
+    tables = tiny_model.decoder.entropy.z_tables
     nets = Nets(tiny_model, 0, CPU)
     z = np.zeros((1, len(tables), 1, 1), np.int32)
     bits = float(nets.z_bits(torch.from_numpy(z).float()).sum())
@@ -113,7 +113,7 @@ def test_z_bits_are_the_tables_at_integers(tiny_model):
 
 
 def test_gaussian_bits_match_the_tables(tiny_model):
-    tables = tiny_model.decoder.y_tables
+    tables = tiny_model.decoder.entropy.y_tables
     sigma = integers.sigma_scales()
     values = np.round(sigma).astype(np.int32)
     bits = gaussian_bits(torch.from_numpy(values), torch.from_numpy(sigma)).numpy().sum()

@@ -17,9 +17,9 @@ def add_head(model: Model) -> Model:
     """Return the model with a head."""
     rng = np.random.default_rng(1)
     decoder = model.decoder
-    n, m = decoder.inv_gain_z.shape[1], decoder.inv_gain_y.shape[1]
-    z_bits, y_bits = decoder.z_frac_bits, decoder.y_frac_bits
-    scales = np.exp(np.linspace(math.log(0.11), math.log(256), len(decoder.y_tables)))
+    n, m = decoder.entropy.inv_gain_z.shape[1], decoder.inv_gain_y.shape[1]
+    z_bits, y_bits = decoder.entropy.z_frac_bits, decoder.y_frac_bits
+    scales = np.exp(np.linspace(math.log(0.11), math.log(256), len(decoder.entropy.y_tables)))
     fraction_bits = np.array([3 if s < 1 else 2 if s < 4 else 0 for s in scales])
     h_a = (
         _conv(rng, n, m, 3, 1, 1 << z_bits),

@@ -15,9 +15,9 @@ import torch
 
 import sgacodec
 from sgacodec.errors import ModelError, TrainError
-from sgacodec.models.model import dump_model
+from sgacodec.models.file import dump_model
 from sgacodec.train import checkpoint, events, loss, trainer
-from sgacodec.train.data.images import load_images, random_crops
+from sgacodec.train.data.images import load_images
 from sgacodec.train.data.weights import Weights, state_file
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.stages import base

@@ -56,9 +56,9 @@ def test_they_compute_what_the_model_computes(integer_model, recovered):
 def test_the_prior_has_the_masses_of_the_tables(integer_model, recovered):
     """The cost of coding z by the recovered prior instead of the tables, where these are right: under 0.1 %."""
     arrays = {name: value.double().numpy() for name, value in recovered.state.items()}
-    medians = integer_model.decoder.z_median / 2.0**integer_model.decoder.z_frac_bits
+    medians = integer_model.decoder.entropy.z_median / 2.0**integer_model.decoder.entropy.z_frac_bits
     np.testing.assert_allclose(arrays["entropy_bottleneck.quantiles"][:, 0, 1], medians, atol=1e-5)
-    found, stored = integers.factorised_tables(arrays, medians), integer_model.decoder.z_tables
+    found, stored = integers.factorised_tables(arrays, medians), integer_model.decoder.entropy.z_tables
     entropy, cross = 0.0, 0.0
     for channel in range(len(stored)):
         for entry, frequency in enumerate(stored.table(channel)[:-1]):
@@ -75,7 +75,7 @@ def test_they_make_the_model_again(tiny_model):
     images = [render(64, 64, np.random.default_rng(seed)) for seed in range(4)]
     again = integers.export(integers.read_state(weights.state, weights.lambdas), images, "again", {})
     assert again.lambdas == tiny_model.lambdas
-    np.testing.assert_array_equal(again.decoder.z_median, tiny_model.decoder.z_median)
+    np.testing.assert_array_equal(again.decoder.entropy.z_median, tiny_model.decoder.entropy.z_median)
     np.testing.assert_allclose(again.decoder.inv_gain_y, tiny_model.decoder.inv_gain_y, rtol=1e-5, atol=1)
     for name in ("h_s", "g_s"):
         pairs = zip(getattr(again.decoder, name), getattr(tiny_model.decoder, name), strict=True)

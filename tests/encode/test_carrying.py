@@ -11,7 +11,7 @@ import sgacodec
 from sgacodec import encoding
 from sgacodec.bitsback import distributions as heads
 from sgacodec.bitsback import embed, message
-from sgacodec.entropy.stack import lattice_tables
+from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.entropy.tables import TOTAL
 from sgacodec.errors import EncodeError, ModelMismatchError
 from sgacodec.exact import fast
@@ -75,16 +75,16 @@ def floats(array):
 
 def test_the_posterior_is_that_of_the_integer_head(head, head_nets, y):
     analysis = heads.analyse(head, y)
-    unit = 2.0**-head.decoder.z_frac_bits
+    unit = 2.0**-head.decoder.entropy.z_frac_bits
     mean, sigma = head_nets.posterior(floats(y))
     np.testing.assert_allclose(mean.numpy(), analysis.mean_q * unit, atol=0.02)
     np.testing.assert_allclose(2 * np.log(sigma.numpy()), analysis.log_variance_q * unit, atol=0.02)
 
 
 def test_the_parameters_of_y_are_those_of_the_integer_head(head, head_nets, headed_model, z_shape):
-    z_q = np.rint(np.random.default_rng(0).normal(0, 1.5, (1, *z_shape)) * 2**head.decoder.z_frac_bits)
+    z_q = np.rint(np.random.default_rng(0).normal(0, 1.5, (1, *z_shape)) * 2**head.decoder.entropy.z_frac_bits)
     sigma_q, mu_q = np.split(fast.run(head.bits_back.h_s, z_q.astype(np.int64)), 2, axis=1)
-    sigma, mu = head_nets.y_parameters(floats(z_q) / 2**head.decoder.z_frac_bits)
+    sigma, mu = head_nets.y_parameters(floats(z_q) / 2**head.decoder.entropy.z_frac_bits)
     unit = 2.0**-head.decoder.y_frac_bits
     np.testing.assert_allclose(mu.numpy(), mu_q * unit, atol=0.01)
     sigma_min = Nets(headed_model, 0, CPU).sigma_min

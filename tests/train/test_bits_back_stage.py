@@ -11,7 +11,7 @@ from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.errors import TrainError
 from sgacodec.exact import fast
 from sgacodec.models import store
-from sgacodec.models.model import dump_model, load_model
+from sgacodec.models.file import dump_model, load_model
 from sgacodec.nets.evaluator import Nets
 from sgacodec.train import checkpoint
 from sgacodec.train.data.images import load_images
@@ -91,9 +91,9 @@ def test_it_starts_as_the_models_own_hyperprior(tiny_model, dataset):
 
 
 def with_silent_channel(decoder, channel):
-    tables = [decoder.z_tables.table(c) for c in range(len(decoder.z_tables))]
+    tables = [decoder.entropy.z_tables.table(c) for c in range(len(decoder.entropy.z_tables))]
     tables[channel] = np.array([1, TOTAL - 3, 1, 1])
-    minima = decoder.z_tables.minima.copy()
+    minima = decoder.entropy.z_tables.minima.copy()
     minima[channel] = -1
     lengths = np.array([len(table) for table in tables])
     return dataclasses.replace(decoder, z_tables=TableSet(np.concatenate(tables), lengths, minima))
@@ -116,10 +116,10 @@ def test_it_starts_as_the_head_that_a_model_has(with_head, dataset):
 @torch.no_grad()
 def test_its_density_starts_where_its_samples_are(started, tiny_model):
     decoder = tiny_model.decoder
-    median = torch.from_numpy(decoder.z_median / 2**decoder.z_frac_bits).float()
+    median = torch.from_numpy(decoder.entropy.z_median / 2**decoder.entropy.z_frac_bits).float()
     centre = median[:, None, None]
     mass = density.cell_mass(started.entropy_bottleneck, centre, torch.ones_like(centre))[:, 0, 0]
-    stored = torch.tensor([table_mass(decoder.z_tables, c, 0) for c in range(len(centre))])
+    stored = torch.tensor([table_mass(decoder.entropy.z_tables, c, 0) for c in range(len(centre))])
     torch.testing.assert_close(mass, stored, atol=0.1, rtol=0.1)
 
 
@@ -194,14 +194,14 @@ def test_the_head_comes_on_top_of_an_unchanged_model(with_head, tiny_model):
     assert model.model_id == tiny_model.model_id
     assert model.bits_back_id not in (None, model.model_id)
     assert dump_model(dataclasses.replace(model, bits_back=None, bits_back_id=None)) == dump_model(tiny_model)
-    assert sorted(model.bits_back.z_order) == list(range(len(tiny_model.decoder.z_median)))
+    assert sorted(model.bits_back.z_order) == list(range(len(tiny_model.decoder.entropy.z_median)))
 
 
 @torch.no_grad()
 def test_integer_networks_follow_the_float_ones(with_head, tiny_model, dataset):
     trained, model = with_head
     decoder, exported = tiny_model.decoder, model.bits_back
-    z_unit, y_unit = 2**decoder.z_frac_bits, 2**decoder.y_frac_bits
+    z_unit, y_unit = 2**decoder.entropy.z_frac_bits, 2**decoder.y_frac_bits
     for y_hat in stage.integer_latents(tiny_model, dataset.validation.float() / 255):
         integers = fast.run(exported.h_a, y_hat[:1].numpy().astype(np.int64))
         floats = trained.net.h_a(y_hat[:1])
@@ -217,7 +217,7 @@ def test_integer_tables_charge_what_training_charged(with_head, tiny_model, data
     trained, model = with_head
     exported, decoder = model.bits_back, model.decoder
     y_hat = stage.integer_latents(tiny_model, dataset.validation.float() / 255)[5][:1]
-    z_q = np.rint(fast.run(exported.h_a, y_hat.numpy().astype(np.int64))[:, : len(decoder.z_median)] / 1024)
+    z_q = np.rint(fast.run(exported.h_a, y_hat.numpy().astype(np.int64))[:, : len(decoder.entropy.z_median)] / 1024)
     cells = 1 << (exported.lattice_bits + 1)
     z_bits = sum(
         -math.log2(sum(table_mass(exported.z_cells, c, int(value) * cells - cells // 2 + i) for i in range(cells)))
@@ -225,7 +225,7 @@ def test_integer_tables_charge_what_training_charged(with_head, tiny_model, data
         for value in values.ravel()
     )
     sigma_q, mu_q = np.split(fast.run(exported.h_s, z_q.astype(np.int64) << 10).astype(np.int64), 2, axis=1)
-    scale = np.searchsorted(decoder.sigma_thresholds, sigma_q, side="right")
+    scale = np.searchsorted(decoder.entropy.sigma_thresholds, sigma_q, side="right")
     f = exported.fraction_bits[scale]
     steps = (mu_q + (1 << (9 - f))) >> (10 - f)  # the mean, rounded to the scale's fractions
     starts = np.concatenate([[0], np.cumsum(1 << exported.fraction_bits)])[scale]
@@ -251,14 +251,14 @@ def test_shifted_gaussians():
 
 def test_the_plain_tables_are_what_they_were():
     """They are built by what also builds the head's."""
-    stored = store.load_by_name(store.DEFAULT_MODEL).decoder.y_tables
+    stored = store.load_by_name(store.DEFAULT_MODEL).decoder.entropy.y_tables
     np.testing.assert_array_equal(integers.gaussian_tables().frequencies, stored.frequencies)
 
 
 def test_channels_come_by_what_their_bits_cost(started, tiny_model, dataset):
     """One that carries nothing comes after one that h_s does not read, whose bits cost z's own."""
     state = checkpoint.copy_weights(started)
-    n_channels = len(tiny_model.decoder.z_median)
+    n_channels = len(tiny_model.decoder.entropy.z_median)
     state["h_a.4.weight"][n_channels + 3] = 0
     state["h_a.4.bias"][n_channels + 3] = -20.0
     for rows in (slice(4, 5), slice(n_channels + 4, n_channels + 5)):
