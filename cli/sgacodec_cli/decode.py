@@ -62,7 +62,7 @@ def command(
 
 def _carried(image: Image.Image, source: str, as_text: bool) -> bytes | str:
     """Return an image's side information, or say that there is none."""
-    carried: bytes | str | None = image.info.get("side_information")
+    carried: bytes | str | None = image.info.get("message")
     if carried is None:
         raise SgacodecError(f"{title(source)} carries no side information")
     if as_text and not isinstance(carried, str):

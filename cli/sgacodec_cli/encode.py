@@ -14,11 +14,12 @@ from tqdm import tqdm
 from sgacodec import limits
 from sgacodec.errors import EncodeError, OptionError
 from sgacodec.options import METHODS, PRESETS, EncodeOptions
+from sgacodec.plan import make_plan
 from sgacodec.refine import log
 from sgacodec_cli.files import check_output, read_input, title, write_output
 
 if TYPE_CHECKING:
-    from sgacodec.bitsback.message import SideInformation
+    from sgacodec.bitsback.message import Message
     from sgacodec.encoding import Encoded
     from sgacodec.picture import Picture
     from sgacodec.refine.loop import Progress
@@ -84,9 +85,9 @@ def command(
         raise click.UsageError("standard input cannot be both the image and what it carries")
     picture, chosen = read_picture(source, max_pixels), _options(options)
     text = _described(picture, source) if caption_from_metadata else caption
-    side_information = text if embed is None else read_input(embed)
+    message = text if embed is None else read_input(embed)
     rows: list[log.Row] = []
-    encoded = _encode(picture, chosen, side_information, quiet, lambda progress: rows.append(log.row(progress)))
+    encoded = _encode(picture, chosen, message, quiet, lambda progress: rows.append(log.row(progress)))
     write_output(output, encoded.data)
     if log_file is not None:
         write_output(log_file, log.dump(options, encoded.refined, rows))
@@ -132,7 +133,7 @@ def _described(picture: Picture, source: str) -> str:
 def _encode(
     picture: Picture,
     options: EncodeOptions,
-    side_information: SideInformation | None,
+    message: Message | None,
     quiet: bool,
     watch: Callable[[Progress], None],
 ) -> Encoded:
@@ -147,7 +148,7 @@ def _encode(
             watch(progress)
             _show(bar, progress)
 
-        return encoding.encode_picture(picture, options, report, side_information)
+        return encoding.encode_with(make_plan(options), picture, report, message)
 
 
 def _show(bar: tqdm[Any], progress: Progress) -> None:

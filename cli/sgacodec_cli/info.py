@@ -8,9 +8,10 @@ import json
 import click
 
 from sgacodec.bitsback import message
-from sgacodec.bitsback.distributions import Carriers
-from sgacodec.bitsback.message import SideInformation
-from sgacodec.decoding import Info, decode, read_info
+from sgacodec.bitsback.carriers import Carriers
+from sgacodec.bitsback.message import Message
+from sgacodec.decoding import decode
+from sgacodec.info import Info, read_info
 from sgacodec_cli.files import read_input
 
 
@@ -25,10 +26,10 @@ def command(source: str, as_json: bool, extract: bool) -> None:
     """
     data = read_input(source)
     info = read_info(data)
-    carried = decode(data, extract=True).info.get("side_information") if extract else None
+    carried = decode(data, extract=True).info.get("message") if extract else None
     found = None if carried is None else _Found.of(carried, info)
     if as_json:
-        extracted = {"side_information": found and dataclasses.asdict(found)} if extract else {}
+        extracted = {"message": found and dataclasses.asdict(found)} if extract else {}
         click.echo(json.dumps(dataclasses.asdict(info) | extracted))
     else:
         rows = _rows(info) + (_extracted(found) if extract else [])
@@ -54,7 +55,7 @@ class _Found:
     net_bpp: float
 
     @staticmethod
-    def of(carried: SideInformation, info: Info) -> _Found:
+    def of(carried: Message, info: Info) -> _Found:
         """Measure it."""
         is_text = isinstance(carried, str)
         packed = len(message.frame(carried))

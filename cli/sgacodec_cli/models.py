@@ -11,7 +11,8 @@ import numpy as np
 
 from sgacodec.errors import ModelError
 from sgacodec.models import store
-from sgacodec.models.model import Model, dump_model
+from sgacodec.models.file import dump_model
+from sgacodec.models.model import Model
 from sgacodec_cli.files import check_output, write_output
 
 
@@ -48,7 +49,12 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _facts(model: Model) -> dict[str, object]:
-    networks = {"g_a": model.encoder.g_a, "h_a": model.encoder.h_a, "h_s": model.decoder.h_s, "g_s": model.decoder.g_s}
+    networks = {
+        "g_a": model.encoder.g_a,
+        "h_a": model.encoder.h_a,
+        "h_s": model.decoder.entropy.h_s,
+        "g_s": model.decoder.g_s,
+    }
     if model.bits_back is not None:
         networks |= {"head h_a": model.bits_back.h_a, "head h_s": model.bits_back.h_s}
     return {
@@ -57,7 +63,7 @@ def _facts(model: Model) -> dict[str, object]:
         "id with head": None if model.bits_back_id is None else model.bits_back_id.hex(),
         "levels": model.decoder.n_levels,
         "lambdas": ", ".join(f"{value:g}" for value in model.lambdas),
-        "N": model.decoder.inv_gain_z.shape[1],
+        "N": model.decoder.entropy.inv_gain_z.shape[1],
         "M": model.decoder.inv_gain_y.shape[1],
         "stride": model.decoder.z_stride,
         **{name: " ".join(layer.kind for layer in network) for name, network in networks.items()},

@@ -14,7 +14,8 @@ import click
 from tqdm import tqdm
 
 from sgacodec.errors import TrainError
-from sgacodec.models.model import Model, dump_model
+from sgacodec.models.file import dump_model
+from sgacodec.models.model import Model
 from sgacodec.models.store import SUFFIX, load_by_name
 from sgacodec.train.options import LEARNING_RATES, STAGES, RunOptions, TrainOptions, continue_with
 from sgacodec_cli.files import check_output, write_output

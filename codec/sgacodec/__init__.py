@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sgacodec.decoding import Info, decode, read_info
+from sgacodec.decoding import decode
 from sgacodec.errors import (
     BadMagicError,
     ChecksumError,
@@ -27,6 +27,7 @@ from sgacodec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
+from sgacodec.info import Info, read_info
 from sgacodec.options import EncodeOptions
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def encode(
     image: Any,
     options: EncodeOptions | None = None,
     report: Report | None = None,
-    side_information: bytes | str | None = None,
+    message: bytes | str | None = None,
 ) -> bytes:
     """Encode an image; see `sgacodec.encoding.encode`.
 
@@ -47,7 +48,7 @@ def encode(
         image: a Pillow image or a uint8 array [H, W], [H, W, 3] or [H, W, 4].
         options: see `EncodeOptions`.
         report: called after every refinement step with a `refine.loop.Progress`.
-        side_information: bytes, or a text such as a caption, that the file carries besides the picture.
+        message: bytes, or a text such as a caption, that the file carries besides the picture.
 
     Returns:
         The bytes of an .sga file.
@@ -61,7 +62,7 @@ def encode(
         raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
     from sgacodec import encoding
 
-    return encoding.encode(image, options, report, side_information)
+    return encoding.encode(image, options, report, message)
 
 
 __all__ = [

@@ -18,8 +18,8 @@ MAX_SECTION_BYTES = 2**26
 MAX_ESCAPE_BITS = 20
 """Longest Exp-Golomb prefix of an escaped symbol; a symbol's magnitude stays below 2^21."""
 
-MAX_SIDE_INFORMATION = MAX_SECTION_BYTES
-"""Longest side information, after inflating, in bytes."""
+MAX_MESSAGE_BYTES = MAX_SECTION_BYTES
+"""Longest message, after inflating, in bytes."""
 
 MAX_POSTERIOR_STEPS = 64
 """Most refinement steps of a bits-back posterior: extraction repeats them."""

@@ -1,4 +1,7 @@
-"""Between Pillow images and what the codec codes: 8-bit RGB, a grayscale flag, a lossless alpha plane, metadata."""
+"""Between Pillow images and what the codec codes: 8-bit RGB, a grayscale flag, a lossless alpha plane, metadata.
+
+Both directions. Source: format_spec.md, section 7.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sgacodec import limits
-from sgacodec.errors import InvalidImageError
-from sgacodec.format.container import Section, SectionType
+from sgacodec.errors import CorruptStreamError, InvalidImageError
+from sgacodec.format.container import Container, Section, SectionType
 
 log = logging.getLogger(__name__)
 
@@ -219,3 +222,60 @@ def _text(value: Any) -> str | None:
 
 def _bytes(value: Any) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
+
+
+def to_gray(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the rounded mean of the three channels, uint8 [H, W] (format_spec.md, section 7)."""
+    return ((rgb.sum(axis=2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+
+
+def unpack_alpha(data: bytes, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Return the alpha plane, uint8 [H, W], from its differences along rows (format_spec.md, section 7).
+
+    Raises:
+        CorruptStreamError: the length does not fit.
+    """
+    if len(data) != height * width:
+        raise CorruptStreamError("the alpha plane does not have the picture's size", section="alpha")
+    return np.cumsum(np.frombuffer(data, np.uint8).reshape(height, width), axis=1, dtype=np.uint8)
+
+
+def to_pillow(container: Container, rgb: npt.NDArray[np.uint8]) -> Image.Image:
+    """Return the image that a file stands for.
+
+    Args:
+        container: gray or not, alpha and metadata.
+        rgb: the decoded colours, uint8 [H, W, 3].
+
+    Raises:
+        CorruptStreamError: the alpha plane does not fit.
+    """
+    image = Image.fromarray(to_gray(rgb) if container.grayscale else rgb)
+    alpha = container.section(SectionType.ALPHA)
+    if alpha is not None:
+        image.putalpha(Image.fromarray(unpack_alpha(alpha, container.height, container.width)))
+    for kind, key in ((SectionType.ICC, "icc_profile"), (SectionType.EXIF, "exif"), (SectionType.XMP, "xmp")):
+        content = container.section(kind)
+        if content is not None:
+            image.info[key] = content
+    return image
+
+
+def to_picture(source: Any) -> Picture:
+    """Return a Pillow image, a uint8 array [H, W], [H, W, 3] or [H, W, 4], or a Picture as a Picture.
+
+    Raises:
+        InvalidImageError: it is none of these, or cannot be coded.
+    """
+    if isinstance(source, Picture):
+        return source
+    if isinstance(source, Image.Image):
+        return picture_from_pillow(source)
+    if isinstance(source, np.ndarray):
+        return picture_from_array(source)
+    raise InvalidImageError(f"expected a Pillow image or a numpy array, got {type(source).__name__}")
+
+
+def pad(rgb: npt.NDArray[np.uint8], stride: int) -> npt.NDArray[np.uint8]:
+    """Repeat the last row and column of [H, W, 3] until both sides are multiples of `stride` (section 7)."""
+    return np.pad(rgb, ((0, -rgb.shape[0] % stride), (0, -rgb.shape[1] % stride), (0, 0)), mode="edge")

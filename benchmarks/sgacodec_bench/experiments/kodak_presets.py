@@ -21,10 +21,11 @@ import numpy as np
 
 import sgacodec
 from sgacodec import encoding, metrics
-from sgacodec.latents import hyperprior
 from sgacodec.models import store
+from sgacodec.models.levels import LEVEL_STEPS, max_level_q4
 from sgacodec.options import PRESETS, EncodeOptions
 from sgacodec.picture import read_picture
+from sgacodec.plan import make_plan
 from sgacodec.refine.objective import Quality
 from sgacodec_bench.codecs import Codec, all_codecs
 from sgacodec_bench.measure import results
@@ -64,8 +65,8 @@ def main() -> None:
 
 def setting_of(level: float) -> float:
     """Return the quality of a level of the default model, as the result files write it."""
-    last = hyperprior.max_level_q4(store.load_by_name(EncodeOptions.model).decoder)
-    return round(100 * level * hyperprior.LEVEL_STEPS / last, 4) if last else 0.0
+    last = max_level_q4(store.load_by_name(EncodeOptions.model).decoder.n_levels)
+    return round(100 * level * LEVEL_STEPS / last, 4) if last else 0.0
 
 
 def measure(source: Path, options: EncodeOptions) -> Row:
@@ -73,7 +74,7 @@ def measure(source: Path, options: EncodeOptions) -> Row:
     assert options.level is not None
     picture = read_picture(source)
     start = time.perf_counter()
-    encoded = encoding.encode_picture(picture, options)
+    encoded = encoding.encode_with(make_plan(options), picture)
     encode_seconds = time.perf_counter() - start
     start = time.perf_counter()
     decoded = np.asarray(sgacodec.decode(encoded.data).convert("RGB"))  # raises unless both CRCs are right

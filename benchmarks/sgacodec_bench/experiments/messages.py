@@ -26,11 +26,12 @@ from matplotlib.figure import Figure
 import sgacodec
 from sgacodec import encoding, metrics
 from sgacodec.bitsback import distributions as heads
-from sgacodec.bitsback.message import SideInformation, frame
-from sgacodec.encoding import Plan
+from sgacodec.bitsback.message import Message, frame
+from sgacodec.devices import torch_device
 from sgacodec.models import store
 from sgacodec.options import EncodeOptions
 from sgacodec.picture import Picture, read_picture
+from sgacodec.plan import Plan, make_plan
 from sgacodec.refine import schedule
 from sgacodec_bench.experiments.refinement import cropped
 from sgacodec_bench.measure import results
@@ -74,7 +75,7 @@ class Variant:
     """
 
     plan: Callable[[Plan], Plan]
-    message: Callable[[int], SideInformation] | None
+    message: Callable[[int], Message] | None
 
 
 def _embedding(plan: Plan, refined: bool = True, **changes: int) -> Plan:
@@ -147,13 +148,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 def resume(path: Path, arguments: argparse.Namespace) -> Result:
     """Return the results so far; those of other settings are refused."""
     model = store.load_by_name(arguments.model)
-    heads.of_model(model)  # refuses one without a head
+    heads.bits_back_of(model)  # refuses one without a head
     what = {
         "bits_back_id": (model.bits_back_id or b"").hex(),
         "iterations": arguments.iterations,
         "crop": arguments.crop,
     }
-    fresh: Result = {**model_head(model, encoding.torch_device(arguments.device)), **what, "capacity": [], "rows": []}
+    fresh: Result = {**model_head(model, torch_device(arguments.device)), **what, "capacity": [], "rows": []}
     found = results.load(path) if path.exists() else fresh
     for key in what:
         if found[key] != fresh[key]:
@@ -168,8 +169,8 @@ def measure_missing(path: Path, result: Result, arguments: argparse.Namespace, s
     )
     picture = cropped(read_picture(source), arguments.crop)
     done = {row["setting"] for row in result["rows"] if (row["image"], row["level"]) == (source.stem, level)}
-    plan = encoding.make_plan(options)
-    finest = heads.of_model(plan.model).bits_back.lattice_bits
+    plan = make_plan(options)
+    finest = heads.bits_back_of(plan.model).bits_back.lattice_bits
     missing = {name: variant for name, variant in variants(finest).items() if name not in done}
     if not missing:
         return
@@ -188,14 +189,14 @@ def measure(variant: Variant, plan: Plan, picture: Picture, capacity: int) -> Ro
     """Encode a picture with a message; the encoder itself checks that it comes back."""
     message = None if variant.message is None else variant.message(capacity)
     start = time.perf_counter()
-    encoded = encoding.carry_out(variant.plan(plan), picture, None, message)
+    encoded = encoding.encode_with(variant.plan(plan), picture, None, message)
     seconds = time.perf_counter() - start
     info = sgacodec.read_info(encoded.data)
     n_message = 0 if message is None else len(message.encode() if isinstance(message, str) else message)
     return {
         "message_bytes": n_message,
         "bytes": len(encoded.data),
-        "appended_bytes": info.sections.get("side_information", 0),
+        "appended_bytes": info.sections.get("message", 0),
         "carriers": None if info.carriers is None else [info.carriers.n, info.carriers.exponent, info.carriers.steps],
         "pixels": info.width * info.height,
         "net_bpp": 8 * (len(encoded.data) - n_message) / (info.width * info.height),

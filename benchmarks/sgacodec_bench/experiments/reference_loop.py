@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sgacodec.encoding import Plan, analyse
+from sgacodec.encoding import analyse
 from sgacodec.exact import layers
-from sgacodec.nets.evaluator import LIKELIHOOD_BOUND, Nets
+from sgacodec.nets.hyperprior import HyperpriorNets
+from sgacodec.nets.rates import LIKELIHOOD_BOUND
 from sgacodec.picture import Picture
+from sgacodec.plan import Plan
 from sgacodec.refine.rounding import SSL_A
 from sgacodec.refine.schedule import Schedule
 
@@ -93,14 +95,14 @@ class Reference:
     """One image's refinement, SSL with two classes."""
 
     def __init__(self, plan: Plan, picture: Picture) -> None:
-        self.nets = Nets(plan.model, plan.target.level_q4, plan.device)  # analysis, gains, and the prior of z
+        self.nets = HyperpriorNets(plan.model, plan.target.level_q4, plan.device)  # analysis, gains, and the prior of z
         self.g_s, self.h_s = (
             nn.Sequential(*map(module_of, network)).to(plan.device)
-            for network in (plan.model.decoder.g_s, plan.model.decoder.h_s)
+            for network in (plan.model.decoder.g_s, plan.model.decoder.entropy.h_s)
         )
         self.x = torch.from_numpy(picture.rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(plan.device)
         self.lmbda, self.generator = plan.target.lmbda, torch.Generator(plan.device).manual_seed(plan.settings.seed)
-        y, z = analyse(self.nets, self.x)
+        y, z = analyse(self.nets, picture)
         self.y, self.z = y.requires_grad_(True), z.requires_grad_(True)
 
     def run(self, schedule: Schedule):

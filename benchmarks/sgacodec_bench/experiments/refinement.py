@@ -24,9 +24,11 @@ from PIL import Image
 from torch import Tensor
 
 from sgacodec import encoding
+from sgacodec.devices import torch_device
 from sgacodec.models import store
 from sgacodec.options import EncodeOptions
 from sgacodec.picture import Picture, picture_from_array, read_picture
+from sgacodec.plan import Plan, make_plan
 from sgacodec.refine import log, rounding, schedule
 from sgacodec.refine.rounding import Form, Rounding
 from sgacodec.refine.schedule import Schedule
@@ -266,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def resume(path: Path, arguments: argparse.Namespace) -> dict:
-    device = encoding.torch_device(arguments.device)
+    device = torch_device(arguments.device)
     head = model_head(store.load_by_name(arguments.model), device)
     what = {"crop": arguments.crop, "tile": [source.stem for source in arguments.images] if arguments.tile else None}
     fresh = {"experiment": arguments.name, **head, **what, "finding": "", "rows": []}
@@ -303,8 +305,8 @@ def measure_missing(path: Path, result: dict, wanted: list[Task], arguments: arg
             print(json.dumps(result["rows"][-1] | {"curve": None}), flush=True)
 
 
-def plan_for(task: Task, arguments: argparse.Namespace, with_curves: bool) -> encoding.Plan:
-    plan = encoding.make_plan(EncodeOptions(level=task.level, model=arguments.model, device=arguments.device))
+def plan_for(task: Task, arguments: argparse.Namespace, with_curves: bool) -> Plan:
+    plan = make_plan(EncodeOptions(level=task.level, model=arguments.model, device=arguments.device))
     settings = replace(
         plan.settings,
         rounding=task.setting.rounding(),
@@ -336,7 +338,7 @@ def tile(sources: Sequence[Path], side: int, folder: Path) -> Path:
     return path
 
 
-def measure(task: Task, plan: encoding.Plan, picture: Picture) -> dict:
+def measure(task: Task, plan: Plan, picture: Picture) -> dict:
     """Return a row: the truly rounded loss at the start, at the end and at its best, the file, the time."""
     steps: list[log.Row] = []
 
@@ -345,7 +347,7 @@ def measure(task: Task, plan: encoding.Plan, picture: Picture) -> dict:
             steps.append(log.row(progress))
 
     start = time.perf_counter()
-    encoded = encoding.carry_out(plan, picture, note)
+    encoded = encoding.encode_with(plan, picture, note)
     seconds = time.perf_counter() - start
     refined = encoded.refined
     return {

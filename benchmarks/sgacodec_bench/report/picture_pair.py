@@ -15,6 +15,7 @@ from PIL import Image
 import sgacodec
 from sgacodec import encoding, metrics
 from sgacodec.picture import read_picture
+from sgacodec.plan import make_plan
 from sgacodec_bench.codecs.base import Rgb
 
 README = Path(__file__).parents[3] / "README.md"
@@ -31,8 +32,8 @@ def main() -> None:
     parser.add_argument("--crop", type=int, nargs=4, default=(300, 180, 684, 436), help="left, top, right, bottom")
     arguments = parser.parse_args()
     picture = read_picture(arguments.source)
-    encoded = encoding.encode_picture(
-        picture, sgacodec.EncodeOptions(quality=arguments.quality, preset=arguments.preset)
+    encoded = encoding.encode_with(
+        make_plan(sgacodec.EncodeOptions(quality=arguments.quality, preset=arguments.preset)), picture
     )
     ours = np.asarray(sgacodec.decode(encoded.data))
     jpeg_bytes, quality = jpeg_of_size(picture.rgb, len(encoded.data))

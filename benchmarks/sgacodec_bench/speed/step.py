@@ -21,10 +21,11 @@ from pathlib import Path
 import torch
 
 from sgacodec import encoding
-from sgacodec.latents import hyperprior
 from sgacodec.models import store
+from sgacodec.models.levels import LEVEL_STEPS
 from sgacodec.options import EncodeOptions
 from sgacodec.picture import Picture, read_picture
+from sgacodec.plan import Plan, make_plan
 from sgacodec.refine import loop, schedule
 from sgacodec_bench.experiments.reference_loop import Reference, multiply_adds
 from sgacodec_bench.experiments.refinement import cropped
@@ -51,13 +52,13 @@ def main() -> None:
         level=arguments.level, model=arguments.model, device=arguments.device, iterations=arguments.steps
     )
     picture = cropped(read_picture(arguments.image), arguments.crop)
-    result = {"image": arguments.image.stem, **measure(encoding.make_plan(options), picture, arguments.blocks)}
+    result = {"image": arguments.image.stem, **measure(make_plan(options), picture, arguments.blocks)}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 
-def measure(plan: encoding.Plan, picture: Picture, blocks: int) -> dict:
+def measure(plan: Plan, picture: Picture, blocks: int) -> dict:
     short = replace(plan, settings=replace(plan.settings, schedule=schedule.for_iterations(2)))
     for time_steps in (engine_steps, reference_steps):
         time_steps(short, picture)  # warms up
@@ -71,13 +72,13 @@ def measure(plan: encoding.Plan, picture: Picture, blocks: int) -> dict:
     synthesis, extrapolated, check = (statistics.median(seconds) for seconds in engine.values())
     step = (synthesis + (every - 1) * extrapolated) / every + check * len(loop.CHECKS) / PRESET_STEPS
     plain_loop = statistics.median(reference)
-    autocast = encoding.bfloat16_pays(plan.device, plan.model)
+    autocast = plan.autocast
     peak = peak_flops(plan.device, torch.bfloat16 if autocast else torch.float32)
     needed = needed_flops(plan, picture)
     return {
         **model_head(plan.model, plan.device),
         "size": list(picture.rgb.shape[1::-1]),
-        "level": plan.target.level_q4 / hyperprior.LEVEL_STEPS,
+        "level": plan.target.level_q4 / LEVEL_STEPS,
         "blocks": blocks,
         "steps_per_block": plan.settings.schedule.iterations,
         "bfloat16": autocast,
@@ -96,10 +97,10 @@ def measure(plan: encoding.Plan, picture: Picture, blocks: int) -> dict:
     }
 
 
-def engine_steps(plan: encoding.Plan, picture: Picture) -> list[tuple[str, float]]:
+def engine_steps(plan: Plan, picture: Picture) -> list[tuple[str, float]]:
     """Return what took how many seconds: steps with the synthesis, extrapolated ones, and a truly rounded loss."""
-    nets, x, objective = encoding.prepare(plan, picture)
-    y, z = encoding.analyse(nets, x)
+    coding = encoding.choose_coding(plan, picture)
+    objective, y, z = encoding.make_objective(plan, picture, coding.model), coding.y, coding.z
     stamps: list[tuple[float, loop.Progress]] = []
     settings = replace(plan.settings, check_every=plan.settings.schedule.iterations)  # checks are timed apart, below
     loop.refine(objective, y, z, settings, lambda progress: stamps.append((now(plan.device), progress)))
@@ -113,7 +114,7 @@ def engine_steps(plan: encoding.Plan, picture: Picture) -> list[tuple[str, float
     return [*taken, ("check", now(plan.device) - start)]
 
 
-def reference_steps(plan: encoding.Plan, picture: Picture) -> list[float]:
+def reference_steps(plan: Plan, picture: Picture) -> list[float]:
     """Return the seconds of every step but the first."""
     stamps = [now(plan.device) for _ in Reference(plan, picture).run(plan.settings.schedule)]
     return [after - before for before, after in pairwise(stamps)]
@@ -137,12 +138,14 @@ def peak_flops(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> fl
     return 2 * side**3 / min(seconds)
 
 
-def needed_flops(plan: encoding.Plan, picture: Picture) -> float:
+def needed_flops(plan: Plan, picture: Picture) -> float:
     """Return the operations of h_s and g_s in one step, forwards and backwards to their inputs."""
     decoder = plan.model.decoder
     rows, columns = (-(-size // decoder.z_stride) for size in picture.rgb.shape[:2])
     y_per_z = decoder.z_stride // decoder.y_stride
-    forward = multiply_adds(decoder.h_s, rows, columns) + multiply_adds(decoder.g_s, rows * y_per_z, columns * y_per_z)
+    forward = multiply_adds(decoder.entropy.h_s, rows, columns) + multiply_adds(
+        decoder.g_s, rows * y_per_z, columns * y_per_z
+    )
     return 2 * 2 * forward
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.bitsback.carriers import Carriers
+from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.entropy.range_coder import Int32Array
-from sgacodec.entropy.stack import lattice_tables
 from sgacodec.entropy.tables import TableSet, concatenate
-from sgacodec.errors import CorruptStreamError, ModelError, ModelMismatchError
-from sgacodec.exact import fast, layers
+from sgacodec.errors import ModelError, ModelMismatchError
+from sgacodec.exact import fast
 from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits
-from sgacodec.format.wire import Reader, write_varint
 from sgacodec.models.model import BitsBack, Decoder, Model
 
 Float64Array = npt.NDArray[np.float64]
@@ -35,48 +35,14 @@ sigma is small, to have the same odds between neighbours."""
 _TWO_LN_2_Q30 = 1488522236
 """2 ln 2 with 30 fractional bits: what halving the unit adds to a log-variance."""
 
-_MAX_LATTICE_BITS = 31
-
-
-@dataclass(frozen=True)
-class Carriers:
-    """How a file uses its z's: the content of its BITS_BACK section.
-
-    Attributes:
-        n: the first n z's in carrier order carry side information and lie on the lattice, the others are integers.
-        exponent: the lattice has a step of 2^-exponent.
-        steps: refinement steps of Q.
-    """
-
-    n: int
-    exponent: int
-    steps: int
-
-    def to_bytes(self) -> bytes:
-        """Return the section's content."""
-        return write_varint(self.n) + write_varint(self.steps << 5 | self.exponent)
-
-    @staticmethod
-    def from_bytes(data: bytes) -> Carriers:
-        """Invert `to_bytes`.
-
-        Raises:
-            FormatError: it has another length, or a number is damaged.
-        """
-        reader = Reader(data)
-        n, rest = reader.varint("bits-back parameters"), reader.varint("bits-back parameters")
-        if reader.offset != len(data):
-            raise CorruptStreamError("bytes follow the bits-back parameters", section="bits-back parameters")
-        return Carriers(n, rest & _MAX_LATTICE_BITS, rest >> 5)
-
 
 @dataclass(frozen=True, eq=False)
-class Head:
-    """A bits-back head with its decoder.
+class BitsBackModel:
+    """A bits-back model with the decoder that it belongs to.
 
     Attributes:
         bits_back: networks, tables and the density of z.
-        decoder: whose fixed-point formats and thresholds the head shares.
+        decoder: whose fixed-point formats and thresholds it shares.
     """
 
     bits_back: BitsBack
@@ -88,20 +54,20 @@ class Head:
         return len(self.bits_back.z_cells)
 
 
-def of_model(model: Model) -> Head:
-    """Return a model's head.
+def bits_back_of(model: Model) -> BitsBackModel:
+    """Return a model's model.
 
     Raises:
         ModelMismatchError: it has none.
     """
     if model.bits_back is None:
-        raise ModelMismatchError(f"model {model.name} has no bits-back head, which the file needs")
-    return Head(model.bits_back, model.decoder)
+        raise ModelMismatchError(f"model {model.name} has no bits-back model, which the file needs")
+    return BitsBackModel(model.bits_back, model.decoder)
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Discretised Gaussians: `head.tables[table_index]` holds the frequencies of values minus `floor`.
+    """Discretised Gaussians: `model.tables[table_index]` holds the frequencies of values minus `floor`.
 
     Attributes:
         floor: int64, of the mean.
@@ -112,36 +78,36 @@ class Grid:
     table_index: npt.NDArray[np.intp]
 
 
-def lattice_mask(head: Head, carriers: Carriers, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+def lattice_mask(model: BitsBackModel, carriers: Carriers, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
     """Say which z's of [1, N, H/64, W/64] lie between the integers: the carriers, where their lattice is finer."""
-    return _first(_channel_order(head, shape), carriers.n if carriers.exponent else 0, shape)
+    return _first(_channel_order(model, shape), carriers.n if carriers.exponent else 0, shape)
 
 
-def carrier_mask(head: Head, carriers: Carriers, analysis: Analysis) -> npt.NDArray[np.bool_]:
+def carrier_mask(model: BitsBackModel, carriers: Carriers, analysis: Analysis) -> npt.NDArray[np.bool_]:
     """Say which z's of [1, N, H/64, W/64] are carriers."""
-    return _first(carrier_order(head, carriers.exponent, analysis), carriers.n, analysis.z_shape)
+    return _first(carrier_order(model, carriers.exponent, analysis), carriers.n, analysis.z_shape)
 
 
-def carrier_order(head: Head, exponent: int, analysis: Analysis) -> npt.NDArray[np.intp]:
+def carrier_order(model: BitsBackModel, exponent: int, analysis: Analysis) -> npt.NDArray[np.intp]:
     """Return the places of z, in raster order of [N, H/64, W/64], in the order in which they become carriers.
 
     On the integers the first is that of which Q, as h_a has it, is least certain. On a finer lattice, which has to be
-    known before y is, channels follow each other as the head says.
+    known before y is, channels follow each other as the model says.
 
     Args:
-        head: the head.
+        model: the model.
         exponent: the lattice's.
         analysis: what h_a says of z.
     """
     if exponent:
-        return _channel_order(head, analysis.z_shape)
-    table_index = z_grid(head, amortised_posterior(head, analysis, 0), 0).table_index
-    return np.argsort(head.bits_back.tables.without_escape.largest[table_index].ravel(), kind="stable")
+        return _channel_order(model, analysis.z_shape)
+    table_index = z_grid(model, amortised_posterior(model, analysis, 0), 0).table_index
+    return np.argsort(model.bits_back.tables.without_escape.largest[table_index].ravel(), kind="stable")
 
 
-def _channel_order(head: Head, shape: tuple[int, int, int]) -> npt.NDArray[np.intp]:
+def _channel_order(model: BitsBackModel, shape: tuple[int, int, int]) -> npt.NDArray[np.intp]:
     per_channel = shape[1] * shape[2]
-    return (head.bits_back.z_order[:, None] * per_channel + np.arange(per_channel)).ravel().astype(np.intp)
+    return (model.bits_back.z_order[:, None] * per_channel + np.arange(per_channel)).ravel().astype(np.intp)
 
 
 def _first(order: npt.NDArray[np.intp], n: int, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
@@ -150,9 +116,9 @@ def _first(order: npt.NDArray[np.intp], n: int, shape: tuple[int, int, int]) -> 
     return mask.reshape(1, *shape)
 
 
-def z_tables(head: Head, exponent: int) -> TableSet:
+def z_tables(model: BitsBackModel, exponent: int) -> TableSet:
     """Return P(z): N tables of z's on a lattice, then N tables of integers."""
-    cells, cell_bits = head.bits_back.z_cells, head.bits_back.lattice_bits + 1
+    cells, cell_bits = model.bits_back.z_cells, model.bits_back.lattice_bits + 1
     return concatenate([lattice_tables(cells, cell_bits, exponent), lattice_tables(cells, cell_bits, 0)])
 
 
@@ -163,59 +129,59 @@ def z_table_index(on_lattice: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     return first + np.repeat(np.arange(n_channels), on_lattice[0, 0].size)
 
 
-def z_hat_q(head: Head, z: Int32Array, on_lattice: npt.NDArray[np.bool_], exponent: int) -> Int64Array:
+def z_hat_q(model: BitsBackModel, z: Int32Array, on_lattice: npt.NDArray[np.bool_], exponent: int) -> Int64Array:
     """Return z as h_s takes it, Q.z_frac_bits.
 
     Args:
-        head: the head.
+        model: the model.
         z: int32 [1, N, H/64, W/64], in lattice steps where it lies on the lattice.
         on_lattice: bool, same shape, see `lattice_mask`.
         exponent: the lattice's.
     """
-    frac_bits = head.decoder.z_frac_bits
+    frac_bits = model.decoder.entropy.z_frac_bits
     shifted = z.astype(np.int64) << np.where(on_lattice, frac_bits - exponent, frac_bits)
     return clamp_bits(shifted, MAX_ACTIVATION_BITS)
 
 
-def gaussians(head: Head, scale: npt.NDArray[np.intp], mean: Int64Array) -> Grid:
+def gaussians(model: BitsBackModel, scale: npt.NDArray[np.intp], mean: Int64Array) -> Grid:
     """Return the tables of Gaussians.
 
     Args:
-        head: the head.
+        model: the model.
         scale: intp, index of the standard deviation in `scales`.
         mean: int64, same shape, with fraction_bits[scale] fractional bits.
     """
-    bits_back = head.bits_back
+    bits_back = model.bits_back
     bits = bits_back.fraction_bits[scale]
     first = np.cumsum(1 << bits_back.fraction_bits) - (1 << bits_back.fraction_bits)
     floor = mean >> bits
     return Grid(floor, (first[scale] + mean - (floor << bits)).astype(np.intp))
 
 
-def y_scale(head: Head, sigma_q: Int64Array) -> npt.NDArray[np.intp]:
+def y_scale(model: BitsBackModel, sigma_q: Int64Array) -> npt.NDArray[np.intp]:
     """Return the index of h_s's sigma in `scales`."""
-    return np.searchsorted(head.decoder.sigma_thresholds, sigma_q, side="right")
+    return np.searchsorted(model.decoder.entropy.sigma_thresholds, sigma_q, side="right")
 
 
-def y_mean(head: Head, mu_q: Int64Array, scale: npt.NDArray[np.intp]) -> Int64Array:
+def y_mean(model: BitsBackModel, mu_q: Int64Array, scale: npt.NDArray[np.intp]) -> Int64Array:
     """Round h_s's mu to the fractional bits that its scale has."""
-    dropped = head.decoder.y_frac_bits - head.bits_back.fraction_bits[scale]
+    dropped = model.decoder.y_frac_bits - model.bits_back.fraction_bits[scale]
     return (mu_q + ((1 << dropped) >> 1)) >> dropped
 
 
-def y_grid(head: Head, z_q: Int64Array) -> Grid:
+def y_grid(model: BitsBackModel, z_q: Int64Array) -> Grid:
     """Return P(y | z).
 
     Args:
-        head: the head.
+        model: the model.
         z_q: see `z_hat_q`.
 
     Returns:
         Grid of [1, M, H/16, W/16].
     """
-    sigma_q, mu_q = np.split(fast.run(head.bits_back.h_s, z_q).astype(np.int64), 2, axis=1)
-    scale = y_scale(head, sigma_q)
-    return gaussians(head, scale, y_mean(head, mu_q, scale))
+    sigma_q, mu_q = np.split(fast.run(model.bits_back.h_s, z_q).astype(np.int64), 2, axis=1)
+    scale = y_scale(model, sigma_q)
+    return gaussians(model, scale, y_mean(model, mu_q, scale))
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,26 +218,26 @@ class Analysis:
         return channels, height, width
 
 
-def analyse(head: Head, y: Int32Array) -> Analysis:
+def analyse(model: BitsBackModel, y: Int32Array) -> Analysis:
     """Run h_a on y, int32 [1, M, H/16, W/16].
 
     Raises:
         ModelError: its layers do not keep y and z aligned.
     """
-    stride = layers.downscale(head.bits_back.h_a)
+    stride = model.decoder.entropy.y_per_z
     clamped = clamp_bits(y.astype(np.int64), MAX_ACTIVATION_BITS)
-    mean_q, log_variance_q = np.split(fast.run(head.bits_back.h_a, clamped), 2, axis=1)
+    mean_q, log_variance_q = np.split(fast.run(model.bits_back.h_a, clamped), 2, axis=1)
     if mean_q.shape[2:] != (y.shape[2] // stride, y.shape[3] // stride):
         raise ModelError("the bits-back h_a does not give z its size")
     return Analysis(mean_q, log_variance_q)
 
 
-def amortised_posterior(head: Head, analysis: Analysis, exponent: int) -> Posterior:
+def amortised_posterior(model: BitsBackModel, analysis: Analysis, exponent: int) -> Posterior:
     """Return Q as h_a has it, for a lattice of step 2^-exponent.
 
     Source: format_spec.md, section 8.5.
     """
-    bits_back, frac_bits = head.bits_back, head.decoder.z_frac_bits
+    bits_back, frac_bits = model.bits_back, model.decoder.entropy.z_frac_bits
     dropped = 30 - frac_bits
     finer = (exponent * _TWO_LN_2_Q30 + (1 << (dropped - 1))) >> dropped
     scale = np.searchsorted(bits_back.log_variance_thresholds, analysis.log_variance_q + finer, side="right")
@@ -279,26 +245,26 @@ def amortised_posterior(head: Head, analysis: Analysis, exponent: int) -> Poster
     return Posterior(analysis.mean_q * math.ldexp(1.0, -frac_bits), scale, sigma)
 
 
-def z_grid(head: Head, posterior: Posterior, exponent: int) -> Grid:
-    """Return Q as tables of lattice values, `head.tables.without_escape`.
+def z_grid(model: BitsBackModel, posterior: Posterior, exponent: int) -> Grid:
+    """Return Q as tables of lattice values, `model.tables.without_escape`.
 
     Args:
-        head: the head.
+        model: the model.
         posterior: Q.
         exponent: the lattice's.
 
     Returns:
         Grid of [1, N, H/64, W/64].
     """
-    scale = _narrowed(head)[posterior.scale]
-    bits = (exponent + head.bits_back.fraction_bits[scale]).astype(np.int32)
+    scale = _narrowed(model)[posterior.scale]
+    bits = (exponent + model.bits_back.fraction_bits[scale]).astype(np.int32)
     steps = np.floor(np.ldexp(posterior.mean, bits) + 0.5).astype(np.int64)
-    grid = gaussians(head, scale, steps)
+    grid = gaussians(model, scale, steps)
     return Grid(np.clip(grid.floor, -MAX_LATTICE_VALUE, MAX_LATTICE_VALUE), grid.table_index)
 
 
-def _narrowed(head: Head) -> npt.NDArray[np.intp]:
+def _narrowed(model: BitsBackModel) -> npt.NDArray[np.intp]:
     """Return for each scale that whose table comes closest to a density, taken at whole numbers only."""
-    scales = head.bits_back.scales.astype(np.float64)
+    scales = model.bits_back.scales.astype(np.float64)
     wanted = np.minimum(scales, scales * scales * math.ldexp(_NARROWING, -SCALE_FRAC_BITS))
     return np.searchsorted(scales[:-1] * scales[1:], wanted * wanted, side="right")

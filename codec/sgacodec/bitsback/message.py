@@ -1,4 +1,4 @@
-"""Side information as bytes that say where they end, and as random bits. Source: format_spec.md, section 8.3."""
+"""A message as bytes that say where they end, and as random bits. Source: format_spec.md, section 8.3."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ import numpy as np
 from sgacodec.bitsback import prng
 from sgacodec.errors import ChecksumError, CorruptStreamError, EncodeError
 from sgacodec.format.wire import Reader, deflate, inflate, write_uint, write_varint
-from sgacodec.limits import MAX_SIDE_INFORMATION
+from sgacodec.limits import MAX_MESSAGE_BYTES
 
-_SECTION = "side information"
+_SECTION = "message"
 _CRC_BYTES = 2
 _CRC_START = 0xFFFF
 _DEFLATED, _TEXT = 1, 2
 MAX_VARIANTS = 255
-"""In so many ways a content may stand on a stack."""
+"""Number of whitening seeds; the encoder tries some of them and keeps the shortest file."""
 
-SideInformation = bytes | str
+Message = bytes | str
 """What a file carries: bytes, or a text."""
 
 
-def frame(side_information: SideInformation) -> bytes:
-    """Return side information with its length, kind and checksum.
+def frame(message: Message) -> bytes:
+    """Return a message with its length, kind and checksum.
 
     Raises:
         EncodeError: it is too long, or a text that is not valid Unicode.
     """
-    is_text = isinstance(side_information, str)
+    is_text = isinstance(message, str)
     try:
-        raw = side_information.encode() if isinstance(side_information, str) else bytes(side_information)
+        raw = message.encode() if isinstance(message, str) else bytes(message)
     except UnicodeEncodeError as err:
         raise EncodeError("the text that the file is to carry is not valid Unicode") from err
-    if len(raw) > MAX_SIDE_INFORMATION:
-        raise EncodeError(f"the side information has {len(raw)} bytes; at most {MAX_SIDE_INFORMATION} fit")
+    if len(raw) > MAX_MESSAGE_BYTES:
+        raise EncodeError(f"the message has {len(raw)} bytes; at most {MAX_MESSAGE_BYTES} fit")
     deflated = deflate(raw)
     shorter = len(deflated) < len(raw)
     content = deflated if shorter else raw
-    head = write_varint(len(content) << 2 | _TEXT * is_text | _DEFLATED * shorter)
-    return head + write_uint(_checksum(head + content), _CRC_BYTES) + content
+    prefix = write_varint(len(content) << 2 | _TEXT * is_text | _DEFLATED * shorter)
+    return prefix + write_uint(_checksum(prefix + content), _CRC_BYTES) + content
 
 
-def unframe(framed: bytes) -> SideInformation:
+def unframe(framed: bytes) -> Message:
     """Invert `frame`; zero bytes may follow the frame.
 
     Raises:
@@ -51,19 +51,19 @@ def unframe(framed: bytes) -> SideInformation:
     """
     reader = Reader(framed)
     number = reader.varint(_SECTION)
-    head = framed[: reader.offset]
+    prefix = framed[: reader.offset]
     crc = reader.uint(_CRC_BYTES, _SECTION)
     content = reader.take(number >> 2, _SECTION)
-    if crc != _checksum(head + content):
-        raise ChecksumError("the side information is not what was embedded", section=_SECTION)
+    if crc != _checksum(prefix + content):
+        raise ChecksumError("the message is not what was embedded", section=_SECTION)
     if any(framed[reader.offset :]):
-        raise CorruptStreamError("something follows the side information", section=_SECTION)
+        raise CorruptStreamError("something follows the message", section=_SECTION)
     deflated = number & _DEFLATED
-    raw = inflate(content, MAX_SIDE_INFORMATION, _SECTION, wbits=-zlib.MAX_WBITS) if deflated else content
+    raw = inflate(content, MAX_MESSAGE_BYTES, _SECTION, wbits=-zlib.MAX_WBITS) if deflated else content
     try:
         return raw.decode() if number & _TEXT else raw
     except UnicodeDecodeError as err:
-        raise CorruptStreamError("the side information is not the text that it claims to be", section=_SECTION) from err
+        raise CorruptStreamError("the message is not the text that it claims to be", section=_SECTION) from err
 
 
 def _checksum(data: bytes) -> int:
@@ -87,7 +87,7 @@ def from_stack(stack: bytes) -> bytes:
         CorruptStreamError: the end mark is not there.
     """
     if not stack or not stack[-1]:
-        raise CorruptStreamError("the side information cannot be recovered", section=_SECTION)
+        raise CorruptStreamError("the message cannot be recovered", section=_SECTION)
     return _whiten(stack[-2::-1] if len(stack) > 1 else b"", stack[-1] - 1)
 
 

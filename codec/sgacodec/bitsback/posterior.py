@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec.bitsback import distributions as heads
-from sgacodec.bitsback.distributions import Float64Array, Head, Posterior
+from sgacodec.bitsback import distributions
+from sgacodec.bitsback.distributions import BitsBackModel, Float64Array, Posterior
 from sgacodec.entropy.range_coder import Int32Array
-from sgacodec.exact import fast, layers
+from sgacodec.exact import fast
 from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits
+from sgacodec.exact.transpose import backpropagate
 
 _RATE, _MOMENTUM = 0.375, 0.5
 _LARGEST_SLOPE = 2.0
@@ -40,18 +41,18 @@ class Observed:
     is_carrier: npt.NDArray[np.bool_]
 
 
-def refine(head: Head, start: Posterior, observed: Observed, steps: int) -> Posterior:
+def refine(model: BitsBackModel, start: Posterior, observed: Observed, steps: int) -> Posterior:
     """Return Q(z | y) after gradient steps with momentum; the same to the last bit on any machine.
 
     Args:
-        head: the head.
+        model: the model.
         start: Q as h_a has it.
         observed: what Q may depend on.
         steps: how many.
     """
     mean, sigma, velocity = start.mean, start.sigma, np.zeros(start.mean.shape)
     for _ in range(steps):
-        slope = sigma * (_prior_gradient(head, mean) + _likelihood_gradient(head, observed, mean))
+        slope = sigma * (_prior_gradient(model, mean) + _likelihood_gradient(model, observed, mean))
         velocity = _MOMENTUM * velocity - _RATE * np.clip(slope, -_LARGEST_SLOPE, _LARGEST_SLOPE)
         mean = mean + sigma * velocity
     return replace(start, mean=mean)
@@ -63,71 +64,44 @@ def _log_slope(above: Float64Array, below: Float64Array) -> Float64Array:
     return (above - below) / np.where(total > 0.0, total, 1.0)
 
 
-def _prior_gradient(head: Head, z: Float64Array) -> Float64Array:
+def _prior_gradient(model: BitsBackModel, z: Float64Array) -> Float64Array:
     """Return the derivative of -log p(z) from neighbouring cells; 0 off the tables."""
-    cells, bits = head.bits_back.z_cells, head.bits_back.lattice_bits + 1
+    cells, bits = model.bits_back.z_cells, model.bits_back.lattice_bits + 1
     cell = np.floor(z * math.ldexp(1.0, bits)).astype(np.int64)
     channel = np.broadcast_to(np.arange(z.shape[1])[:, None, None], z.shape)
     return _log_slope(cells.masses(cell - 1, channel), cells.masses(cell + 1, channel)) * math.ldexp(1.0, bits)
 
 
-def _likelihood_gradient(head: Head, observed: Observed, z: Float64Array) -> Float64Array:
+def _likelihood_gradient(model: BitsBackModel, observed: Observed, z: Float64Array) -> Float64Array:
     """Return the derivative of -log P(y | z) with respect to z: back through h_s."""
-    frac_bits = head.decoder.z_frac_bits
+    frac_bits = model.decoder.entropy.z_frac_bits
     nearest_q = np.floor(z * math.ldexp(1.0, frac_bits) + 0.5).astype(np.int64)
     z_q = clamp_bits(np.where(observed.is_carrier, nearest_q, observed.z_fixed_q), MAX_ACTIVATION_BITS)
     activations: list[Float64Array] = [z_q.astype(np.float64)]
-    for layer in head.bits_back.h_s:
+    for layer in model.bits_back.h_s:
         activations.append(fast.run((layer,), activations[-1]))
-    gradient = _parameter_gradient(head, observed.y, activations[-1].astype(np.int64))
-    gradient = backpropagate(head.bits_back.h_s, activations, gradient)
+    gradient = _parameter_gradient(model, observed.y, activations[-1].astype(np.int64))
+    gradient = backpropagate(model.bits_back.h_s, activations, gradient)
     return gradient * math.ldexp(1.0, frac_bits)
 
 
-def _parameter_gradient(head: Head, y: Int32Array, parameters_q: Int64Array) -> Float64Array:
+def _parameter_gradient(model: BitsBackModel, y: Int32Array, parameters_q: Int64Array) -> Float64Array:
     """Return the derivative of -log P(y | z) with respect to h_s's integer outputs, float64 [1, 2 M, H/16, W/16]."""
     sigma_q, mu_q = np.split(parameters_q, 2, axis=1)
-    scale = heads.y_scale(head, sigma_q)
-    last, bits = len(head.bits_back.scales) - 1, head.bits_back.fraction_bits[scale]
-    mean = heads.y_mean(head, mu_q, scale)
-    per_fraction = _log_slope(_mass(head, y, scale, mean - 1), _mass(head, y, scale, mean + 1))
+    scale = distributions.y_scale(model, sigma_q)
+    last, bits = len(model.bits_back.scales) - 1, model.bits_back.fraction_bits[scale]
+    mean = distributions.y_mean(model, mu_q, scale)
+    per_fraction = _log_slope(_mass(model, y, scale, mean - 1), _mass(model, y, scale, mean + 1))
     below, above = np.maximum(scale - 1, 0), np.minimum(scale + 1, last)
-    masses = [_mass(head, y, other, heads.y_mean(head, mu_q, other)) for other in (below, above)]
-    distance = (head.bits_back.scales[above] - head.bits_back.scales[below]).astype(np.float64)
+    masses = [_mass(model, y, other, distributions.y_mean(model, mu_q, other)) for other in (below, above)]
+    distance = (model.bits_back.scales[above] - model.bits_back.scales[below]).astype(np.float64)
     per_scale = 2.0 * _log_slope(masses[0], masses[1]) / distance
-    to_sigma_q = per_scale * math.ldexp(1.0, heads.SCALE_FRAC_BITS - head.decoder.y_frac_bits)
-    to_mu_q = np.ldexp(per_fraction, (bits - head.decoder.y_frac_bits).astype(np.int32))
+    to_sigma_q = per_scale * math.ldexp(1.0, distributions.SCALE_FRAC_BITS - model.decoder.y_frac_bits)
+    to_mu_q = np.ldexp(per_fraction, (bits - model.decoder.y_frac_bits).astype(np.int32))
     return np.concatenate([to_sigma_q, to_mu_q], axis=1)
 
 
-def _mass(head: Head, y: Int32Array, scale: npt.NDArray[np.intp], mean: Int64Array) -> Float64Array:
+def _mass(model: BitsBackModel, y: Int32Array, scale: npt.NDArray[np.intp], mean: Int64Array) -> Float64Array:
     """Return the frequencies of y in the tables of a scale and a mean, 0 off the table."""
-    grid = heads.gaussians(head, scale, mean)
-    return head.bits_back.tables.masses(y - grid.floor, grid.table_index)
-
-
-def backpropagate(network: layers.Network, activations: list[Float64Array], gradient: Float64Array) -> Float64Array:
-    """Return the derivative with respect to a network's input.
-
-    Requantisation counts as a division, clamping as nothing.
-
-    Args:
-        network: layers that `spec.check_adjoint` has accepted.
-        activations: the network's input and each layer's output, float64 [1, C, H, W].
-        gradient: derivative with respect to its output.
-    """
-    for layer, entered in zip(reversed(network), reversed(activations[:-1]), strict=True):
-        if isinstance(layer, layers.LeakyRelu):
-            slope = layer.numerator * math.ldexp(1.0, -layer.shift)
-            gradient = np.where(entered >= 0, gradient, gradient * slope)
-        elif isinstance(layer, (layers.Conv, layers.Deconv)):
-            divided = np.ldexp(gradient, -layer.shift.astype(np.int32)[:, None, None])
-            gradient = _transposed(layer, divided)
-    return gradient
-
-
-def _transposed(layer: layers.Conv | layers.Deconv, gradient: Float64Array) -> Float64Array:
-    """Multiply by the transposed kernel, exactly, after rounding down to integers of `GRADIENT_BITS` bits."""
-    _, exponent = math.frexp(float(np.abs(gradient).max()))
-    integers = np.floor(np.ldexp(gradient, layers.GRADIENT_BITS - exponent))
-    return np.ldexp(fast.run((layers.adjoint(layer),), integers), exponent - layers.GRADIENT_BITS)
+    grid = distributions.gaussians(model, scale, mean)
+    return model.bits_back.tables.masses(y - grid.floor, grid.table_index)

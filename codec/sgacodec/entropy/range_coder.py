@@ -24,21 +24,63 @@ Int32Array = npt.NDArray[np.int32]
 IndexArray = npt.NDArray[np.intp]
 
 
+class Writer:
+    """A range encoder; what is put first is taken first."""
+
+    def __init__(self) -> None:
+        """Start an empty stream."""
+        self._encoder = stream.queue.RangeEncoder()
+
+    def put(self, values: Int32Array, table_index: IndexArray, tables: TableSet) -> None:
+        """Append values, grouped by table, in order within a group, escapes' suffixes last.
+
+        Args:
+            values: int32 [n].
+            table_index: intp [n], each value's table.
+            tables: the tables.
+
+        Raises:
+            SymbolRangeError: a value is 2^20 or more off its table.
+        """
+        for symbols, model in runs(values, table_index, tables):
+            self._encoder.encode(symbols, model)
+
+    def to_bytes(self) -> bytes:
+        """Return the stream."""
+        return self._encoder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")  # type: ignore[no-any-return]
+
+
+class Reader:
+    """A range decoder; the inverse of `Writer`."""
+
+    def __init__(self, data: bytes, section: str) -> None:
+        """Take the stream, and its name for errors."""
+        self._data, self._section = data, section
+        self._decoder = stream.queue.RangeDecoder(words(data))
+
+    def take(self, table_index: IndexArray, tables: TableSet) -> Int32Array:
+        """Return the next values, int32 [n]; arguments as in `Writer.put`.
+
+        Raises:
+            CorruptStreamError: the stream is not one that a `Writer` makes.
+        """
+        return read(self._decoder, table_index, tables, self._section)
+
+    def close(self) -> None:
+        """Check that all has been taken.
+
+        Raises:
+            CorruptStreamError: something is left.
+        """
+        if not self._decoder.maybe_exhausted() or self._data.endswith(b"\0"):
+            raise CorruptStreamError("the stream is longer than its symbols", section=self._section)
+
+
 def encode(values: Int32Array, table_index: IndexArray, tables: TableSet) -> bytes:
-    """Range-code values, grouped by table, in order within a group, escapes' suffixes last.
-
-    Args:
-        values: int32 [n].
-        table_index: intp [n], each value's table.
-        tables: the tables.
-
-    Raises:
-        SymbolRangeError: a value is 2^20 or more off its table.
-    """
-    encoder = stream.queue.RangeEncoder()
-    for symbols, model in runs(values, table_index, tables):
-        encoder.encode(symbols, model)
-    return encoder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")  # type: ignore[no-any-return]
+    """Return the stream of values, int32 [n]; arguments and errors as in `Writer.put`."""
+    writer = Writer()
+    writer.put(values, table_index, tables)
+    return writer.to_bytes()
 
 
 def decode(data: bytes, table_index: IndexArray, tables: TableSet, section: str) -> Int32Array:
@@ -56,10 +98,9 @@ def decode(data: bytes, table_index: IndexArray, tables: TableSet, section: str)
     Raises:
         CorruptStreamError: the stream is not one that `encode` writes.
     """
-    decoder = stream.queue.RangeDecoder(words(data))
-    values = read(decoder, table_index, tables, section)
-    if not decoder.maybe_exhausted() or data.endswith(b"\0"):
-        raise CorruptStreamError("the stream is longer than its symbols", section=section)
+    reader = Reader(data, section)
+    values = reader.take(table_index, tables)
+    reader.close()
     return values
 
 
@@ -85,7 +126,7 @@ def runs(values: Int32Array, table_index: IndexArray, tables: TableSet) -> list[
 
 
 def read(decoder: Any, table_index: IndexArray, tables: TableSet, section: str) -> Int32Array:
-    """Take values, int32 [n], from one of constriction's decoders; arguments and errors as in `decode`."""
+    """Take values, int32 [n], from one of constriction's decoders; arguments as in `decode`."""
     order = np.argsort(table_index, kind="stable")
     sorted_index = table_index[order]
     values = np.empty(len(order), np.int64)

@@ -1,23 +1,24 @@
 """Integer networks in float64 matrix products: equal to `reference` to the last bit, and fast.
 
-Every accumulator of a loaded model is proven below 2^53 (`spec.check_network`), so float64 is exact whatever the order
-of summation. `run` uses numpy's BLAS; `run_torch` uses torch (a GPU's float64 convolutions) when asked to.
+Every accumulator of a loaded model is proven below 2^53 (`proof.check_integers`), so float64 is exact whatever the
+order of summation. Matrix products are numpy's BLAS.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec.errors import ModelError, SgacodecError
+from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import signed_range
 from sgacodec.exact.layers import Add, Clamp, Conv, Deconv, Igdn, Layer, LeakyRelu, Network, PixelShuffle, Scale
 
 Float64Array = npt.NDArray[np.float64]
+Kept = Mapping[int, Float64Array]
 Emit = Callable[[int, int, Float64Array], None]
 
 _STRIP = 2048
@@ -28,7 +29,7 @@ def run(network: Network, x: npt.NDArray[Any]) -> Float64Array:
     """Evaluate an integer network with numpy.
 
     Args:
-        network: integer layers, checked by `spec.check_network`.
+        network: integer layers, checked by `proof.check_integers`.
         x: integers of any dtype, [1, C, H, W].
 
     Returns:
@@ -38,31 +39,12 @@ def run(network: Network, x: npt.NDArray[Any]) -> Float64Array:
     a = np.array(x[0], np.float64)
     kept = {0: a.copy()} if 0 in sources else {}
     for index, layer in enumerate(network, start=1):
-        a = _apply(layer, a, kept)
+        if type(layer) not in RUN:
+            raise ModelError(f"{layer.kind} is not an integer layer")
+        a = RUN[type(layer)](layer, a, kept)
         if index in sources:
             kept[index] = a.copy()
     return a[None]
-
-
-def _apply(layer: Layer, a: Float64Array, kept: dict[int, Float64Array]) -> Float64Array:
-    """Apply one layer to a [C, H, W], which it may overwrite."""
-    if isinstance(layer, Conv):
-        return _conv(a, layer)
-    if isinstance(layer, Deconv):
-        return _deconv_scatter(a, layer) if is_narrow(layer) else _deconv_gather(a, layer)
-    if isinstance(layer, LeakyRelu):
-        return np.where(a >= 0, a, _shift_right(a * layer.numerator, layer.shift))
-    if isinstance(layer, Igdn):
-        return _igdn(a, layer)
-    if isinstance(layer, Scale):
-        return _clamp(_shift_right(a * layer.multiplier[:, None, None], layer.shift), layer.bits)
-    if isinstance(layer, Add):
-        return _clamp(a + kept[layer.source], layer.bits)
-    if isinstance(layer, PixelShuffle):
-        return _pixel_shuffle(a, layer.factor)
-    if isinstance(layer, Clamp):
-        return np.clip(a, layer.low, layer.high, out=a)
-    raise ModelError(f"{layer.kind} is not an integer layer")
 
 
 def _shift_right(a: Float64Array, shift: int) -> Float64Array:
@@ -71,20 +53,20 @@ def _shift_right(a: Float64Array, shift: int) -> Float64Array:
     return np.floor(a, out=a)
 
 
-def _clamp(a: Float64Array, bits: int) -> Float64Array:
+def _clamp_bits(a: Float64Array, bits: int) -> Float64Array:
     low, high = signed_range(bits)
     return np.clip(a, low, high, out=a)
 
 
-def _requantise(acc: Float64Array, layer: Conv | Deconv) -> Float64Array:
-    """Overwrite acc [O, rows, W] with clamp((acc + bias) >> shift)."""
-    offset, factor = _offset_and_factor(layer)
-    acc += offset
-    acc *= factor
-    return _clamp(np.floor(acc, out=acc), layer.bits)
+def _requantise(acc: Float64Array, layer: Conv | Deconv, outputs: slice = slice(None)) -> Float64Array:
+    """Overwrite acc, [O, rows, W] of these output channels, with clamp((acc + bias) >> shift)."""
+    offset, factor = offset_and_factor(layer)
+    acc += offset[outputs]
+    acc *= factor[outputs]
+    return _clamp_bits(np.floor(acc, out=acc), layer.bits)
 
 
-def _offset_and_factor(layer: Conv | Deconv) -> tuple[Float64Array, Float64Array]:
+def offset_and_factor(layer: Conv | Deconv) -> tuple[Float64Array, Float64Array]:
     """Return bias plus half a unit, and 2^-shift: float64 [O, 1, 1]; ldexp makes powers of two exact on any machine."""
     shift = layer.shift.astype(np.int32)[:, None, None]
     offset = layer.bias.astype(np.float64)[:, None, None] + np.ldexp(0.5, shift)
@@ -124,26 +106,46 @@ def _correlate(
         emit(first, end, acc.reshape(-1, end - first, width))
 
 
-def _conv(a: Float64Array, layer: Conv) -> Float64Array:
+def _conv(layer: Conv, a: Float64Array, kept: Kept) -> Float64Array:
     weight, stride, padding = layer.weight.astype(np.float64), layer.stride, layer.padding
-    channels, _, kernel, _ = weight.shape
+    channels, per_group, kernel, _ = weight.shape
     padded = np.pad(a, ((0, 0), (padding, padding), (padding, padding)))
     height = (padded.shape[1] - kernel) // stride + 1
     width = (padded.shape[2] - kernel) // stride + 1
+    if layer.groups == channels and per_group == 1:
+        return _requantise(_depthwise(padded, weight[:, 0], stride, (height, width)), layer)
     taps = [(ky, kx) for ky in range(kernel) for kx in range(kernel)]
-    matrix = weight.transpose(0, 2, 3, 1).reshape(channels, -1)
     out = np.empty((channels, height, width))
+    each = channels // layer.groups
+    for group in range(layer.groups):
+        outputs = slice(group * each, (group + 1) * each)
+        matrix = weight[outputs].transpose(0, 2, 3, 1).reshape(each, -1)
 
-    def emit(first: int, end: int, acc: Float64Array) -> None:
-        out[:, first:end] = _requantise(acc, layer)
+        def emit(first: int, end: int, acc: Float64Array, outputs: slice = outputs) -> None:
+            out[outputs, first:end] = _requantise(acc, layer, outputs)
 
-    _correlate(padded, taps, matrix, (height, width), stride, emit)
+        inputs = padded[group * per_group : (group + 1) * per_group]
+        _correlate(inputs, taps, matrix, (height, width), stride, emit)
     return out
+
+
+def _depthwise(padded: Float64Array, weight: Float64Array, stride: int, shape: tuple[int, int]) -> Float64Array:
+    """Correlate each channel with a kernel of its own, [C, K, K]: no matrix, so taps are added one by one."""
+    (height, width), acc = shape, np.zeros((len(weight), *shape))
+    for ky in range(weight.shape[1]):
+        rows = slice(ky, ky + stride * (height - 1) + 1, stride)
+        for kx in range(weight.shape[2]):
+            acc += weight[:, ky, kx, None, None] * padded[:, rows, kx : kx + stride * (width - 1) + 1 : stride]
+    return acc
 
 
 def is_narrow(layer: Deconv) -> bool:
     """Say whether all output phases together have fewer channels than the input."""
     return int(layer.weight.shape[1]) * layer.stride**2 < int(layer.weight.shape[0])
+
+
+def _deconv(layer: Deconv, a: Float64Array, kept: Kept) -> Float64Array:
+    return _deconv_scatter(a, layer) if is_narrow(layer) else _deconv_gather(a, layer)
 
 
 def _deconv_gather(a: Float64Array, layer: Deconv) -> Float64Array:
@@ -192,7 +194,7 @@ def _deconv_scatter(a: Float64Array, layer: Deconv) -> Float64Array:
     return _requantise(acc[:, padding : padding + stride * height, padding : padding + stride * width], layer)
 
 
-def _igdn(a: Float64Array, layer: Igdn) -> Float64Array:
+def _igdn(layer: Igdn, a: Float64Array, kept: Kept) -> Float64Array:
     gamma = layer.gamma.astype(np.float64)
     beta = layer.beta.astype(np.float64)[:, None]
     flat = a.reshape(a.shape[0], -1)
@@ -202,80 +204,40 @@ def _igdn(a: Float64Array, layer: Igdn) -> Float64Array:
         norm += beta
         np.floor(np.sqrt(norm, out=norm), out=norm)
         norm *= part
-        part[...] = _clamp(_shift_right(norm, layer.shift), layer.bits)
+        part[...] = _clamp_bits(_shift_right(norm, layer.shift), layer.bits)
     return flat.reshape(a.shape)
 
 
-def _pixel_shuffle(a: Float64Array, factor: int) -> Float64Array:
-    channels, height, width = a.shape
+def _pixel_shuffle(layer: PixelShuffle, a: Float64Array, kept: Kept) -> Float64Array:
+    factor, (channels, height, width) = layer.factor, a.shape
     split = a.reshape(channels // factor**2, factor, factor, height, width)
     return split.transpose(0, 3, 1, 4, 2).reshape(channels // factor**2, height * factor, width * factor)
 
 
-def run_torch(network: Network, x: npt.NDArray[Any], device: str) -> Float64Array:
-    """Evaluate an integer network with torch's float64 kernels; same arguments and result as `run`.
-
-    Args:
-        network: integer layers, checked by `spec.check_network`.
-        x: integers of any dtype, [1, C, H, W].
-        device: torch device, for example "cuda" or "cpu".
-
-    Raises:
-        SgacodecError: torch, or the device, is not there.
-    """
-    try:
-        import torch
-
-        tensor = torch.as_tensor(np.asarray(x, np.float64), device=device)
-    except ImportError as err:
-        raise SgacodecError("a torch device needs torch; install it with: pip install 'sgacodec[encode]'") from err
-    except (RuntimeError, AssertionError) as err:
-        raise SgacodecError(f"device {device!r} is not available here; decode without it") from err
-    outputs = [tensor]
-    sources = {layer.source for layer in network if isinstance(layer, Add)}
-    with torch.no_grad():
-        for index, layer in enumerate(network):
-            outputs.append(_apply_torch(torch, layer, outputs))
-            if index not in sources:
-                outputs[index] = None
-    result: Float64Array = outputs[-1].cpu().numpy()
-    return result
+def _leaky_relu(layer: LeakyRelu, a: Float64Array, kept: Kept) -> Float64Array:
+    return np.where(a >= 0, a, _shift_right(a * layer.numerator, layer.shift))
 
 
-def _apply_torch(torch: Any, layer: Layer, outputs: list[Any]) -> Any:
-    a = outputs[-1]
+def _scale(layer: Scale, a: Float64Array, kept: Kept) -> Float64Array:
+    return _clamp_bits(_shift_right(a * layer.multiplier[:, None, None], layer.shift), layer.bits)
 
-    def constant(array: npt.NDArray[Any]) -> Any:
-        return torch.as_tensor(array.astype(np.float64), device=a.device)
 
-    def shift_right(value: Any, shift: int) -> Any:
-        return torch.floor((value + math.ldexp(0.5, shift)) * math.ldexp(1.0, -shift))
+def _add(layer: Add, a: Float64Array, kept: Kept) -> Float64Array:
+    return _clamp_bits(a + kept[layer.source], layer.bits)
 
-    def clamp(value: Any, bits: int) -> Any:
-        return value.clamp(*signed_range(bits))
 
-    functional = torch.nn.functional
-    if isinstance(layer, (Conv, Deconv)):
-        if isinstance(layer, Conv):
-            acc = functional.conv2d(a, constant(layer.weight), stride=layer.stride, padding=layer.padding)
-        else:
-            extra = layer.stride + 2 * layer.padding - layer.weight.shape[2]
-            acc = functional.conv_transpose2d(
-                a, constant(layer.weight), stride=layer.stride, padding=layer.padding, output_padding=extra
-            )
-        offset, factor = _offset_and_factor(layer)
-        return clamp(torch.floor((acc + constant(offset)) * constant(factor)), layer.bits)
-    if isinstance(layer, LeakyRelu):
-        return torch.where(a >= 0, a, shift_right(a * layer.numerator, layer.shift))
-    if isinstance(layer, Igdn):
-        norm = functional.conv2d(a * a, constant(layer.gamma)[:, :, None, None]) + constant(layer.beta)[:, None, None]
-        return clamp(shift_right(a * torch.floor(torch.sqrt(norm)), layer.shift), layer.bits)
-    if isinstance(layer, Scale):
-        return clamp(shift_right(a * constant(layer.multiplier)[:, None, None], layer.shift), layer.bits)
-    if isinstance(layer, Add):
-        return clamp(a + outputs[layer.source], layer.bits)
-    if isinstance(layer, PixelShuffle):
-        return functional.pixel_shuffle(a, layer.factor)
-    if isinstance(layer, Clamp):
-        return a.clamp(layer.low, layer.high)
-    raise ModelError(f"{layer.kind} is not an integer layer")
+def _clamp(layer: Clamp, a: Float64Array, kept: Kept) -> Float64Array:
+    return np.clip(a, layer.low, layer.high, out=a)
+
+
+RUN: dict[type[Layer], Callable[[Any, Float64Array, Kept], Float64Array]] = {
+    Conv: _conv,
+    Deconv: _deconv,
+    LeakyRelu: _leaky_relu,
+    Igdn: _igdn,
+    Add: _add,
+    PixelShuffle: _pixel_shuffle,
+    Scale: _scale,
+    Clamp: _clamp,
+}
+"""What evaluates each kind of integer layer on a [C, H, W], which it may overwrite, given what `Add` needs."""

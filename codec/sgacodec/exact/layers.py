@@ -1,15 +1,20 @@
-"""The stored form of a network: an explicit list of layers, never inferred from shapes.
+"""The kinds of layers: what each stores, and the proof that it can be evaluated exactly.
 
-The same classes hold integer networks (g_s, h_s: integer kernels with `shift`, evaluated exactly) and the float
-networks of the encoder (g_a, h_a: float16 kernels, `shift` zero). Arrays are NCHW with N = 1.
+A network is an explicit list of layers, never inferred from shapes. The same classes hold integer networks (g_s, h_s:
+integer kernels with `shift`, evaluated exactly) and the float networks of the encoder (g_a, h_a: float16 kernels,
+`shift` zero). Arrays are NCHW with N = 1.
+
+A new kind is a class here with `shape` and `bound`, one entry in each of the tables `reference.RUN`, `fast.RUN`,
+`on_torch.EXACT` and `on_torch.REAL`, and where it holds numbers one in `train.export.integers.LAYERS`.
 Source: format_spec.md, section 4.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,22 +22,74 @@ import numpy.typing as npt
 
 from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, SQRT_BOUND, require_exact, signed_range
-from sgacodec.limits import MAX_CHANNELS, MAX_LAYERS
+from sgacodec.limits import MAX_CHANNELS
 
 Array = npt.NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Shape:
+    """The geometry of an activation, relative to the network's input.
+
+    Attributes:
+        channels: number of channels.
+        scale: its height and width are the input's times this.
+        reach: so many of its rows next to a horizontal cut through the input differ from those without the cut.
+    """
+
+    channels: int
+    scale: Fraction = Fraction(1)
+    reach: int = 0
+
+
+class Layer(ABC):
+    """One layer; a kind is a frozen dataclass whose fields are what a model file stores."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Return the geometry of the output.
+
+        Args:
+            before: geometry of the network's input and of every earlier layer's output; the last one enters here.
+
+        Raises:
+            ModelError: the layer does not fit it.
+        """
+
+    @abstractmethod
+    def bound(self, before: Sequence[int]) -> int:
+        """Prove an integer layer exact in float64, and return the largest magnitude that its output can have.
+
+        Args:
+            before: largest magnitudes, like the geometries of `shape`.
+
+        Raises:
+            ModelError: a field is no integer or out of range, or an accumulator may reach 2^53.
+        """
+
+    @property
+    def products(self) -> int:
+        """Multiplications of the layer's matrices for each place of its output, all channels together."""
+        return 0
+
+
+Network = tuple[Layer, ...]
+
+
 @dataclass(frozen=True, eq=False)
-class Conv:
+class Conv(Layer):
     """Cross-correlation with zero padding: out = clamp((sum w * a + bias) >> shift).
 
     Attributes:
-        weight: int16 or float16 [O, I, K, K].
+        weight: int16 or float16 [O, I / groups, K, K], K = 2 * padding + 1.
         bias: int64 or float32 [O].
         shift: int64 [O], each 1 to 40 (0 in a float network).
         stride: step between outputs.
         padding: zero rows and columns added on each side.
         bits: outputs are clamped to this many bits, sign included.
+        groups: output channel o is a sum over the I / groups input channels of group o * groups // O.
     """
 
     kind: ClassVar[str] = "conv"
@@ -42,10 +99,33 @@ class Conv:
     stride: int
     padding: int
     bits: int
+    groups: int = 1
+
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Divide the size by the stride."""
+        _require_kernel(self, self.weight.shape[0])
+        divides = 1 <= self.groups <= MAX_CHANNELS and self.weight.shape[0] % self.groups == 0
+        _require(divides and self.weight.shape[1] * self.groups == before[-1].channels)
+        if self.weight.shape[2] != 2 * self.padding + 1:
+            raise ModelError(
+                f"a kernel of {self.weight.shape[2]} with a padding of {self.padding} does not keep the size of what "
+                "enters; the kernel must be twice the padding plus one"
+            )
+        reach = -(-(before[-1].reach + self.padding) // self.stride)
+        return Shape(self.weight.shape[0], before[-1].scale / self.stride, reach)
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Bound the sums of products."""
+        return _kernel_bound(self, before[-1], self.weight, (1, 2, 3))
+
+    @property
+    def products(self) -> int:
+        """Multiplications of the layer's matrices for each place of its output, all channels together."""
+        return self.weight.size
 
 
 @dataclass(frozen=True, eq=False)
-class Deconv:
+class Deconv(Layer):
     """Transposed convolution that multiplies height and width by `stride`.
 
     Attributes:
@@ -61,18 +141,46 @@ class Deconv:
     padding: int
     bits: int
 
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Multiply the size by the stride."""
+        _require_kernel(self, self.weight.shape[1])
+        kernel = self.weight.shape[2]
+        output_padding = self.stride + 2 * self.padding - kernel
+        _require(self.weight.shape[0] == before[-1].channels and 0 <= output_padding < self.stride)
+        reach = self.stride * before[-1].reach + max(self.padding, kernel - 1 - self.padding)
+        return Shape(self.weight.shape[1], before[-1].scale * self.stride, reach)
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Bound the sums of products."""
+        return _kernel_bound(self, before[-1], self.weight, (0, 2, 3))
+
+    @property
+    def products(self) -> int:
+        """Multiplications of the layer's matrices for each place of its output, all channels together."""
+        return self.weight.size // self.stride**2
+
 
 @dataclass(frozen=True, eq=False)
-class LeakyRelu:
+class LeakyRelu(Layer):
     """Negative a become (a * numerator) >> shift."""
 
     kind: ClassVar[str] = "leaky_relu"
     numerator: int
     shift: int
 
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Keep the geometry."""
+        return before[-1]
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Keep the bound."""
+        _require(1 <= self.shift <= 24 and 0 <= self.numerator < 1 << self.shift)
+        require_exact((before[-1] + 1) << self.shift, "a product")
+        return before[-1]
+
 
 @dataclass(frozen=True, eq=False)
-class Igdn:
+class Igdn(Layer):
     """Inverse GDN: clamp((a * isqrt(beta + sum gamma * a^2)) >> shift).
 
     Attributes:
@@ -86,35 +194,98 @@ class Igdn:
     shift: int
     bits: int
 
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Keep the geometry."""
+        _require_norm(self, before[-1].channels)
+        return before[-1]
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Bound the norm, and its root times a."""
+        _require(_is_integer(self.beta) and _is_integer(self.gamma))
+        _require(int(self.beta.min()) >= 0 and int(self.gamma.min()) >= 0 and 1 <= self.shift <= 40)
+        norms = (
+            before[-1] ** 2 * int(total) + int(beta)
+            for total, beta in zip(self.gamma.astype(np.int64).sum(axis=1), self.beta, strict=True)
+        )
+        norm = max(norms)
+        require_exact(norm, "a norm", SQRT_BOUND)
+        require_exact(before[-1] * int(norm**0.5 + 1) + (1 << self.shift), "a product")
+        return _clamp_bound(self.bits)
+
+    @property
+    def products(self) -> int:
+        """Multiplications of the layer's matrices for each place of its output, all channels together."""
+        return self.gamma.size
+
 
 @dataclass(frozen=True, eq=False)
-class Gdn:
+class Gdn(Layer):
     """GDN of a float network: a / sqrt(beta + sum gamma * a^2); float32 [C] and [C, C]."""
 
     kind: ClassVar[str] = "gdn"
     beta: Array
     gamma: Array
 
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Keep the geometry."""
+        _require_norm(self, before[-1].channels)
+        return before[-1]
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Refuse: it has no integer form."""
+        raise ModelError("is not an integer layer")
+
+    @property
+    def products(self) -> int:
+        """Multiplications of the layer's matrices for each place of its output, all channels together."""
+        return self.gamma.size
+
 
 @dataclass(frozen=True, eq=False)
-class Add:
+class Add(Layer):
     """Adds the output of layer `source` (0 is the network's input, i + 1 the output of layer i), then clamps."""
 
     kind: ClassVar[str] = "add"
     source: int
     bits: int
 
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Join two activations of the same channels and size."""
+        _require(0 <= self.source < len(before))
+        other = before[self.source]
+        if (other.channels, other.scale) != (before[-1].channels, before[-1].scale):
+            raise ModelError(
+                f"adds {other.channels} channels at {other.scale} times the input's size to {before[-1].channels} at "
+                f"{before[-1].scale}; both must be the same"
+            )
+        return Shape(other.channels, other.scale, max(other.reach, before[-1].reach))
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Clamp; a sum of two activations is exact."""
+        return _clamp_bound(self.bits)
+
 
 @dataclass(frozen=True, eq=False)
-class PixelShuffle:
+class PixelShuffle(Layer):
     """Turns C * factor^2 channels into C channels of `factor` times the height and width."""
 
     kind: ClassVar[str] = "pixel_shuffle"
     factor: int
 
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Multiply the size by the factor."""
+        _require(1 <= self.factor <= 16 and before[-1].channels % self.factor**2 == 0)
+        return Shape(
+            before[-1].channels // self.factor**2, before[-1].scale * self.factor, before[-1].reach * self.factor
+        )
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Keep the bound."""
+        return before[-1]
+
 
 @dataclass(frozen=True, eq=False)
-class Scale:
+class Scale(Layer):
     """Per-channel factor: clamp((a * multiplier) >> shift); multiplier int64 [C]."""
 
     kind: ClassVar[str] = "scale"
@@ -122,158 +293,73 @@ class Scale:
     shift: int
     bits: int
 
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Keep the geometry."""
+        _require(self.multiplier.shape == (before[-1].channels,))
+        return before[-1]
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Bound the product."""
+        _require(_is_integer(self.multiplier) and 1 <= self.shift <= 40)
+        require_exact(before[-1] * _largest(self.multiplier) + (1 << self.shift), "a product")
+        return _clamp_bound(self.bits)
+
 
 @dataclass(frozen=True, eq=False)
-class Clamp:
+class Clamp(Layer):
     """Clamps to low <= a <= high."""
 
     kind: ClassVar[str] = "clamp"
     low: int
     high: int
 
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Keep the geometry."""
+        return before[-1]
 
-Layer = Conv | Deconv | LeakyRelu | Igdn | Gdn | Add | PixelShuffle | Scale | Clamp
-Network = tuple[Layer, ...]
+    def bound(self, before: Sequence[int]) -> int:
+        """Return the larger end of the range."""
+        _require(-(2**23) <= self.low <= self.high < 2**23)
+        return max(abs(self.low), abs(self.high))
 
-_LAYERS: dict[str, type[Layer]] = {
+
+KINDS: dict[str, type[Layer]] = {
     cls.kind: cls for cls in (Conv, Deconv, LeakyRelu, Igdn, Gdn, Add, PixelShuffle, Scale, Clamp)
 }
+"""Every kind of layer by the name that a model file has for it."""
 
 
-def to_stored(network: Network, prefix: str) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-    """Return the JSON layer list and the named tensors `<prefix>.<layer>.<field>` of a network."""
-    listing, tensors = [], {}
-    for index, layer in enumerate(network):
-        entry: dict[str, Any] = {"kind": layer.kind}
-        for field in dataclasses.fields(layer):
-            value = getattr(layer, field.name)
-            if isinstance(value, np.ndarray):
-                tensors[f"{prefix}.{index}.{field.name}"] = value
-            else:
-                entry[field.name] = value
-        listing.append(entry)
-    return listing, tensors
+def by_output(layer: Conv | Deconv, values: Array) -> Array:
+    """Return one value for each output channel, [O], in a shape that multiplies the layer's kernel."""
+    return values[:, None, None, None] if isinstance(layer, Conv) else values[None, :, None, None]
 
 
-def from_stored(listing: Any, tensors: Mapping[str, Array], prefix: str) -> Network:
-    """Return the network that `to_stored` took apart.
-
-    Raises:
-        ModelError: a layer is unknown, or a field is missing, superfluous or of a wrong type.
-    """
-    if not isinstance(listing, list) or len(listing) > MAX_LAYERS:
-        raise ModelError(f"{prefix} is not a list of at most {MAX_LAYERS} layers")
-    return tuple(_read_layer(entry, tensors, f"{prefix}.{index}") for index, entry in enumerate(listing))
-
-
-def _read_layer(entry: Any, tensors: Mapping[str, Array], name: str) -> Layer:
-    if not isinstance(entry, dict) or entry.get("kind") not in _LAYERS:
-        raise ModelError(f"layer {name} has an unknown kind; a newer sgacodec may know it")
-    cls = _LAYERS[entry["kind"]]
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        value = tensors.get(f"{name}.{field.name}") if field.type == "Array" else entry.get(field.name)
-        if value is None or (field.type == "int" and type(value) is not int):
-            raise ModelError(f"layer {name}: field {field.name} is missing or has a wrong type")
-        values[field.name] = value
-    if set(entry) - {"kind", *values}:
-        raise ModelError(f"layer {name} has fields this version does not know")
-    return cls(**values)
-
-
-@dataclass(frozen=True)
-class _Flow:
-    """What is known of an activation: channels, upsampling so far as a fraction, and the bound of its magnitude."""
-
-    channels: int
-    bound: int
-
-
-def check_network(network: Network, in_channels: int, in_bound: int, name: str) -> int:
-    """Prove an integer network exact in float64 and return its number of output channels.
-
-    Args:
-        network: integer layers only.
-        in_channels: channels of its input.
-        in_bound: largest magnitude of its input.
-        name: for messages.
-
-    Raises:
-        ModelError: shapes do not fit, a field is out of range, or an accumulator may reach 2^53.
-
-    Source: format_spec.md, section 4.2.
-    """
-    flows = [_Flow(in_channels, in_bound)]
-    for index, layer in enumerate(network):
-        flows.append(_check_layer(layer, flows, f"{name}.{index} ({layer.kind})"))
-    return flows[-1].channels
-
-
-def _check_layer(layer: Layer, flows: Sequence[_Flow], name: str) -> _Flow:
-    flow = flows[-1]
-    if isinstance(layer, (Conv, Deconv)):
-        return _check_kernel(layer, flow, name)
-    if isinstance(layer, Igdn):
-        return _check_igdn(layer, flow, name)
-    if isinstance(layer, Scale):
-        _require(layer.multiplier.shape == (flow.channels,) and _is_integer(layer.multiplier), name)
-        _require(1 <= layer.shift <= 40, name)
-        require_exact(flow.bound * _largest(layer.multiplier) + (1 << layer.shift), name)
-        return _Flow(flow.channels, _clamp_bound(layer.bits, name))
-    if isinstance(layer, Add):
-        _require(0 <= layer.source < len(flows) and flows[layer.source].channels == flow.channels, name)
-        return _Flow(flow.channels, _clamp_bound(layer.bits, name))
-    if isinstance(layer, LeakyRelu):
-        _require(1 <= layer.shift <= 24 and 0 <= layer.numerator < 1 << layer.shift, name)
-        require_exact((flow.bound + 1) << layer.shift, name)
-        return flow
-    if isinstance(layer, PixelShuffle):
-        _require(1 <= layer.factor <= 16 and flow.channels % layer.factor**2 == 0, name)
-        return _Flow(flow.channels // layer.factor**2, flow.bound)
-    if isinstance(layer, Clamp):
-        _require(-(2**23) <= layer.low <= layer.high < 2**23, name)
-        return _Flow(flow.channels, max(abs(layer.low), abs(layer.high)))
-    raise ModelError(f"{name} is not an integer layer")
-
-
-def _check_kernel(layer: Conv | Deconv, flow: _Flow, name: str) -> _Flow:
-    in_axis, out_axis = (1, 0) if isinstance(layer, Conv) else (0, 1)
+def _require_kernel(layer: Conv | Deconv, channels: int) -> None:
     weight = layer.weight
-    _require(weight.ndim == 4 and weight.dtype == np.int16 and weight.shape[in_axis] == flow.channels, name)
-    channels, kernel = weight.shape[out_axis], weight.shape[2]
-    _require(1 <= channels <= MAX_CHANNELS and weight.shape[3] == kernel, name)
-    _require(1 <= layer.stride <= 16 and 0 <= layer.padding < kernel <= 31, name)
-    output_padding = layer.stride + 2 * layer.padding - kernel
-    _require(isinstance(layer, Conv) or 0 <= output_padding < layer.stride, name)
-    _require(layer.bias.shape == (channels,) and layer.shift.shape == (channels,), name)
-    _require(_is_integer(layer.bias) and _is_integer(layer.shift), name)
-    _require(int(layer.shift.min()) >= 1 and int(layer.shift.max()) <= 40, name)
-    sums = np.abs(weight.astype(np.int64)).sum(axis=(in_axis, 2, 3))
+    _require(weight.ndim == 4 and weight.shape[2] == weight.shape[3] and 1 <= channels <= MAX_CHANNELS)
+    _require(1 <= layer.stride <= 16 and 0 <= layer.padding < weight.shape[2] <= 31)
+    _require(layer.bias.shape == (channels,) and layer.shift.shape == (channels,))
+
+
+def _kernel_bound(layer: Conv | Deconv, bound: int, weight: Array, summed: tuple[int, ...]) -> int:
+    _require(weight.dtype == np.int16 and _is_integer(layer.bias) and _is_integer(layer.shift))
+    _require(int(layer.shift.min()) >= 1 and int(layer.shift.max()) <= 40)
+    sums = np.abs(weight.astype(np.int64)).sum(axis=summed)
     bounds = (
-        flow.bound * int(total) + abs(int(bias)) + (1 << int(shift))
+        bound * int(total) + abs(int(bias)) + (1 << int(shift))
         for total, bias, shift in zip(sums, layer.bias, layer.shift, strict=True)
     )
-    require_exact(max(bounds), name)
-    return _Flow(channels, _clamp_bound(layer.bits, name))
+    require_exact(max(bounds), "an accumulator")
+    return _clamp_bound(layer.bits)
 
 
-def _check_igdn(layer: Igdn, flow: _Flow, name: str) -> _Flow:
-    _require(layer.beta.shape == (flow.channels,) and layer.gamma.shape == (flow.channels,) * 2, name)
-    _require(_is_integer(layer.beta) and _is_integer(layer.gamma), name)
-    _require(int(layer.beta.min()) >= 0 and int(layer.gamma.min()) >= 0 and 1 <= layer.shift <= 40, name)
-    norms = (
-        flow.bound**2 * int(total) + int(beta)
-        for total, beta in zip(layer.gamma.astype(np.int64).sum(axis=1), layer.beta, strict=True)
-    )
-    norm = max(norms)
-    require_exact(norm, name, SQRT_BOUND)
-    require_exact(flow.bound * int(norm**0.5 + 1) + (1 << layer.shift), name)
-    return _Flow(flow.channels, _clamp_bound(layer.bits, name))
+def _require_norm(layer: Igdn | Gdn, channels: int) -> None:
+    _require(layer.beta.shape == (channels,) and layer.gamma.shape == (channels, channels))
 
 
-def _require(condition: bool, name: str) -> None:
+def _require(condition: bool) -> None:
     if not condition:
-        raise ModelError(f"layer {name}: a shape, type or field is out of range")
+        raise ModelError("a shape, type or field is out of range")
 
 
 def _is_integer(array: Array) -> bool:
@@ -284,87 +370,6 @@ def _largest(array: Array) -> int:
     return int(np.abs(array.astype(np.int64)).max())
 
 
-def _clamp_bound(bits: int, name: str) -> int:
-    _require(2 <= bits <= MAX_ACTIVATION_BITS, name)
+def _clamp_bound(bits: int) -> int:
+    _require(2 <= bits <= MAX_ACTIVATION_BITS)
     return -signed_range(bits)[0]
-
-
-GRADIENT_BITS = 20
-"""Gradients are rounded to integers of at most this magnitude, as a power of two, before an exact transposed layer."""
-
-
-def check_adjoint(network: Network, name: str) -> None:
-    """Prove that gradients pass back through a network exactly.
-
-    Args:
-        network: one that `check_network` has accepted.
-        name: for messages.
-
-    Raises:
-        ModelError: a layer has no transpose, or a sum of its products may reach 2^52.
-
-    Source: format_spec.md, section 8.6.
-    """
-    for index, layer in enumerate(network):
-        if isinstance(layer, (Conv, Deconv)):
-            keeps_size = layer.stride == 1 and layer.weight.shape[2] == 2 * layer.padding + 1
-            _require(isinstance(layer, Deconv) or keeps_size, f"{name}.{index} ({layer.kind})")
-            axes = (0, 2, 3) if isinstance(layer, Conv) else (1, 2, 3)
-            largest = int(np.abs(layer.weight.astype(np.int64)).sum(axis=axes).max())
-            require_exact(largest << GRADIENT_BITS, f"{name}.{index}'s transpose", SQRT_BOUND)
-        elif not isinstance(layer, LeakyRelu):
-            raise ModelError(f"{name}.{index} ({layer.kind}) has no transpose")
-
-
-def adjoint(layer: Conv | Deconv) -> Conv | Deconv:
-    """Return the layer that multiplies by the transpose of a kernel, without bias, shift or clamp."""
-    kind, in_axis = (Deconv, 1) if isinstance(layer, Conv) else (Conv, 0)
-    zeros = np.zeros(layer.weight.shape[in_axis], np.int64)
-    return kind(layer.weight, zeros, zeros, layer.stride, layer.padding, _ADJOINT_BITS)
-
-
-_ADJOINT_BITS = 54
-
-
-def by_output(layer: Conv | Deconv, values: Array) -> Array:
-    """Return one value for each output channel, [O], in a shape that multiplies the layer's kernel."""
-    return values[:, None, None, None] if isinstance(layer, Conv) else values[None, :, None, None]
-
-
-def upscale(network: Network) -> int:
-    """Return by how much a synthesis network multiplies height and width."""
-    factor = 1
-    for layer in network:
-        if isinstance(layer, Deconv):
-            factor *= layer.stride
-        elif isinstance(layer, PixelShuffle):
-            factor *= layer.factor
-    return factor
-
-
-def downscale(network: Network) -> int:
-    """Return by how much an analysis network divides height and width."""
-    factor = 1
-    for layer in network:
-        if isinstance(layer, Conv):
-            factor *= layer.stride
-    return factor
-
-
-def halo(network: Network) -> int:
-    """Return how many more input rows on either side make a horizontal strip's outputs exact.
-
-    Each layer spreads the fault that a cut leaves at the edge of the strip; what it has grown to at the output,
-    divided by the upscaling, is the number of rows to add.
-    """
-    spoilt = 0
-    for layer in network:
-        if isinstance(layer, Deconv):
-            reach = max(layer.padding, layer.weight.shape[2] - 1 - layer.padding)
-            spoilt = layer.stride * spoilt + reach
-        elif isinstance(layer, Conv):
-            reach = max(layer.padding, layer.weight.shape[2] - 1 - layer.padding)
-            spoilt = -(-(spoilt + reach) // layer.stride)
-        elif isinstance(layer, PixelShuffle):
-            spoilt *= layer.factor
-    return -(-spoilt // upscale(network))

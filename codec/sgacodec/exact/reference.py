@@ -5,41 +5,26 @@ Arrays are int64 [1, C, H, W]. Source: format_spec.md, section 4.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import Int64Array, clamp_bits, isqrt, shift_right
 from sgacodec.exact.layers import Add, Clamp, Conv, Deconv, Igdn, Layer, LeakyRelu, Network, PixelShuffle, Scale
 
+Outputs = Sequence[Int64Array]
+
 
 def run(network: Network, x: Int64Array) -> Int64Array:
     """Evaluate an integer network on x, int64 [1, C, H, W]."""
     outputs = [x.astype(np.int64)]
     for layer in network:
-        outputs.append(_apply(layer, outputs))
+        if type(layer) not in RUN:
+            raise ModelError(f"{layer.kind} is not an integer layer")
+        outputs.append(RUN[type(layer)](layer, outputs))
     return outputs[-1]
-
-
-def _apply(layer: Layer, outputs: list[Int64Array]) -> Int64Array:
-    a = outputs[-1]
-    if isinstance(layer, Conv):
-        return _requantise(_conv(a[0], layer), layer)
-    if isinstance(layer, Deconv):
-        return _requantise(_deconv(a[0], layer), layer)
-    if isinstance(layer, LeakyRelu):
-        return np.where(a >= 0, a, shift_right(a * layer.numerator, layer.shift))
-    if isinstance(layer, Igdn):
-        norm = np.einsum("oc,chw->ohw", layer.gamma.astype(np.int64), a[0] ** 2) + layer.beta[:, None, None]
-        return clamp_bits(shift_right(a * isqrt(norm), layer.shift), layer.bits)
-    if isinstance(layer, Scale):
-        return clamp_bits(shift_right(a * layer.multiplier[:, None, None], layer.shift), layer.bits)
-    if isinstance(layer, Add):
-        return clamp_bits(a + outputs[layer.source], layer.bits)
-    if isinstance(layer, PixelShuffle):
-        return _pixel_shuffle(a, layer.factor)
-    if isinstance(layer, Clamp):
-        return np.clip(a, layer.low, layer.high)
-    raise ModelError(f"{layer.kind} is not an integer layer")
 
 
 def _requantise(acc: Int64Array, layer: Conv | Deconv) -> Int64Array:
@@ -47,21 +32,25 @@ def _requantise(acc: Int64Array, layer: Conv | Deconv) -> Int64Array:
     return clamp_bits(shift_right(acc, layer.shift[:, None, None].astype(np.int64)), layer.bits)[None]
 
 
-def _conv(a: Int64Array, layer: Conv) -> Int64Array:
+def _conv(layer: Conv, outputs: Outputs) -> Int64Array:
+    a = outputs[-1][0]
     weight, stride, padding = layer.weight.astype(np.int64), layer.stride, layer.padding
     kernel = weight.shape[2]
     padded = np.pad(a, ((0, 0), (padding, padding), (padding, padding)))
     height = (padded.shape[1] - kernel) // stride + 1
     width = (padded.shape[2] - kernel) // stride + 1
-    acc = np.zeros((weight.shape[0], height, width), np.int64)
+    acc = np.zeros((layer.groups, len(weight) // layer.groups, height, width), np.int64)
+    weight = weight.reshape(*acc.shape[:2], -1, kernel, kernel)
     for ky in range(kernel):
         for kx in range(kernel):
             tap = padded[:, ky : ky + stride * (height - 1) + 1 : stride, kx : kx + stride * (width - 1) + 1 : stride]
-            acc += np.einsum("oc,chw->ohw", weight[:, :, ky, kx], tap)
-    return acc
+            tap = tap.reshape(layer.groups, -1, height, width)
+            acc += np.einsum("goc,gchw->gohw", weight[..., ky, kx], tap)
+    return _requantise(acc.reshape(-1, height, width), layer)
 
 
-def _deconv(a: Int64Array, layer: Deconv) -> Int64Array:
+def _deconv(layer: Deconv, outputs: Outputs) -> Int64Array:
+    a = outputs[-1][0]
     weight, stride, padding = layer.weight.astype(np.int64), layer.stride, layer.padding
     _, height, width = a.shape
     kernel = weight.shape[2]
@@ -70,10 +59,46 @@ def _deconv(a: Int64Array, layer: Deconv) -> Int64Array:
         for kx in range(kernel):
             tap = np.einsum("co,chw->ohw", weight[:, :, ky, kx], a)
             acc[:, ky : ky + stride * height : stride, kx : kx + stride * width : stride] += tap
-    return acc[:, padding : padding + stride * height, padding : padding + stride * width]
+    return _requantise(acc[:, padding : padding + stride * height, padding : padding + stride * width], layer)
 
 
-def _pixel_shuffle(a: Int64Array, factor: int) -> Int64Array:
-    _, channels, height, width = a.shape
-    split = a.reshape(channels // factor**2, factor, factor, height, width)
+def _leaky_relu(layer: LeakyRelu, outputs: Outputs) -> Int64Array:
+    a = outputs[-1]
+    return np.where(a >= 0, a, shift_right(a * layer.numerator, layer.shift))
+
+
+def _igdn(layer: Igdn, outputs: Outputs) -> Int64Array:
+    a = outputs[-1]
+    norm = np.einsum("oc,chw->ohw", layer.gamma.astype(np.int64), a[0] ** 2) + layer.beta[:, None, None]
+    return clamp_bits(shift_right(a * isqrt(norm), layer.shift), layer.bits)
+
+
+def _add(layer: Add, outputs: Outputs) -> Int64Array:
+    return clamp_bits(outputs[-1] + outputs[layer.source], layer.bits)
+
+
+def _pixel_shuffle(layer: PixelShuffle, outputs: Outputs) -> Int64Array:
+    factor, (_, channels, height, width) = layer.factor, outputs[-1].shape
+    split = outputs[-1].reshape(channels // factor**2, factor, factor, height, width)
     return split.transpose(0, 3, 1, 4, 2).reshape(1, channels // factor**2, height * factor, width * factor)
+
+
+def _scale(layer: Scale, outputs: Outputs) -> Int64Array:
+    return clamp_bits(shift_right(outputs[-1] * layer.multiplier[:, None, None], layer.shift), layer.bits)
+
+
+def _clamp(layer: Clamp, outputs: Outputs) -> Int64Array:
+    return np.clip(outputs[-1], layer.low, layer.high)
+
+
+RUN: dict[type[Layer], Callable[[Any, Outputs], Int64Array]] = {
+    Conv: _conv,
+    Deconv: _deconv,
+    LeakyRelu: _leaky_relu,
+    Igdn: _igdn,
+    Add: _add,
+    PixelShuffle: _pixel_shuffle,
+    Scale: _scale,
+    Clamp: _clamp,
+}
+"""What evaluates each kind of integer layer, given the network's input and the outputs so far."""

@@ -5,7 +5,7 @@ Pure functions: no files, no model, no pixels. Source: format_spec.md, section 3
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,10 +45,10 @@ class SectionType(IntEnum):
     XMP = 3
     ALPHA = 4
     BITS_BACK = 5
-    SIDE_INFORMATION = 6
+    MESSAGE = 6
 
 
-_SINCE_MINOR: dict[int, int] = {SectionType.BITS_BACK: 1, SectionType.SIDE_INFORMATION: 1}
+_SINCE_MINOR: dict[int, int] = {SectionType.BITS_BACK: 1, SectionType.MESSAGE: 1}
 """The minor version that a file with such a section has; all others have minor version 0."""
 
 
@@ -74,9 +74,9 @@ class _StoredSection:
     n_bytes: int
 
 
-@dataclass(frozen=True)
-class Header:
-    """What an .sga file says of itself before its payload.
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a file says of its picture.
 
     Attributes:
         width: Pixels per row.
@@ -84,11 +84,7 @@ class Header:
         grayscale: Whether the picture comes back with one channel.
         model_id: The 8-byte id of the model that decodes it.
         level_q4: Rate level of the model in sixteenths.
-        z_bytes: Length of the z stream in bytes.
-        y_bytes: Length of each y band's stream in bytes.
-        sections: Type, flags and stored length of every optional section.
         pixel_crc: CRC-32 of the decoded RGB bytes, rows top to bottom.
-        n_bytes: Length of the header itself in bytes.
     """
 
     width: int
@@ -96,10 +92,23 @@ class Header:
     grayscale: bool
     model_id: bytes
     level_q4: int
+    pixel_crc: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header(Description):
+    """What an .sga file says of itself before its payload.
+
+    Attributes:
+        z_bytes: Length of the z stream in bytes.
+        y_bytes: Length of each y band's stream in bytes.
+        sections: Type, flags and stored length of every optional section.
+        n_bytes: Length of the header itself in bytes.
+    """
+
     z_bytes: int
     y_bytes: tuple[int, ...]
     sections: tuple[_StoredSection, ...]
-    pixel_crc: int
     n_bytes: int
 
     @property
@@ -118,19 +127,24 @@ class Header:
         return None
 
 
-@dataclass(frozen=True)
-class Container:
-    """The content of an .sga file. Fields as in `Header`, with the streams in place of their lengths."""
+@dataclass(frozen=True, kw_only=True)
+class Container(Description):
+    """The content of an .sga file.
 
-    width: int
-    height: int
-    grayscale: bool
-    model_id: bytes
-    level_q4: int
+    Attributes:
+        z_stream: codes z.
+        y_streams: code y, one for each band.
+        sections: what goes with the picture.
+    """
+
     z_stream: bytes
     y_streams: tuple[bytes, ...]
     sections: tuple[Section, ...]
-    pixel_crc: int
+
+    @property
+    def carries(self) -> bool:
+        """Whether the latents carry a message: then a bits-back model decodes them."""
+        return self.section(SectionType.BITS_BACK) is not None
 
     def section(self, kind: SectionType) -> bytes | None:
         """Return the content of the section `kind`, or None."""
@@ -185,14 +199,23 @@ def parse_header(data: bytes) -> Header:
     )
 
 
-def parse(data: bytes) -> Container:
+def parse(data: bytes, max_pixels: int = limits.MAX_SIDE**2) -> Container:
     """Read a whole .sga file, check its CRC and that every byte belongs to something.
+
+    Args:
+        data: the file.
+        max_pixels: refuse a larger picture before anything of its size is allocated.
 
     Raises:
         FormatError: a subclass that names the fault, with offset and section.
         UnsupportedVersionError: the file needs a newer version.
     """
     header = parse_header(data)
+    if header.width * header.height > max_pixels:
+        raise LimitError(
+            f"the image has {header.width}x{header.height} pixels, over the limit of {max_pixels}; "
+            "raise it with max_pixels (--max-pixels) if you trust the file"
+        )
     _check_length_and_crc(data, header)
     reader = Reader(data)
     reader.take(header.n_bytes, "header")
@@ -203,15 +226,10 @@ def parse(data: bytes) -> Container:
     if len(set(kinds)) != len(kinds):
         raise CorruptStreamError("a section occurs twice", section="sections")
     return Container(
-        width=header.width,
-        height=header.height,
-        grayscale=header.grayscale,
-        model_id=header.model_id,
-        level_q4=header.level_q4,
         z_stream=z_stream,
         y_streams=y_streams,
         sections=sections,
-        pixel_crc=header.pixel_crc,
+        **{field.name: getattr(header, field.name) for field in dataclasses.fields(Description)},
     )
 
 
@@ -332,18 +350,3 @@ def _pack_section(section: Section) -> tuple[int, int, bytes]:
     shorter = len(deflated) < len(section.data)
     flags = _SECTION_CRITICAL * section.critical | _SECTION_DEFLATED * shorter
     return section.kind, flags, deflated if shorter else section.data
-
-
-def band_rows(z_rows: int, n_bands: int) -> list[tuple[int, int]]:
-    """Return the half-open range of z-rows of each y band.
-
-    Raises:
-        CorruptStreamError: there are more bands than the rows can fill.
-
-    Source: format_spec.md, section 5.3.
-    """
-    per_band = -(-z_rows // n_bands)
-    starts = range(0, z_rows, per_band)
-    if len(starts) != n_bands:
-        raise CorruptStreamError(f"{n_bands} bands do not fit {z_rows} rows", section="band table")
-    return list(itertools.pairwise([*starts, z_rows]))

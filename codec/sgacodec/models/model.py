@@ -1,4 +1,4 @@
-"""Model files: safetensors with a JSON description; the id is a hash of what the decoder uses.
+"""What a model is, and the proof that its decoder is exact; the id is a hash of what the decoder uses.
 
 Source: format_spec.md, section 6.
 """
@@ -7,46 +7,74 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
-from safetensors.numpy import save as save_safetensors
 
-from sgacodec.entropy.stack import lattice_tables
+from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.entropy.tables import TableSet
-from sgacodec.errors import ModelError, ModelMismatchError
-from sgacodec.exact import layers
+from sgacodec.errors import ModelError
+from sgacodec.exact import proof
 from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, require_exact
+from sgacodec.exact.layers import Clamp, Network
+from sgacodec.exact.transpose import check_transpose
 from sgacodec.format.container import MODEL_ID_BYTES
-from sgacodec.limits import MAX_MODEL_BYTES
+from sgacodec.models.stored import to_stored
 
-FORMAT = 1
-_JSON_KEY = "sgacodec"
-_DECODER = "decoder."
-_BITS_BACK = "bits_back."
+BITS_BACK_PREFIX = "bits_back."
+_LARGEST_INPUT = 1 << (MAX_ACTIVATION_BITS - 1)
 
 Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[Any]
+
+
+class EntropyModel(ABC):
+    """What a model file stores of an entropy model: all that predicts y, and the prior of z.
+
+    A kind is a frozen dataclass that `ENTROPY_MODELS` lists; `latents` holds what evaluates it. Every kind has
+
+    Attributes:
+        z_tables: N tables, the prior of z minus its median.
+        z_median: int64 [N], Q.z_frac_bits.
+        z_frac_bits: fractional bits of z_hat before its gain.
+    """
+
+    kind: ClassVar[str]
+    z_tables: TableSet
+    z_median: Array
+    z_frac_bits: int
+
+    @abstractmethod
+    def check(self, m_channels: int, n_levels: int) -> None:
+        """Prove that every integer step is exact in float64.
+
+        Args:
+            m_channels: channels of y.
+            n_levels: rate levels of the decoder.
+
+        Raises:
+            ModelError: it is not, or shapes do not fit.
+        """
+
+    @property
+    @abstractmethod
+    def y_per_z(self) -> int:
+        """Samples of y for each sample of z along one side."""
 
 
 @dataclass(frozen=True, eq=False)
-class Decoder:
-    """What decoding needs; the model id is a hash of it.
+class Hyperprior(EntropyModel):
+    """A mean-scale hyperprior (Minnen et al. 2018): h_s gives sigma and mu of all of y from z_hat.
 
     Attributes:
         h_s: integer network, z_hat to sigma and mu (2 * M channels, sigma first).
-        g_s: integer network, y_hat to pixels 0..255 (3 channels).
-        y_frac_bits: fractional bits of mu, sigma and y_hat (h_s's output).
         z_frac_bits: fractional bits of z_hat before its gain.
         h_s_shift: right shift from z_hat times gain to h_s's input.
-        g_s_shift: right shift from y_hat times gain to g_s's input.
-        inv_gain_y: int64 [L, M].
         inv_gain_z: int64 [L, N].
         z_median: int64 [N], Q.z_frac_bits.
         sigma_thresholds: int64 [T - 1], ascending, Q.y_frac_bits.
@@ -54,18 +82,61 @@ class Decoder:
         y_tables: T tables.
     """
 
-    h_s: layers.Network
-    g_s: layers.Network
-    y_frac_bits: int
+    kind: ClassVar[str] = "hyperprior"
+    h_s: Network
     z_frac_bits: int
     h_s_shift: int
-    g_s_shift: int
-    inv_gain_y: Array
     inv_gain_z: Array
     z_median: Array
     sigma_thresholds: Array
     z_tables: TableSet
     y_tables: TableSet
+
+    @cached_property
+    def y_per_z(self) -> int:
+        """Samples of y for each sample of z along one side."""
+        return int(proof.scale(self.h_s, self.inv_gain_z.shape[1]))
+
+    def check(self, m_channels: int, n_levels: int) -> None:
+        """Prove h_s and the gains of z."""
+        n_channels = self.inv_gain_z.shape[1] if self.inv_gain_z.ndim == 2 else 0
+        shapes_fit = (
+            n_channels > 0
+            and self.inv_gain_z.shape[0] == n_levels
+            and self.z_median.shape == (n_channels,)
+            and len(self.z_tables) == n_channels
+            and self.sigma_thresholds.shape == (len(self.y_tables) - 1,)
+            and bool(np.all(np.diff(self.sigma_thresholds) > 0))
+        )
+        if not shapes_fit or not 1 <= self.z_frac_bits <= 20 or not 1 <= self.h_s_shift <= 40:
+            raise ModelError("the hyperprior's gains, medians, thresholds and tables do not fit together")
+        check_gains(self.inv_gain_z)
+        shape = proof.check_synthesis(self.h_s, n_channels, _LARGEST_INPUT, "h_s")
+        if shape.channels != 2 * m_channels:
+            raise ModelError(f"h_s gives {shape.channels} channels; needed are {2 * m_channels}")
+
+
+ENTROPY_MODELS: dict[str, type[EntropyModel]] = {Hyperprior.kind: Hyperprior}
+"""Every kind of entropy model by the name that a model file has for it; one that names none has a hyperprior."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """What decoding needs; the model id is a hash of it.
+
+    Attributes:
+        entropy: what predicts y.
+        g_s: integer network, y_hat to pixels 0..255 (3 channels).
+        y_frac_bits: fractional bits of mu, sigma and y_hat.
+        g_s_shift: right shift from y_hat times gain to g_s's input.
+        inv_gain_y: int64 [L, M].
+    """
+
+    entropy: Any
+    g_s: Network
+    y_frac_bits: int
+    g_s_shift: int
+    inv_gain_y: Array
 
     @property
     def n_levels(self) -> int:
@@ -73,14 +144,29 @@ class Decoder:
         return int(self.inv_gain_y.shape[0])
 
     @property
+    def m_channels(self) -> int:
+        """Channels of y, M."""
+        return int(self.inv_gain_y.shape[1])
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of z, N."""
+        return len(self.entropy.z_tables)
+
+    @cached_property
     def y_stride(self) -> int:
         """Pixels per y_hat sample along one side."""
-        return layers.upscale(self.g_s)
+        return int(proof.scale(self.g_s, self.m_channels))
+
+    @cached_property
+    def halo(self) -> int:
+        """Rows of y_hat on either side of a strip that reach its pixels."""
+        return proof.halo(self.g_s, self.m_channels)
 
     @property
     def z_stride(self) -> int:
         """Pixels per z_hat sample along one side."""
-        return self.y_stride * layers.upscale(self.h_s)
+        return self.y_stride * int(self.entropy.y_per_z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +180,10 @@ class Encoder:
         gain_z: float32 [L, N].
     """
 
-    g_a: layers.Network
-    h_a: layers.Network
-    gain_y: Array
-    gain_z: Array
+    g_a: Network
+    h_a: Network
+    gain_y: FloatArray
+    gain_z: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +205,8 @@ class BitsBack:
         z_order: int64 [N], the channels in the order in which they carry side information.
     """
 
-    h_a: layers.Network
-    h_s: layers.Network
+    h_a: Network
+    h_s: Network
     lattice_bits: int
     log_variance_thresholds: Array
     scales: Array
@@ -169,9 +255,10 @@ def make_model(
         ModelError: an integer part cannot be evaluated exactly.
     """
     check_decoder(decoder)
+    check_encoder(encoder, decoder)
     if len(lambdas) != decoder.n_levels:
         raise ModelError(f"{len(lambdas)} lambdas for {decoder.n_levels} levels")
-    model = Model(name, model_id(*_decoder_content(decoder)), lambdas, decoder, encoder, dict(card))
+    model = Model(name, model_id(*decoder_content(decoder)), lambdas, decoder, encoder, dict(card))
     return model if bits_back is None else with_bits_back(model, bits_back)
 
 
@@ -182,18 +269,18 @@ def with_bits_back(model: Model, bits_back: BitsBack) -> Model:
         ModelError: the head does not fit the decoder, or cannot be evaluated exactly.
     """
     check_bits_back(bits_back, model.decoder)
-    description, tensors = _decoder_content(model.decoder)
-    head_description, head_tensors = _bits_back_content(bits_back)
+    description, tensors = decoder_content(model.decoder)
+    bits_back_description, bits_back_tensors = to_stored(bits_back)
     identity = model_id(
-        description | {"bits_back": head_description},
-        tensors | {_BITS_BACK + name: array for name, array in head_tensors.items()},
+        description | {"bits_back": bits_back_description},
+        tensors | {BITS_BACK_PREFIX + name: array for name, array in bits_back_tensors.items()},
     )
     return replace(model, bits_back=bits_back, bits_back_id=identity)
 
 
 def model_id(description: Mapping[str, Any], tensors: Mapping[str, Array]) -> bytes:
     """Return the first 8 bytes of SHA-256 over a decoder's description and tensors (format_spec.md, section 6.2)."""
-    digest = hashlib.sha256(_canonical_json(description))
+    digest = hashlib.sha256(canonical_json(description))
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         digest.update(f"{name}|{array.dtype.str[1:]}|{','.join(map(str, array.shape))}|".encode())
@@ -207,242 +294,94 @@ def check_decoder(decoder: Decoder) -> None:
     Raises:
         ModelError: it is not, or shapes do not fit.
     """
-    n_channels = decoder.inv_gain_z.shape[1] if decoder.inv_gain_z.ndim == 2 else 0
-    m_channels = decoder.inv_gain_y.shape[1] if decoder.inv_gain_y.ndim == 2 else 0
-    levels = decoder.n_levels
-    shapes_fit = (
-        n_channels > 0
-        and m_channels > 0
-        and 1 <= levels <= 16
-        and decoder.inv_gain_z.shape[0] == levels
-        and decoder.z_median.shape == (n_channels,)
-        and len(decoder.z_tables) == n_channels
-        and decoder.sigma_thresholds.shape == (len(decoder.y_tables) - 1,)
-        and bool(np.all(np.diff(decoder.sigma_thresholds) > 0))
-    )
-    bits_fit = all(1 <= bits <= 20 for bits in (decoder.y_frac_bits, decoder.z_frac_bits))
-    shifts_fit = all(1 <= shift <= 40 for shift in (decoder.h_s_shift, decoder.g_s_shift))
-    if not (shapes_fit and bits_fit and shifts_fit):
-        raise ModelError("the model's gains, medians, thresholds and tables do not fit together")
-    bound = 1 << (MAX_ACTIVATION_BITS - 1)
-    for gains in (decoder.inv_gain_y, decoder.inv_gain_z):
-        if int(gains.min()) < 1:
-            raise ModelError("a gain is not positive")
-        require_exact(bound * int(gains.max()) + (1 << 40), "a gain's product")
-    h_s_channels = layers.check_network(decoder.h_s, n_channels, bound, "h_s")
-    g_s_channels = layers.check_network(decoder.g_s, m_channels, bound, "g_s")
-    if h_s_channels != 2 * m_channels or g_s_channels != 3:
-        raise ModelError(f"h_s gives {h_s_channels} channels and g_s {g_s_channels}; needed are {2 * m_channels} and 3")
-    if not isinstance(decoder.g_s[-1], layers.Clamp) or (decoder.g_s[-1].low, decoder.g_s[-1].high) != (0, 255):
+    if decoder.inv_gain_y.ndim != 2 or decoder.m_channels == 0 or not 1 <= decoder.n_levels <= 16:
+        raise ModelError("the model's gains of y do not fit its levels")
+    if not 1 <= decoder.y_frac_bits <= 20 or not 1 <= decoder.g_s_shift <= 40:
+        raise ModelError("the model's fixed-point formats are out of range")
+    check_gains(decoder.inv_gain_y)
+    decoder.entropy.check(decoder.m_channels, decoder.n_levels)
+    shape = proof.check_synthesis(decoder.g_s, decoder.m_channels, _LARGEST_INPUT, "g_s")
+    if shape.channels != 3:
+        raise ModelError(f"g_s gives {shape.channels} channels; needed are 3")
+    last = decoder.g_s[-1]
+    if not isinstance(last, Clamp) or (last.low, last.high) != (0, 255):
         raise ModelError("g_s does not end by clamping to 0..255")
 
 
-def check_bits_back(head: BitsBack, decoder: Decoder) -> None:
-    """Prove that every integer step of a head is exact in float64, and that it fits its decoder.
+def check_gains(gains: Array) -> None:
+    """Prove that an activation times any of these gains is exact in float64.
+
+    Raises:
+        ModelError: it is not, or a gain is not positive.
+    """
+    if int(gains.min()) < 1:
+        raise ModelError("a gain is not positive")
+    require_exact(_LARGEST_INPUT * int(gains.max()) + (1 << 40), "a gain's product")
+
+
+def check_encoder(encoder: Encoder, decoder: Decoder) -> None:
+    """Check that the float networks give y and z the sizes that the decoder expects.
+
+    Raises:
+        ModelError: they do not.
+    """
+    g_a = proof.shapes(encoder.g_a, 3, "g_a")[-1]
+    h_a = proof.shapes(encoder.h_a, decoder.m_channels, "h_a")[-1]
+    gains_fit = encoder.gain_y.shape == (decoder.n_levels, decoder.m_channels) and encoder.gain_z.shape == (
+        decoder.n_levels,
+        decoder.n_channels,
+    )
+    sizes_fit = 1 / g_a.scale == decoder.y_stride and 1 / h_a.scale == decoder.entropy.y_per_z
+    if not gains_fit or not sizes_fit or (g_a.channels, h_a.channels) != (decoder.m_channels, decoder.n_channels):
+        raise ModelError("the encoder's networks do not fit the decoder")
+
+
+def check_bits_back(bits_back: BitsBack, decoder: Decoder) -> None:
+    """Prove that every integer step of a bits-back model is exact in float64, and that it fits its decoder.
 
     Raises:
         ModelError: it is not, or does not.
     """
-    n_channels, m_channels = decoder.inv_gain_z.shape[1], decoder.inv_gain_y.shape[1]
-    n_scales = len(decoder.y_tables)
+    prior = decoder.entropy
+    if not isinstance(prior, Hyperprior):
+        raise ModelError("a bits-back model needs a hyperprior")
+    n_channels, m_channels, n_scales = decoder.n_channels, decoder.m_channels, len(prior.y_tables)
     shapes_fit = (
         n_scales >= 2
-        and 0 <= head.lattice_bits <= decoder.z_frac_bits
-        and head.log_variance_thresholds.shape == (n_scales - 1,)
-        and bool(np.all(np.diff(head.log_variance_thresholds) > 0))
-        and head.scales.shape == head.fraction_bits.shape == (n_scales,)
-        and int(head.scales.min()) > 0
-        and int(head.scales.max()) < 2**26
-        and bool(np.all(np.diff(head.scales) > 0))
-        and 0 <= int(head.fraction_bits.min()) <= int(head.fraction_bits.max()) <= decoder.y_frac_bits
-        and len(head.tables) == int((1 << head.fraction_bits).sum())
-        and int(head.tables.lengths.min()) >= 3
-        and len(head.z_cells) == n_channels
-        and np.array_equal(np.sort(head.z_order), np.arange(n_channels))
+        and 0 <= bits_back.lattice_bits <= prior.z_frac_bits
+        and bits_back.log_variance_thresholds.shape == (n_scales - 1,)
+        and bool(np.all(np.diff(bits_back.log_variance_thresholds) > 0))
+        and bits_back.scales.shape == bits_back.fraction_bits.shape == (n_scales,)
+        and int(bits_back.scales.min()) > 0
+        and int(bits_back.scales.max()) < 2**26
+        and bool(np.all(np.diff(bits_back.scales) > 0))
+        and 0 <= int(bits_back.fraction_bits.min()) <= int(bits_back.fraction_bits.max()) <= decoder.y_frac_bits
+        and len(bits_back.tables) == int((1 << bits_back.fraction_bits).sum())
+        and int(bits_back.tables.lengths.min()) >= 3
+        and len(bits_back.z_cells) == n_channels
+        and np.array_equal(np.sort(bits_back.z_order), np.arange(n_channels))
     )
     if not shapes_fit:
-        raise ModelError("the bits-back head's thresholds, scales and tables do not fit together")
-    lattice_tables(head.z_cells, head.lattice_bits + 1, 0)
-    bound = 1 << (MAX_ACTIVATION_BITS - 1)
-    h_a_channels = layers.check_network(head.h_a, m_channels, bound, "bits-back h_a")
-    h_s_channels = layers.check_network(head.h_s, n_channels, bound, "bits-back h_s")
-    if (h_a_channels, h_s_channels) != (2 * n_channels, 2 * m_channels):
-        raise ModelError(f"the bits-back networks give {h_a_channels} and {h_s_channels} channels")
-    if layers.downscale(head.h_a) != layers.upscale(head.h_s) or layers.upscale(head.h_s) != layers.upscale(
-        decoder.h_s
-    ):
+        raise ModelError("the bits-back model's thresholds, scales and tables do not fit together")
+    lattice_tables(bits_back.z_cells, bits_back.lattice_bits + 1, 0)
+    h_a = proof.check_integers(bits_back.h_a, m_channels, _LARGEST_INPUT, "bits-back h_a")
+    h_s = proof.check_synthesis(bits_back.h_s, n_channels, _LARGEST_INPUT, "bits-back h_s")
+    if (h_a.channels, h_s.channels) != (2 * n_channels, 2 * m_channels):
+        raise ModelError(f"the bits-back networks give {h_a.channels} and {h_s.channels} channels")
+    if not 1 / h_a.scale == h_s.scale == prior.y_per_z:
         raise ModelError("the bits-back networks' strides are not the decoder's")
-    layers.check_adjoint(head.h_s, "bits-back h_s")
+    check_transpose(bits_back.h_s, "bits-back h_s")
 
 
-_DECODER_NUMBERS = ("y_frac_bits", "z_frac_bits", "h_s_shift", "g_s_shift")
-_DECODER_ARRAYS = ("inv_gain_y", "inv_gain_z", "z_median", "sigma_thresholds")
-_BITS_BACK_ARRAYS = ("log_variance_thresholds", "scales", "fraction_bits", "z_order")
-_TABLE_FIELDS = {"frequencies": np.uint32, "lengths": np.int32, "minima": np.int32}
+def decoder_content(decoder: Decoder) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return description and tensors of a decoder, its entropy model's among them, of which the id is a hash."""
+    description, tensors = to_stored(decoder)
+    entropy_description, entropy_tensors = to_stored(decoder.entropy)
+    kind = decoder.entropy.kind
+    named = {} if kind == Hyperprior.kind else {"entropy_model": kind}
+    return description | entropy_description | named, tensors | entropy_tensors
 
 
-def _decoder_content(decoder: Decoder) -> tuple[dict[str, Any], dict[str, Array]]:
-    h_s, h_s_tensors = layers.to_stored(decoder.h_s, "h_s")
-    g_s, g_s_tensors = layers.to_stored(decoder.g_s, "g_s")
-    description = {"h_s": h_s, "g_s": g_s, **{name: getattr(decoder, name) for name in _DECODER_NUMBERS}}
-    tensors = {**h_s_tensors, **g_s_tensors, **{name: getattr(decoder, name) for name in _DECODER_ARRAYS}}
-    for name in ("z_tables", "y_tables"):
-        tensors |= _stored_tables(name, getattr(decoder, name))
-    return description, tensors
-
-
-def _bits_back_content(head: BitsBack) -> tuple[dict[str, Any], dict[str, Array]]:
-    h_a, h_a_tensors = layers.to_stored(head.h_a, "h_a")
-    h_s, h_s_tensors = layers.to_stored(head.h_s, "h_s")
-    tensors = {**h_a_tensors, **h_s_tensors, **{name: getattr(head, name) for name in _BITS_BACK_ARRAYS}}
-    for name in ("tables", "z_cells"):
-        tensors |= _stored_tables(name, getattr(head, name))
-    return {"h_a": h_a, "h_s": h_s, "lattice_bits": head.lattice_bits}, tensors
-
-
-def _stored_tables(name: str, tables: TableSet) -> dict[str, Array]:
-    return {f"{name}.{field}": getattr(tables, field).astype(dtype) for field, dtype in _TABLE_FIELDS.items()}
-
-
-def _canonical_json(value: Any) -> bytes:
+def canonical_json(value: Any) -> bytes:
+    """Return JSON in the one form of which ids are hashes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def dump_model(model: Model) -> bytes:
-    """Return the bytes of a model file."""
-    description, decoder_tensors = _decoder_content(model.decoder)
-    g_a, g_a_tensors = layers.to_stored(model.encoder.g_a, "g_a")
-    h_a, h_a_tensors = layers.to_stored(model.encoder.h_a, "h_a")
-    encoder_tensors = {
-        **g_a_tensors,
-        **h_a_tensors,
-        "gain_y": model.encoder.gain_y,
-        "gain_z": model.encoder.gain_z,
-    }
-    head = {
-        "format": FORMAT,
-        "name": model.name,
-        "id": model.model_id.hex(),
-        "lambdas": list(model.lambdas),
-        "decoder": description,
-        "encoder": {"g_a": g_a, "h_a": h_a},
-        "card": dict(model.card),
-    }
-    tensors = {_DECODER + name: array for name, array in decoder_tensors.items()}
-    tensors |= {f"encoder.{name}": array for name, array in encoder_tensors.items()}
-    if model.bits_back is not None and model.bits_back_id is not None:
-        head["bits_back"], bits_back_tensors = _bits_back_content(model.bits_back)
-        head["bits_back_id"] = model.bits_back_id.hex()
-        tensors |= {_BITS_BACK + name: array for name, array in bits_back_tensors.items()}
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    return save_safetensors(contiguous, {_JSON_KEY: _canonical_json(head).decode()})
-
-
-def load_model(data: bytes) -> Model:
-    """Read a model file and prove that its decoder is exact.
-
-    Raises:
-        ModelError: the bytes are not a model file, or one that cannot be evaluated exactly.
-        ModelMismatchError: its content does not have the id that it names.
-    """
-    head = read_head(data)
-    try:
-        tensors = load_safetensors(data)
-        model = _assemble(head, tensors)
-    except SafetensorError as err:
-        raise ModelError(f"the model file's tensors cannot be read: {err}") from err
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as err:
-        raise ModelError(f"the model file is damaged: {err}") from err
-    ids = {"id": model.model_id, "bits_back_id": model.bits_back_id}
-    for key, identity in ids.items():
-        found = None if identity is None else identity.hex()
-        if found != head.get(key):
-            raise ModelMismatchError(f"the model file says {key} {head.get(key)}, its content has {found}")
-    return model
-
-
-def read_head(data: bytes) -> dict[str, Any]:
-    """Return a model file's JSON description; `data` may end after it.
-
-    Raises:
-        ModelError: there is none.
-    """
-    try:
-        (n_bytes,) = struct.unpack_from("<Q", data)
-        head = json.loads(json.loads(data[8 : 8 + n_bytes])["__metadata__"][_JSON_KEY])
-    except (struct.error, ValueError, KeyError, TypeError, OverflowError) as err:
-        raise ModelError("this is not a sgacodec model file") from err
-    if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise ModelError("the model file has another format version; upgrade with: pip install --upgrade sgacodec")
-    return head
-
-
-def read_file_head(path: Path) -> dict[str, Any]:
-    """Return a model file's JSON description without reading its tensors."""
-    with path.open("rb") as file:
-        start = file.read(8)
-        n_bytes = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        return read_head(start + file.read(min(n_bytes, 2**24)))
-
-
-def load_model_file(path: Path) -> Model:
-    """Read a model file.
-
-    Raises:
-        ModelError: see `load_model`; also when it is too large.
-    """
-    if path.stat().st_size > MAX_MODEL_BYTES:
-        raise ModelError(f"{path} is too large to be a model file")
-    try:
-        return load_model(path.read_bytes())
-    except ModelError as err:
-        raise type(err)(f"{path}: {err}") from err
-
-
-def _assemble(head: Mapping[str, Any], tensors: Mapping[str, Array]) -> Model:
-    encoder_tensors = _under("encoder.", tensors)
-    encoder = Encoder(
-        g_a=layers.from_stored(head["encoder"]["g_a"], encoder_tensors, "g_a"),
-        h_a=layers.from_stored(head["encoder"]["h_a"], encoder_tensors, "h_a"),
-        gain_y=encoder_tensors["gain_y"],
-        gain_z=encoder_tensors["gain_z"],
-    )
-    decoder = _read_decoder(head["decoder"], _under(_DECODER, tensors))
-    bits_back = _read_bits_back(head["bits_back"], _under(_BITS_BACK, tensors)) if "bits_back" in head else None
-    lambdas = tuple(float(value) for value in head["lambdas"])
-    return make_model(str(head["name"]), lambdas, decoder, encoder, head["card"], bits_back)
-
-
-def _under(prefix: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
-    return {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
-
-
-def _read_decoder(description: Mapping[str, Any], tensors: Mapping[str, Array]) -> Decoder:
-    values: dict[str, Any] = {name: int(description[name]) for name in _DECODER_NUMBERS}
-    values |= {name: tensors[name].astype(np.int64, casting="safe") for name in _DECODER_ARRAYS}
-    return Decoder(
-        h_s=layers.from_stored(description["h_s"], tensors, "h_s"),
-        g_s=layers.from_stored(description["g_s"], tensors, "g_s"),
-        **values,
-        z_tables=_read_tables("z_tables", tensors),
-        y_tables=_read_tables("y_tables", tensors),
-    )
-
-
-def _read_bits_back(description: Mapping[str, Any], tensors: Mapping[str, Array]) -> BitsBack:
-    arrays = {name: tensors[name].astype(np.int64, casting="safe") for name in _BITS_BACK_ARRAYS}
-    return BitsBack(
-        h_a=layers.from_stored(description["h_a"], tensors, "h_a"),
-        h_s=layers.from_stored(description["h_s"], tensors, "h_s"),
-        lattice_bits=int(description["lattice_bits"]),
-        **arrays,
-        tables=_read_tables("tables", tensors),
-        z_cells=_read_tables("z_cells", tensors),
-    )
-
-
-def _read_tables(name: str, tensors: Mapping[str, Array]) -> TableSet:
-    frequencies, lengths, minima = (
-        tensors[f"{name}.{field}"].astype(np.int64, casting="safe") for field in _TABLE_FIELDS
-    )
-    return TableSet(frequencies, lengths, minima)

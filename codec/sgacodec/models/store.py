@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from sgacodec.errors import ModelError, ModelNotFoundError
-from sgacodec.models.model import Model, load_model_file, read_file_head
+from sgacodec.models.file import load_model_file, read_file_header
+from sgacodec.models.model import Model
 
 SUFFIX = ".safetensors"
 DEFAULT_MODEL = "msh-vbr-96-192"
@@ -96,7 +97,7 @@ def _scan() -> Iterator[StoredModel]:
         # by stem: where a model is there with and without a head, "x" comes before "x-head"
         for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stem) if folder.is_dir() else []:
             try:
-                head = read_file_head(path)
+                head = read_file_header(path)
             except (ModelError, OSError):
                 continue  # a foreign or damaged file must not hide the others
             bits_back_id = head.get("bits_back_id")

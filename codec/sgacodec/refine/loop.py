@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sgacodec.allocator import freed_memory_kept
+from sgacodec.devices import freed_memory_kept
 from sgacodec.refine.objective import Quality, Refinable
 from sgacodec.refine.rounding import Rounding
 from sgacodec.refine.schedule import Schedule

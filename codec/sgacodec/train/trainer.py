@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sgacodec.allocator import freed_memory_kept
-from sgacodec.encoding import has_fast_bfloat16
+from sgacodec.devices import freed_memory_kept, has_fast_bfloat16
 from sgacodec.errors import TrainError
 from sgacodec.train import checkpoint, loss, optim, schedule
 from sgacodec.train.checkpoint import Checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
-from sgacodec.encoding import torch_device
+from sgacodec.devices import torch_device
 from sgacodec.errors import TrainError
 
 

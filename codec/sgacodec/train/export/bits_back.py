@@ -18,10 +18,11 @@ from torch import Tensor
 
 from sgacodec.bitsback.distributions import SCALE_FRAC_BITS
 from sgacodec.entropy import tables
-from sgacodec.entropy.stack import lattice_tables
+from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.exact.layers import Network
 from sgacodec.models.model import BitsBack, Decoder
-from sgacodec.nets.evaluator import FloatNetwork, gaussian_bits
+from sgacodec.nets.evaluator import FloatNetwork
+from sgacodec.nets.rates import gaussian_bits
 from sgacodec.train.export.integers import (
     SIGMA_MIN,
     density_tables,
@@ -61,12 +62,12 @@ def export(state: Mapping[str, Tensor], latents: Sequence[Tensor], decoder: Deco
     h_a_ranges, h_s_ranges = _calibrate(h_a, h_s, latents)
     scales, fraction_bits = sigma_scales(), fraction_bits_of(sigma_scales())
     thresholds = 2 * np.log(np.sqrt(scales[:-1] * scales[1:]))
-    z_cells = density_tables(arrays, _cell_edges(len(decoder.z_median)))
+    z_cells = density_tables(arrays, _cell_edges(len(decoder.entropy.z_median)))
     return BitsBack(
-        h_a=integerise(h_a, h_a_ranges, 0, decoder.z_frac_bits),
-        h_s=integerise(h_s, h_s_ranges, decoder.z_frac_bits, decoder.y_frac_bits),
+        h_a=integerise(h_a, h_a_ranges, 0, decoder.entropy.z_frac_bits),
+        h_s=integerise(h_s, h_s_ranges, decoder.entropy.z_frac_bits, decoder.y_frac_bits),
         lattice_bits=LATTICE_BITS,
-        log_variance_thresholds=np.rint(thresholds * 2**decoder.z_frac_bits).astype(np.int64),
+        log_variance_thresholds=np.rint(thresholds * 2**decoder.entropy.z_frac_bits).astype(np.int64),
         scales=np.rint(scales * 2**SCALE_FRAC_BITS).astype(np.int64),
         fraction_bits=fraction_bits,
         tables=shifted_tables(scales, fraction_bits),

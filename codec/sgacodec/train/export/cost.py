@@ -12,6 +12,7 @@ import numpy.typing as npt
 from sgacodec import encoding
 from sgacodec.options import EncodeOptions
 from sgacodec.picture import picture_from_array
+from sgacodec.plan import make_plan
 from sgacodec.train.loss import LevelQuality
 
 
@@ -48,7 +49,8 @@ def measure(
     """
     for level in levels:
         options = EncodeOptions(lmbda=level.lmbda, preset="none", model=str(model_file), device="cpu")
-        coded = [encoding.encode_picture(picture_from_array(rgb), options) for rgb in images]
+        plan = make_plan(options)
+        coded = [encoding.encode_with(plan, picture_from_array(rgb)) for rgb in images]
         table_bpp = [found.table_bits / (rgb.shape[0] * rgb.shape[1]) for found, rgb in zip(coded, images, strict=True)]
         yield LevelCost(
             lmbda=level.lmbda,

@@ -21,7 +21,7 @@ from sgacodec.entropy import tables
 from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import SQRT_BOUND
 from sgacodec.exact.layers import Clamp, Conv, Deconv, Gdn, Igdn, LeakyRelu, Network, by_output
-from sgacodec.models.model import Decoder, Encoder, Model, make_model
+from sgacodec.models.model import Decoder, Encoder, Hyperprior, Model, make_model
 from sgacodec.nets.evaluator import FloatNetwork
 
 Array = npt.NDArray[Any]
@@ -164,19 +164,22 @@ def export(model: FloatModel, images: Sequence[npt.NDArray[np.uint8]], name: str
     """
     h_s_ranges, g_s_ranges = _calibrate(model, images)
     g_s = scale_pixels(model.g_s, 255)
-    decoder = Decoder(
+    prior = Hyperprior(
         h_s=integerise(model.h_s, h_s_ranges, ACTIVATION_FRAC_BITS, LATENT_FRAC_BITS),
-        g_s=(*integerise(g_s, g_s_ranges, ACTIVATION_FRAC_BITS, 0), Clamp(0, 255)),
-        y_frac_bits=LATENT_FRAC_BITS,
         z_frac_bits=LATENT_FRAC_BITS,
         h_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - ACTIVATION_FRAC_BITS,
-        g_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - ACTIVATION_FRAC_BITS,
-        inv_gain_y=_fixed(model.inv_gain_y, GAIN_FRAC_BITS),
         inv_gain_z=_fixed(model.inv_gain_z, GAIN_FRAC_BITS),
         z_median=_fixed(model.medians, LATENT_FRAC_BITS),
         sigma_thresholds=sigma_thresholds(),
         z_tables=factorised_tables(model.state, model.medians),
         y_tables=gaussian_tables(),
+    )
+    decoder = Decoder(
+        entropy=prior,
+        g_s=(*integerise(g_s, g_s_ranges, ACTIVATION_FRAC_BITS, 0), Clamp(0, 255)),
+        y_frac_bits=LATENT_FRAC_BITS,
+        g_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - ACTIVATION_FRAC_BITS,
+        inv_gain_y=_fixed(model.inv_gain_y, GAIN_FRAC_BITS),
     )
     encoder = Encoder(
         g_a=_half(model.g_a),

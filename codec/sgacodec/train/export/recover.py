@@ -50,8 +50,8 @@ def weights(model: Model) -> Weights:
         arrays[f"gain_{latent}"] = np.log(getattr(encoder, f"gain_{latent}"))
         arrays[f"inv_gain_{latent}"] = np.log(getattr(decoder, f"inv_gain_{latent}")) - np.log(2) * GAIN_FRAC_BITS
     state = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
-    median = decoder.z_median / 2.0**decoder.z_frac_bits
-    state |= {f"entropy_bottleneck.{name}": value for name, value in _prior(decoder.z_tables, median).items()}
+    median = decoder.entropy.z_median / 2.0**decoder.entropy.z_frac_bits
+    state |= {f"entropy_bottleneck.{name}": value for name, value in _prior(decoder.entropy.z_tables, median).items()}
     return Weights(state, model.lambdas, model.name, f"model {model.model_id.hex()}")
 
 
@@ -63,8 +63,8 @@ def head_parameters(bits_back: BitsBack, decoder: Decoder) -> dict[str, Tensor]:
         decoder: of the model that it belongs to.
     """
     networks = {
-        "h_a": _real_units(bits_back.h_a, 0, decoder.z_frac_bits),
-        "h_s": _real_units(bits_back.h_s, decoder.z_frac_bits, decoder.y_frac_bits),
+        "h_a": _real_units(bits_back.h_a, 0, decoder.entropy.z_frac_bits),
+        "h_s": _real_units(bits_back.h_s, decoder.entropy.z_frac_bits, decoder.y_frac_bits),
     }
     arrays = {name: array for net, layers in networks.items() for name, array in _parameters(net, layers)}
     state = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
@@ -86,8 +86,8 @@ def _quarters(bits_back: BitsBack) -> tuple[Array, Array, float]:
 def real_h_s(model: Model) -> Network:
     """Return a model's hyper-synthesis, z_hat (after its inverse gain) to sigma and mu, in real units."""
     decoder = model.decoder
-    in_frac_bits = decoder.z_frac_bits + GAIN_FRAC_BITS - decoder.h_s_shift
-    return _real_units(decoder.h_s, in_frac_bits, decoder.y_frac_bits)
+    in_frac_bits = decoder.entropy.z_frac_bits + GAIN_FRAC_BITS - decoder.entropy.h_s_shift
+    return _real_units(decoder.entropy.h_s, in_frac_bits, decoder.y_frac_bits)
 
 
 def _real_units(network: Network, in_frac_bits: int, out_frac_bits: int) -> Network:

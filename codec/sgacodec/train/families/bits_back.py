@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.errors import TrainError
 from sgacodec.exact.layers import Conv, Deconv, Network
-from sgacodec.latents import hyperprior
+from sgacodec.models.levels import forward_gain, inverse_gain, max_level_q4
 from sgacodec.models.model import Model
-from sgacodec.nets.evaluator import forward_gain
 from sgacodec.train import checkpoint
 from sgacodec.train.export import recover
 from sgacodec.train.export.integers import GAIN_FRAC_BITS
@@ -135,13 +134,16 @@ def _start_from_hyperprior(head: Head, model: Model) -> None:
 
     The gains of z, which the head does without, move into the kernels next to z.
     """
-    decoder, level_q4 = model.decoder, hyperprior.max_level_q4(model.decoder) // 2
-    medians, expected = decoder.z_median / 2.0**decoder.z_frac_bits, _expected_values(decoder.z_tables)
+    decoder, level_q4 = model.decoder, max_level_q4(model.decoder.n_levels) // 2
+    medians, expected = (
+        decoder.entropy.z_median / 2.0**decoder.entropy.z_frac_bits,
+        _expected_values(decoder.entropy.z_tables),
+    )
     silent = expected.std(axis=1) < _SILENT_STD
     _start_h_a(head.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, level_q4))
     _silence(head.h_a[4], silent)
-    inverse_gain = hyperprior.inverse_gain(decoder.inv_gain_z, level_q4) / 2.0**GAIN_FRAC_BITS
-    _start_h_s(head.h_s, recover.real_h_s(model), inverse_gain * np.where(silent, medians, 1))
+    inverse_gain_z = inverse_gain(decoder.entropy.inv_gain_z, level_q4) / 2.0**GAIN_FRAC_BITS
+    _start_h_s(head.h_s, recover.real_h_s(model), inverse_gain_z * np.where(silent, medians, 1))
     _fit_density(head.entropy_bottleneck, np.where(silent[:, None], 1, expected + medians[:, None]))
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgacodec.nets.rates import Round
 from sgacodec.refine import loop, rounding, schedule
-from sgacodec.refine.objective import Quality, Round
+from sgacodec.refine.objective import Quality
 from sgacodec.train.families.mean_scale import VariableRateHyperprior
 from sgacodec.train.loss import Batch, Terms, in_8_bits, rate_distortion
 

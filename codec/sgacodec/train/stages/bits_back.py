@@ -13,9 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgacodec.latents import hyperprior
+from sgacodec.models.levels import LEVEL_STEPS, forward_gain, level_lambdas, max_level_q4
 from sgacodec.models.model import Model
-from sgacodec.nets.evaluator import FloatNetwork, Nets, forward_gain, gaussian_bits
+from sgacodec.nets.evaluator import FloatNetwork
+from sgacodec.nets.hyperprior import HyperpriorNets
+from sgacodec.nets.rates import gaussian_bits
 from sgacodec.train import loss, trainer
 from sgacodec.train.data.images import enlarged_crops
 from sgacodec.train.events import Sink
@@ -111,15 +113,13 @@ class _HeadTrainer(trainer.Trainer):
 
 def gain_table(model: Model) -> npt.NDArray[np.float32]:
     """Return y's gain at every sixteenth of a level: float32 [16 * (L - 1) + 1, M]."""
-    levels = range(hyperprior.max_level_q4(model.decoder) + 1)
+    levels = range(max_level_q4(model.decoder.n_levels) + 1)
     return np.stack([forward_gain(model.encoder.gain_y, level_q4) for level_q4 in levels]).astype(np.float32)
 
 
 def _lambda_table(model: Model) -> Tensor:
-    """Return lambda at every sixteenth of a level, in between geometrically: float32."""
-    places = np.arange(hyperprior.max_level_q4(model.decoder) + 1) / hyperprior.LEVEL_STEPS
-    logs = np.interp(places, np.arange(len(model.lambdas)), np.log(model.lambdas))
-    return torch.from_numpy(np.exp(logs).astype(np.float32))
+    """Return lambda at every sixteenth of a level, float32."""
+    return torch.from_numpy(level_lambdas(model).astype(np.float32))
 
 
 def draw_noise(count: int, n_channels: int, size: int, generator: torch.Generator) -> Noise:
@@ -169,15 +169,13 @@ class HeldOut:
 def integer_latents(model: Model, patches: Tensor) -> list[Tensor]:
     """Return y_hat of patches, float32 [B, 3, P, P] in 0..1, at each level: float32 [B, M, P/16, P/16] on the CPU."""
     y = FloatNetwork(model.encoder.g_a, patches.device)(patches).cpu()
-    return [
-        torch.round(y * torch.from_numpy(gain)[:, None, None]) for gain in gain_table(model)[:: hyperprior.LEVEL_STEPS]
-    ]
+    return [torch.round(y * torch.from_numpy(gain)[:, None, None]) for gain in gain_table(model)[::LEVEL_STEPS]]
 
 
 @torch.no_grad()
 def held_out(model: Model, images: Tensor, level: int, batch_size: int, device: torch.device) -> HeldOut:
     """Return images, uint8 [n, 3, P, P], as `HeldOut` at a level."""
-    nets = Nets(model, level * hyperprior.LEVEL_STEPS, device)
+    nets = HyperpriorNets(model, level * LEVEL_STEPS, device)
     latents = [nets.analyse(batch.float()) for batch in images.split(batch_size)]
     y_hat = torch.cat([torch.round(y) for y, _ in latents])
     z_centred = torch.cat([torch.round(z - nets.median) for _, z in latents])

@@ -1,0 +1,77 @@
+"""What an .sga file says of itself, from its first bytes and without a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sgacodec.format.container import CRC_BYTES, Header, SectionType, parse_header
+from sgacodec.models.levels import LEVEL_STEPS
+
+if TYPE_CHECKING:
+    from sgacodec.bitsback.carriers import Carriers
+
+
+@dataclass(frozen=True)
+class Info:
+    """What an .sga file says of itself; needs no model.
+
+    Attributes:
+        width, height: in pixels.
+        mode: Pillow mode of the decoded image: L, LA, RGB or RGBA.
+        model_id: 16 hexadecimal digits.
+        level: rate level of the model.
+        n_bytes: length of the file.
+        bpp: bits per pixel of the whole file.
+        sections: name or number and stored bytes of each optional section.
+        z_bytes, y_bytes, header_bytes: where the rest of the bytes go.
+        carriers: how z carries a message, where it does and the bytes read so far say it.
+    """
+
+    width: int
+    height: int
+    mode: str
+    model_id: str
+    level: float
+    n_bytes: int
+    bpp: float
+    sections: dict[str, int]
+    z_bytes: int
+    y_bytes: int
+    header_bytes: int
+    carriers: Carriers | None = None
+
+
+def read_info(data: bytes) -> Info:
+    """Read the header of an .sga file.
+
+    Raises:
+        FormatError, UnsupportedVersionError: the bytes do not start like an .sga file.
+    """
+    header = parse_header(data)
+    names = {int(kind): kind.name.lower() for kind in SectionType}
+    sections = {names.get(section.kind, str(section.kind)): section.n_bytes for section in header.sections}
+    mode = ("L" if header.grayscale else "RGB") + ("A" if "alpha" in sections else "")
+    return Info(
+        width=header.width,
+        height=header.height,
+        mode=mode,
+        model_id=header.model_id.hex(),
+        level=header.level_q4 / LEVEL_STEPS,
+        n_bytes=header.file_bytes,
+        bpp=8 * header.file_bytes / (header.width * header.height),
+        sections=sections,
+        z_bytes=header.z_bytes,
+        y_bytes=sum(header.y_bytes),
+        header_bytes=header.n_bytes + CRC_BYTES,
+        carriers=_read_carriers(data, header),
+    )
+
+
+def _read_carriers(data: bytes, header: Header) -> Carriers | None:
+    run = header.section_run(SectionType.BITS_BACK)
+    if run is None or run.stop > len(data):
+        return None
+    from sgacodec.bitsback.carriers import Carriers  # only such a file needs it
+
+    return Carriers.from_bytes(data[run])

@@ -1,0 +1,185 @@
+"""The order of the latents in the streams: z, then band by band and pass by pass y. One walk serves all.
+
+Source: format_spec.md, sections 5.2 and 5.3.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sgacodec.entropy import range_coder
+from sgacodec.entropy.tables import TableSet
+from sgacodec.errors import CorruptStreamError, SymbolRangeError
+from sgacodec.latents.entropy_model import evaluator
+from sgacodec.latents.symbols import Int32Array, Pass, Symbols, dequantise
+from sgacodec.limits import MAX_ESCAPE_BITS
+from sgacodec.models.model import Decoder
+
+
+class Visitor(Protocol):
+    """What the walk does at every pass: it makes symbols, or reads or writes them."""
+
+    def open(self, rows: slice) -> None:
+        """Begin a band of these rows of y."""
+
+    def visit(self, part: Pass, tables: TableSet) -> Int32Array:
+        """Return the symbols of a pass, int32 [n]."""
+
+    def close(self) -> None:
+        """End the band."""
+
+
+def walk(decoder: Decoder, level_q4: int, z: Int32Array, bands: Sequence[slice], visitor: Visitor) -> Symbols:
+    """Go through y in the order in which a file codes it.
+
+    Args:
+        decoder: the model's integer part.
+        level_q4: rate level in sixteenths.
+        z: int32 [1, N, H/64, W/64].
+        bands: the y rows of each band.
+        visitor: gives the symbols of each pass.
+    """
+    model = evaluator(decoder, level_q4)
+    context = model.begin(z)
+    shape = y_shape(decoder, z)
+    y, y_hat_q = np.zeros(shape, np.int32), np.zeros(shape, np.int64)
+    for rows in bands:
+        y_band, y_hat_band = y[:, :, rows], y_hat_q[:, :, rows]
+        visitor.open(rows)
+        for step in range(model.n_passes):
+            part = model.parameters(step, context, rows, y_hat_band)
+            symbols = visitor.visit(part, model.tables)
+            y_band[part.where] = symbols.reshape(y_band[part.where].shape)
+            y_hat = dequantise(symbols, part.mu_q, decoder.y_frac_bits)
+            y_hat_band[part.where] = y_hat.reshape(y_band[part.where].shape)
+        visitor.close()
+    return Symbols(z, y, y_hat_q)
+
+
+class Reader:
+    """Reads the symbols from the streams of the bands."""
+
+    def __init__(self, streams: Sequence[bytes]) -> None:
+        """Take the streams, one for each band."""
+        self._streams = iter(streams)
+
+    def open(self, rows: slice) -> None:
+        """Open the next stream."""
+        self._reader = range_coder.Reader(next(self._streams), "y band")
+
+    def visit(self, part: Pass, tables: TableSet) -> Int32Array:
+        """Read a pass."""
+        return self._reader.take(part.table_index, tables)
+
+    def close(self) -> None:
+        """Check that nothing is left."""
+        self._reader.close()
+
+
+class Writer:
+    """Rounds y, and writes the symbols to a stream for each band.
+
+    Attributes:
+        streams: what was written.
+        table_bits: sum of -log2 of the tables' probabilities.
+    """
+
+    def __init__(self, y: npt.NDArray[Any], frac_bits: int) -> None:
+        """Take y.
+
+        Args:
+            y: float [1, M, H/16, W/16].
+            frac_bits: fractional bits of mu.
+        """
+        self._y, self._unit = y, 2.0**-frac_bits
+        self.streams: list[bytes] = []
+        self.table_bits = 0.0
+
+    def open(self, rows: slice) -> None:
+        """Begin a stream."""
+        self._band, self._writer = self._y[:, :, rows], range_coder.Writer()
+
+    def visit(self, part: Pass, tables: TableSet) -> Int32Array:
+        """Round y around the mu that the decoder will have, and write it."""
+        symbols = to_symbols(self._band[part.where].ravel() - part.mu_q * self._unit)
+        self._writer.put(symbols, part.table_index, tables)
+        self.table_bits += tables.information_bits(symbols, part.table_index)
+        return symbols
+
+    def close(self) -> None:
+        """End the stream."""
+        self.streams.append(self._writer.to_bytes())
+
+
+def to_symbols(values: npt.NDArray[Any]) -> Int32Array:
+    """Round to whole numbers, int32.
+
+    Raises:
+        SymbolRangeError: one is too large for the format.
+    """
+    rounded = np.rint(values)
+    if not np.all(np.abs(rounded) < 2**MAX_ESCAPE_BITS):
+        raise SymbolRangeError("a latent is too large to be coded; this model does not suit this image")
+    return rounded.astype(np.int32)  # type: ignore[no-any-return]
+
+
+def write_z(decoder: Decoder, z: Int32Array) -> tuple[bytes, float]:
+    """Return the stream of z, int32 [1, N, H/64, W/64], and its bits by the tables."""
+    index, tables, values = z_table_index(z.shape[1:]), decoder.entropy.z_tables, z.ravel()
+    return range_coder.encode(values, index, tables), tables.information_bits(values, index)
+
+
+def read_z(decoder: Decoder, stream: bytes, height: int, width: int) -> Int32Array:
+    """Return z of a picture of this size in pixels, int32 [1, N, H/64, W/64]."""
+    shape = z_shape(decoder, height, width)
+    return range_coder.decode(stream, z_table_index(shape), decoder.entropy.z_tables, "z stream").reshape(1, *shape)
+
+
+def z_table_index(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
+    """Return each z symbol's table, its channel, in raster order of z, shape [N, H/64, W/64]."""
+    return np.repeat(np.arange(shape[0]), shape[1] * shape[2])
+
+
+def z_shape(decoder: Decoder, height: int, width: int) -> tuple[int, int, int]:
+    """Return N, H/64, W/64 of a picture of this size in pixels."""
+    return decoder.n_channels, -(-height // decoder.z_stride), -(-width // decoder.z_stride)
+
+
+def y_shape(decoder: Decoder, z: Int32Array) -> tuple[int, int, int, int]:
+    """Return the shape of y, [1, M, H/16, W/16]."""
+    each = decoder.entropy.y_per_z
+    return 1, decoder.m_channels, z.shape[2] * each, z.shape[3] * each
+
+
+def y_bands(decoder: Decoder, z_rows: int, n_bands: int) -> list[slice]:
+    """Return the y rows of each band.
+
+    Raises:
+        CorruptStreamError: there are more bands than the rows can fill.
+    """
+    each = decoder.entropy.y_per_z
+    return [slice(first * each, end * each) for first, end in band_rows(z_rows, n_bands)]
+
+
+def band_rows(z_rows: int, n_bands: int) -> list[tuple[int, int]]:
+    """Return the half-open range of z rows of each y band.
+
+    Raises:
+        CorruptStreamError: there are more bands than the rows can fill.
+    """
+    per_band = -(-z_rows // n_bands)
+    starts = range(0, z_rows, per_band)
+    if len(starts) != n_bands:
+        raise CorruptStreamError(f"{n_bands} bands do not fit {z_rows} rows", section="band table")
+    return list(itertools.pairwise([*starts, z_rows]))
+
+
+def number_of_bands(z_rows: int, wanted: int) -> int:
+    """Return the number of bands closest to `wanted` that divides the rows evenly enough for the format."""
+    per_band = -(-z_rows // min(z_rows, max(1, wanted)))
+    return -(-z_rows // per_band)

@@ -1,0 +1,50 @@
+"""What the streams of a file code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import EllipsisType
+
+import numpy as np
+import numpy.typing as npt
+
+from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits
+
+Int32Array = npt.NDArray[np.int32]
+Where = EllipsisType | tuple[slice | npt.NDArray[np.intp], ...]
+"""An index into a band of y, [1, M, rows, W]; what it picks is coded in raster order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Symbols:
+    """The latents of a picture in whole numbers.
+
+    Attributes:
+        z: int32 [1, N, H/64, W/64], z_hat minus its median; in bits-back files steps of a lattice where z carries.
+        y: int32 [1, M, H/16, W/16], y_hat minus mu.
+        y_hat_q: int64, like y, y_hat as the synthesis takes it, Q.y_frac_bits.
+    """
+
+    z: Int32Array
+    y: Int32Array
+    y_hat_q: Int64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Places of a band that are coded together, and what is known of them before they are read.
+
+    Attributes:
+        where: the places.
+        mu_q: int64 [n], Q.y_frac_bits.
+        table_index: intp [n], the table that codes each symbol.
+    """
+
+    where: Where
+    mu_q: Int64Array
+    table_index: npt.NDArray[np.intp]
+
+
+def dequantise(symbols: Int32Array, mu_q: Int64Array | int, frac_bits: int) -> Int64Array:
+    """Return y_hat = symbol + mu, int64, Q.frac_bits, clamped to the widest activation."""
+    return clamp_bits((symbols.astype(np.int64) << frac_bits) + mu_q, MAX_ACTIVATION_BITS)

@@ -1,0 +1,122 @@
+"""Parts of a model as a model file stores them: a JSON description, and tensors by name.
+
+A part is a frozen dataclass. Numbers stand in its description; arrays, tables and the arrays of its networks' layers
+are tensors. A field that has its default value stands nowhere, so that new fields do not change old files.
+Source: format_spec.md, section 6.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sgacodec.entropy.tables import TableSet
+from sgacodec.errors import ModelError
+from sgacodec.exact.layers import KINDS, Layer, Network
+from sgacodec.limits import MAX_LAYERS
+
+Array = npt.NDArray[Any]
+Part = TypeVar("Part")
+
+_TABLE_FIELDS = {"frequencies": np.uint32, "lengths": np.int32, "minima": np.int32}
+
+
+def to_stored(part: Any) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return the description and the tensors of a part."""
+    description: dict[str, Any] = {}
+    tensors: dict[str, Array] = {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if field.type == "Network":
+            description[field.name], more = network_to_stored(value, field.name)
+            tensors |= more
+        elif isinstance(value, np.ndarray):
+            tensors[field.name] = value
+        elif isinstance(value, TableSet):
+            tensors |= {f"{field.name}.{key}": getattr(value, key).astype(kind) for key, kind in _TABLE_FIELDS.items()}
+        elif isinstance(value, int):
+            description[field.name] = value
+    return description, tensors
+
+
+def from_stored(cls: type[Part], description: Mapping[str, Any], tensors: Mapping[str, Array], **others: Any) -> Part:
+    """Return the part that `to_stored` took apart.
+
+    Args:
+        cls: its class.
+        description: the description; what it has beside the part's numbers and networks is not looked at.
+        tensors: the tensors, likewise.
+        others: fields that are parts themselves.
+
+    Raises:
+        KeyError, ModelError: a field is missing or damaged.
+    """
+    values = dict(others)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if field.name not in others:
+            values[field.name] = _read_field(field.name, str(field.type), description, tensors)
+    return cls(**values)
+
+
+def _read_field(name: str, kind: str, description: Mapping[str, Any], tensors: Mapping[str, Array]) -> Any:
+    if kind == "Network":
+        return network_from_stored(description[name], tensors, name)
+    if kind == "int":
+        return int(description[name])
+    if kind == "TableSet":
+        return TableSet(**{field: _integers(tensors[f"{name}.{field}"]) for field in _TABLE_FIELDS})  # type: ignore[arg-type]
+    return tensors[name] if kind == "FloatArray" else _integers(tensors[name])
+
+
+def _integers(array: Array) -> npt.NDArray[np.int64]:
+    return array.astype(np.int64, casting="safe")
+
+
+def network_to_stored(network: Network, prefix: str) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+    """Return the JSON layer list and the named tensors `<prefix>.<layer>.<field>` of a network."""
+    listing, tensors = [], {}
+    for index, layer in enumerate(network):
+        entry: dict[str, Any] = {"kind": layer.kind}
+        for field, value in _fields(layer):
+            if isinstance(value, np.ndarray):
+                tensors[f"{prefix}.{index}.{field.name}"] = value
+            elif value != field.default:
+                entry[field.name] = value
+        listing.append(entry)
+    return listing, tensors
+
+
+def _fields(layer: Layer) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    for field in dataclasses.fields(layer):  # type: ignore[arg-type]
+        yield field, getattr(layer, field.name)
+
+
+def network_from_stored(listing: Any, tensors: Mapping[str, Array], prefix: str) -> Network:
+    """Return the network that `network_to_stored` took apart.
+
+    Raises:
+        ModelError: a layer is unknown, or a field is missing, superfluous or of a wrong type.
+    """
+    if not isinstance(listing, list) or len(listing) > MAX_LAYERS:
+        raise ModelError(f"{prefix} is not a list of at most {MAX_LAYERS} layers")
+    return tuple(_read_layer(entry, tensors, f"{prefix}.{index}") for index, entry in enumerate(listing))
+
+
+def _read_layer(entry: Any, tensors: Mapping[str, Array], name: str) -> Layer:
+    if not isinstance(entry, dict) or entry.get("kind") not in KINDS:
+        raise ModelError(f"layer {name} has an unknown kind; a newer sgacodec may know it")
+    cls = KINDS[entry["kind"]]
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        default = None if field.default is dataclasses.MISSING else field.default
+        stored = tensors.get(f"{name}.{field.name}") if field.type == "Array" else entry.get(field.name, default)
+        if stored is None or (field.type == "int" and type(stored) is not int):
+            raise ModelError(f"layer {name}: field {field.name} is missing or has a wrong type")
+        values[field.name] = stored
+    if set(entry) - {"kind", *values}:
+        raise ModelError(f"layer {name} has fields this version does not know")
+    return cls(**values)
