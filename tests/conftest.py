@@ -36,7 +36,7 @@ def tiny_model():
 
 @pytest.fixture(scope="session")
 def headed_model():
-    """The tiny model with an untrained bits-back head, called tiny-head."""
+    """The tiny model with an untrained bits-back model, called tiny-head."""
     from sgacodec.models.file import load_model_file
 
     return load_model_file(golden.V1 / "tiny-head.safetensors")

@@ -8,10 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from sgacodec.picture import to_picture
+from sgacodec.plan import make_plan
+
 pytest.importorskip("matplotlib")
 pytest.importorskip("bjontegaard")
 
 from sgacodec import encoding
+from sgacodec.exact.layers import Clamp, Conv, Deconv, Igdn, LeakyRelu, PixelShuffle
 from sgacodec.options import METHODS
 from sgacodec.refine import schedule
 from sgacodec.refine.rounding import choose
@@ -21,7 +25,7 @@ from sgacodec_bench.speed import step
 
 @pytest.fixture
 def plan(tiny_options):
-    return encoding.make_plan(replace(tiny_options, level=2.0, iterations=12))
+    return make_plan(replace(tiny_options, level=2.0, iterations=12))
 
 
 @pytest.fixture
@@ -32,10 +36,10 @@ def png(tmp_path, scene):
 
 
 def test_the_yardstick_is_the_same_objective(plan, scene):
-    picture = encoding.to_picture(scene)
+    picture = to_picture(scene)
     reference = reference_loop.Reference(plan, picture)
     assert all(parameter.requires_grad for parameter in reference.g_s.parameters())
-    _, _, objective = encoding.prepare(plan, picture)
+    objective = encoding.make_objective(plan, picture, encoding.choose_coding(plan, picture).model)
     expected = objective.rounded(reference.y.detach(), reference.z.detach()).loss
     assert reference.true_loss() == pytest.approx(expected, rel=1e-5)
     reference.loss(lambda v: v).backward()
@@ -48,29 +52,75 @@ def test_the_yardstick_is_the_same_objective(plan, scene):
 
 
 def test_the_yardstick_gains_like_the_engine(plan, scene):
-    picture = encoding.to_picture(scene)
+    picture = to_picture(scene)
     reference = reference_loop.Reference(plan, picture)
     start = reference.true_loss()
     steps = list(reference.run(schedule.for_iterations(30)))
     long = replace(plan, settings=replace(plan.settings, schedule=schedule.for_iterations(30)))
-    gain = 1 - encoding.carry_out(long, picture).refined.best.loss / start
+    gain = 1 - encoding.encode_with(long, picture).refined.best.loss / start
     assert 1 - steps[-1].true_loss / start == pytest.approx(gain, rel=0.3)
 
 
-def test_speed_measures_both_loops(plan, scene, monkeypatch):
+def test_speed_times_every_step_but_those_that_are_no_rule(plan, scene):
+    """Of twelve steps, every fourth with the synthesis: not the first two, nor the last, which the loop checks."""
+    picture = to_picture(scene)
+    taken = step.engine_steps(plan, picture)
+    kinds = ["extrapolated"] * 2 + ["synthesis"] + ["extrapolated"] * 3 + ["synthesis"] + ["extrapolated"] * 2
+    assert [kind for kind, _ in taken] == [*kinds, "check"]
+    assert all(seconds > 0 for _, seconds in taken)
+    assert len(step.reference_steps(plan, picture)) == 11
+
+
+def test_speed_weighs_the_steps_as_a_preset_has_them(plan, scene, monkeypatch):
+    taken = [("synthesis", 0.8), ("extrapolated", 0.1), ("extrapolated", 0.3), ("check", 0.5)]
+    monkeypatch.setattr(step, "engine_steps", lambda plan, picture: taken)
+    monkeypatch.setattr(step, "reference_steps", lambda plan, picture: [1.0, 9.0, 2.0])
     monkeypatch.setattr(step, "peak_flops", lambda device, dtype: 1e11)
-    result = step.measure(plan, encoding.to_picture(scene), blocks=1)
-    assert result["ratio"] == pytest.approx(
-        result["reference_seconds_per_iteration"] / result["engine_seconds_per_iteration"]
-    )
-    assert result["engine_fraction_of_peak"] > 0
+    monkeypatch.setattr(step, "needed_flops", lambda plan, picture: 2e10)
+    result = step.measure(plan, to_picture(scene), blocks=2)
+    # One step in four has the synthesis, and 500 steps have six checks.
+    engine = (0.8 + 3 * 0.2) / 4 + 0.5 * 6 / 500
+    assert result["engine_seconds_per_iteration"] == pytest.approx(engine)
+    assert result["reference_seconds_per_iteration"] == 2
+    assert result["ratio"] == pytest.approx(2 / engine)
+    assert result["engine_fraction_of_peak"] == pytest.approx(2e10 / 0.8 / 1e11)
+    assert result["reference_fraction_of_float32_peak"] == pytest.approx(2e10 / 2 / 1e11)
     assert json.dumps(result)
 
 
-def test_multiply_adds(tiny_model):
-    first = tiny_model.decoder.g_s[0]
-    assert reference_loop.multiply_adds((first,), 3, 5) == first.weight.size * 15
-    assert step.peak_flops(torch.device("cpu"), torch.float32, repeats=0) > 0
+def test_the_peak_is_the_fastest_of_the_products(monkeypatch):
+    times = iter([0.0, 4.0, 10.0, 12.0, 20.0, 23.0])
+    monkeypatch.setattr(step, "now", lambda device: next(times))
+    monkeypatch.setattr(torch, "mm", lambda a, b: None)
+    assert step.peak_flops(torch.device("cpu"), torch.float32, repeats=2) == 2 * 2048**3 / 2
+
+
+def test_multiply_adds_by_hand():
+    """Every kernel value counts once per sample that it is laid on: the output of a convolution, the input of a deconv."""
+
+    def kernel(cls, shape, stride):
+        n_out = shape[0] if cls is Conv else shape[1]
+        return cls(np.zeros(shape, np.int16), np.zeros(n_out), np.zeros(n_out), stride, shape[2] // 2, 24)
+
+    def count(*network):
+        return reference_loop.multiply_adds(network, 3, 5)
+
+    conv, deconv = kernel(Conv, (8, 4, 5, 5), 2), kernel(Deconv, (8, 6, 5, 5), 2)
+    norm = Igdn(np.ones(8, np.int64), np.ones((8, 8), np.int32), 8, 24)
+    assert count(conv) == 8 * 4 * 25 * (2 * 3)
+    assert count(deconv) == 8 * 6 * 25 * (3 * 5)
+    assert count(norm, LeakyRelu(41, 12), Clamp(0, 255)) == 8 * 8 * (3 * 5)
+    assert count(deconv, norm) == count(deconv) + 8 * 8 * (6 * 10)
+    assert count(conv, norm, deconv) == count(conv) + (8 * 8 + 8 * 6 * 25) * (2 * 3)
+    assert count(PixelShuffle(2), norm) == 8 * 8 * (6 * 10)
+
+
+def test_the_operations_of_a_step_are_those_of_h_s_and_g_s_there_and_back(plan):
+    decoder = plan.model.decoder
+    per_z, per_y = (reference_loop.multiply_adds(network, 1, 1) for network in (decoder.entropy.h_s, decoder.g_s))
+    picture = to_picture(np.zeros((65, 129, 3), np.uint8))  # 2 x 3 samples of z, 8 x 12 of y
+    # A multiply-add is two operations, and the way back to the input costs what the way there does.
+    assert step.needed_flops(plan, picture) == 2 * 2 * (6 * per_z + 96 * per_y)
 
 
 @pytest.mark.parametrize("name", refinement.EXPERIMENTS)
@@ -173,7 +223,7 @@ def test_bd_rate_needs_two_levels():
 
 
 def test_crops_are_centred(scene):
-    picture = encoding.to_picture(scene)
+    picture = to_picture(scene)
     np.testing.assert_array_equal(refinement.cropped(picture, 64).rgb, scene[16:80, 33:97])
     assert refinement.cropped(picture, 0) is picture
     assert refinement.cropped(picture, 100).rgb.shape == (96, 100, 3)

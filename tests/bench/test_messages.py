@@ -1,4 +1,4 @@
-"""The benchmark of side information: real files, a resumable JSON, a table, a plot."""
+"""The benchmark of message: real files, a resumable JSON, a table, a plot."""
 
 import json
 from pathlib import Path
@@ -39,6 +39,7 @@ def test_captions_have_the_length_asked_for():
         assert len(messages.caption(n_bytes).encode()) == n_bytes
 
 
+@pytest.mark.slow
 def test_it_measures_reports_and_resumes(tmp_path, scene, capsys, monkeypatch):
     Image.fromarray(scene).save(tmp_path / "scene.png")
     model = str(Path(__file__).parents[1] / "golden" / "v1" / "tiny-head.safetensors")

@@ -1,4 +1,4 @@
-"""Side information on the command line: what goes in comes out, nothing is harmed, every refusal is one line."""
+"""A message on the command line: what goes in comes out, nothing is harmed, every refusal is one line."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def files(scene):
     contents = {"text": "a lake", "bytes": b"\0\1\2", "spill": BINARY * 2, "plain": None}
     return {
         f"{name}-{model}.sga": sgacodec.encode(
-            scene, sgacodec.EncodeOptions(model=model, preset="none", device="cpu"), side_information=content
+            scene, sgacodec.EncodeOptions(model=model, preset="none", device="cpu"), message=content
         )
         for name, content in contents.items()
         for model in MODELS
@@ -72,7 +72,7 @@ def test_files(run, png, model, content):
     assert not Path("scene-decoded.png").exists()
     sections = json.loads(succeed(run("info", "--json", "scene.sga")))["sections"]
     assert ("bits_back" in sections) == (model == "tiny-head")
-    assert ("side_information" in sections) == (model == "tiny" or len(content) > 200)
+    assert ("message" in sections) == (model == "tiny" or len(content) > 200)
 
 
 def test_the_picture_is_that_of_the_file(run, folder):
@@ -125,7 +125,7 @@ def test_refinement_keeps_the_caption(run, png):
 )
 def test_info_with_extract(run, folder, files, name, kind, n_bytes, packed):
     info = json.loads(succeed(run("info", "--json", "--extract", f"{name}.sga")))
-    found = info["side_information"]
+    found = info["message"]
     assert (found["kind"], found["n_bytes"]) == (kind, n_bytes)
     assert packed is None or found["packed_bytes"] == packed
     assert found["net_bytes"] == len(files[f"{name}.sga"]) - found["packed_bytes"] > 0
@@ -138,7 +138,7 @@ def test_info_with_extract(run, folder, files, name, kind, n_bytes, packed):
 
 
 def test_info_of_a_file_that_carries_nothing(run, folder):
-    assert json.loads(succeed(run("info", "--json", "--extract", "plain-tiny.sga")))["side_information"] is None
+    assert json.loads(succeed(run("info", "--json", "--extract", "plain-tiny.sga")))["message"] is None
     assert succeed(run("info", "--extract", "plain-tiny.sga")).decode().endswith("carries           nothing\n")
 
 
@@ -163,7 +163,7 @@ def test_a_spill_shows_in_info(run, folder):
     shown = succeed(run("info", "spill-tiny-head.sga")).decode()
     assert "72 values of z on a lattice of step 1/16" in shown
     assert "\nbits_back         3 bytes\n" in shown
-    assert "\nside_information  " in shown
+    assert "\nmessage           " in shown
 
 
 def test_capacity(run, png, headed_model):
@@ -178,9 +178,7 @@ def test_capacity(run, png, headed_model):
     succeed(run(*HEADED, png, "--embed", "in.bin", "-o", "half.sga"))
     Path("in.bin").write_bytes(content)
     succeed(run(*HEADED, png, "--embed", "in.bin", "-o", "more.sga"))
-    spilled = [
-        "side_information" in sgacodec.read_info(Path(f).read_bytes()).sections for f in ("half.sga", "more.sga")
-    ]
+    spilled = ["message" in sgacodec.read_info(Path(f).read_bytes()).sections for f in ("half.sga", "more.sga")]
     assert spilled == [False, True]
     better = succeed(run("capacity", png, "--model", "tiny-head", "--device", "cpu", "-q", 100))
     assert better != "\n".join(lines).encode()
@@ -188,10 +186,10 @@ def test_capacity(run, png, headed_model):
 
 def test_models_show_names_the_head(run, headed_model):
     head = headed_model.bits_back_id.hex()
-    assert f"id with head  {head}\n" in succeed(run("models", "show", "tiny-head")).decode()
-    assert "head" not in succeed(run("models", "show", "tiny")).decode()
-    assert json.loads(succeed(run("models", "show", head, "--json")))["id with head"] == head
-    assert json.loads(succeed(run("models", "show", "tiny", "--json")))["id with head"] is None
+    assert f"bits-back id  {head}\n" in succeed(run("models", "show", "tiny-head")).decode()
+    assert "bits-back" not in succeed(run("models", "show", "tiny")).decode()
+    assert json.loads(succeed(run("models", "show", head, "--json")))["bits-back id"] == head
+    assert json.loads(succeed(run("models", "show", "tiny", "--json")))["bits-back id"] is None
 
 
 @pytest.mark.parametrize(
@@ -224,18 +222,18 @@ def test_usage_errors(run, png, folder, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["decode", "plain-tiny.sga", "--caption"], 1, "plain-tiny.sga carries no side information"),
-        (["decode", "plain-tiny.sga", "--extract", "x.bin"], 1, "plain-tiny.sga carries no side information"),
-        (["decode", "plain-tiny.sga", "--caption", "-o", "x.png"], 1, "carries no side information"),
+        (["decode", "plain-tiny.sga", "--caption"], 1, "plain-tiny.sga carries no message"),
+        (["decode", "plain-tiny.sga", "--extract", "x.bin"], 1, "plain-tiny.sga carries no message"),
+        (["decode", "plain-tiny.sga", "--caption", "-o", "x.png"], 1, "carries no message"),
         (["decode", "bytes-tiny.sga", "--caption"], 1, "carries 3 bytes, not a text; write them with --extract FILE"),
         (["decode", "bytes-tiny-head.sga", "--caption", "-o", "x.png"], 1, "carries 3 bytes, not a text"),
         (["decode", "cut.sga", "--caption"], 3, "fetch it again"),
-        (["decode", "-", "--caption"], 1, "standard input carries no side information"),
+        (["decode", "-", "--caption"], 1, "standard input carries no message"),
         ([*HEADED, "scene.png", "--caption-from-metadata"], 1, "scene.png has no description in its metadata; give"),
         ([*HEADED, "scene.png", "--embed", "none.bin"], 1, "none.bin: No such file"),
         ([*HEADED, "scene.png", "--embed", "folder"], 1, "folder: Is a directory"),
         ([*HEADED, "scene.png", "--caption", "\udcff"], 1, "is not valid Unicode"),
-        (["capacity", "scene.png", "--model", "tiny", "--device", "cpu"], 5, "model tiny has no bits-back head"),
+        (["capacity", "scene.png", "--model", "tiny", "--device", "cpu"], 5, "model tiny has no bits-back model"),
         (["capacity", "none.png"], 1, "none.png does not exist"),
         (["capacity", "in.bin"], 1, "not an image"),
         (["capacity", "scene.png", "--model", "nope"], 5, "no model is called 'nope'"),

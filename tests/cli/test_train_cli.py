@@ -13,6 +13,13 @@ from sgacodec.models.file import load_model_file
 TINY = ["--N", 8, "--M", 12, "--patch-size", 64, "--batch-size", 4, "--warmup-steps", 2, "--device", "cpu"]
 
 
+@pytest.fixture(autouse=True)
+def _rough_fits(monkeypatch):
+    """How well the prior of a model that training starts from is fitted is not what these tests are about."""
+    monkeypatch.setattr("sgacodec.train.export.recover._FIT_STEPS", 20)
+    monkeypatch.setattr("sgacodec.train.export.recover._HEAD_FIT_STEPS", 20)
+
+
 def step(path="run.pt"):
     return torch.load(path, weights_only=True)["step"]
 

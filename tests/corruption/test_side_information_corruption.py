@@ -1,4 +1,4 @@
-"""No damaged file with side information crashes, or gives another picture or other side information."""
+"""No damaged file with message crashes, or gives another picture or other message."""
 
 import zlib
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sgacodec
-from sgacodec.bitsback.distributions import Carriers
+from sgacodec.bitsback.carriers import Carriers
 from sgacodec.errors import (
     ChecksumError,
     CorruptStreamError,
@@ -25,18 +25,18 @@ OPTIONS = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu",
 
 @pytest.fixture(scope="module")
 def small(headed_model, scene):
-    return sgacodec.encode(scene[:20, :20], OPTIONS, side_information=TEXT)
+    return sgacodec.encode(scene[:20, :20], OPTIONS, message=TEXT)
 
 
 @pytest.fixture(scope="module")
 def spilling(headed_model, scene):
-    return sgacodec.encode(scene[:20, :20], OPTIONS, side_information=LONG)
+    return sgacodec.encode(scene[:20, :20], OPTIONS, message=LONG)
 
 
 @pytest.fixture
 def both(small, spilling):
-    assert container.parse(small).section(SectionType.SIDE_INFORMATION) is None
-    assert container.parse(spilling).section(SectionType.SIDE_INFORMATION) is not None
+    assert container.parse(small).section(SectionType.MESSAGE) is None
+    assert container.parse(spilling).section(SectionType.MESSAGE) is not None
     return (small, TEXT), (spilling, LONG)
 
 
@@ -55,12 +55,14 @@ def test_every_byte_flip(both):
                     sgacodec.decode(flipped(data, place, flip), extract=True)
 
 
+@pytest.mark.slow
 def test_every_byte_flip_with_a_repaired_crc(both):
     for flip, (data, expected) in zip((0xFF, 1), both, strict=True):
         for place in range(5, len(data) - 4):
             judge(repaired(flipped(data, place, flip)), data, expected)
 
 
+@pytest.mark.slow
 def test_mutations_with_a_repaired_crc(both):
     rng = np.random.default_rng(0)
     for data, expected in both:
@@ -82,7 +84,7 @@ def repaired(data):
 
 
 def judge(damaged, data, expected):
-    """Nothing wrong may come out: what decodes has the right pixels and, if it has any, the right side information."""
+    """Nothing wrong may come out: what decodes has the right pixels and, if it has any, the right message."""
     try:
         picture = sgacodec.decode(damaged, max_pixels=2**14, extract=True)
     except SgacodecError:
@@ -124,7 +126,7 @@ def test_what_does_not_fit_the_model_is_refused(small, tiny_model, headed_model)
 def test_a_lost_rest_is_noticed(spilling):
     lost = rebuilt(spilling, sections=container.parse(spilling).sections[:1])
     assert sgacodec.decode(lost).size == (20, 20)
-    with pytest.raises(FormatError, match="side information"):
+    with pytest.raises(FormatError, match="message"):
         sgacodec.decode(lost, extract=True)
 
 
@@ -140,14 +142,14 @@ def test_a_model_without_the_head_is_refused(small, monkeypatch, tiny_model):
     from sgacodec import decoding
 
     monkeypatch.setattr(decoding.store, "load_by_id", lambda _: tiny_model)
-    with pytest.raises(ModelMismatchError, match="no bits-back head"):
+    with pytest.raises(ModelMismatchError, match="no bits-back model"):
         sgacodec.decode(small)
 
 
 def test_a_wrong_checksum_is_noticed(tiny_options):
-    data = sgacodec.encode(np.zeros((9, 9, 3), np.uint8), tiny_options, side_information=b"abc")
+    data = sgacodec.encode(np.zeros((9, 9, 3), np.uint8), tiny_options, message=b"abc")
     box = container.parse(data)
     framed = box.sections[0].data
-    wrong = rebuilt(data, sections=(Section(SectionType.SIDE_INFORMATION, framed[:-1] + b"x"),))
+    wrong = rebuilt(data, sections=(Section(SectionType.MESSAGE, framed[:-1] + b"x"),))
     with pytest.raises(ChecksumError, match="not what was embedded"):
         sgacodec.decode(wrong, extract=True)

@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from sgacodec import allocator
-from sgacodec.allocator import freed_memory_kept
+from sgacodec import devices
+from sgacodec.devices import freed_memory_kept
 
 if sys.platform != "linux" or not os.confstr_names.get("CS_GNU_LIBC_VERSION"):
     pytest.skip("needs glibc", allow_module_level=True)
@@ -47,7 +47,7 @@ def test_memory_is_given_back_when_the_last_user_is_done() -> None:
 
 def test_other_devices_leave_it_as_it_is(monkeypatch) -> None:
     changes = []
-    monkeypatch.setattr(allocator, "_use", lambda *change: changes.append(change))
+    monkeypatch.setattr(devices, "_use", lambda *change: changes.append(change))
     with freed_memory_kept("cuda"):
         pass
     assert changes == []

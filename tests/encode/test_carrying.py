@@ -1,4 +1,4 @@
-"""Refinement that reckons with side information, against what the integer head and real files cost."""
+"""Refinement that reckons with message, against what the integer head and real files cost."""
 
 import itertools
 from dataclasses import replace
@@ -15,9 +15,11 @@ from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.entropy.tables import TOTAL
 from sgacodec.errors import EncodeError, ModelMismatchError
 from sgacodec.exact import fast
-from sgacodec.nets import evaluator
-from sgacodec.nets.evaluator import HeadNets, Nets
-from sgacodec.refine.objective import CarryingObjective
+from sgacodec.nets import rates
+from sgacodec.nets.bits_back import BitsBackNets, CarryingNets
+from sgacodec.nets.hyperprior import HyperpriorNets
+from sgacodec.picture import to_picture
+from sgacodec.plan import make_plan
 
 CPU = torch.device("cpu")
 OPTIONS = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
@@ -25,29 +27,29 @@ OPTIONS = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
 
 @pytest.fixture(scope="module")
 def head(headed_model):
-    return heads.of_model(headed_model)
+    return heads.bits_back_of(headed_model)
 
 
 @pytest.fixture(scope="module")
 def head_nets(headed_model):
-    return HeadNets(headed_model, CPU)
+    return BitsBackNets(headed_model, CPU)
 
 
 @pytest.fixture(scope="module")
 def plan():
-    return encoding.make_plan(OPTIONS)
+    return make_plan(OPTIONS)
 
 
 @pytest.fixture(scope="module")
 def prepared(plan, scene):
-    return encoding.prepare(plan, encoding.to_picture(scene))
+    nets = HyperpriorNets(plan.model, plan.target.level_q4, plan.device)
+    return nets, to_picture(scene)
 
 
 @pytest.fixture(scope="module")
 def y(prepared):
     """y of the scene on the integers, int32."""
-    float_nets, x, _ = prepared
-    return torch.round(encoding.analyse(float_nets, x)[0]).int().numpy()
+    return torch.round(encoding.analyse(*prepared)[0]).int().numpy()
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +64,16 @@ def z_shape(head, y):
 
 
 def objective_of(head_nets, prepared, plan, mask, seed=0):
-    float_nets, x, _ = prepared
-    return CarryingObjective(float_nets, head_nets, x, plan.target.lmbda, torch.from_numpy(mask), seed, autocast=False)
+    float_nets, picture = prepared
+    carrying = CarryingNets(float_nets, head_nets, torch.from_numpy(mask), seed)
+    return encoding.make_objective(plan, picture, carrying)
 
 
 def floats(array):
     return torch.from_numpy(np.asarray(array, np.float32))
 
 
-# --- HeadNets -------------------------------------------------------------------------------------------------------
+# --- BitsBackNets -------------------------------------------------------------------------------------------------------
 
 
 def test_the_posterior_is_that_of_the_integer_head(head, head_nets, y):
@@ -87,7 +90,7 @@ def test_the_parameters_of_y_are_those_of_the_integer_head(head, head_nets, head
     sigma, mu = head_nets.y_parameters(floats(z_q) / 2**head.decoder.entropy.z_frac_bits)
     unit = 2.0**-head.decoder.y_frac_bits
     np.testing.assert_allclose(mu.numpy(), mu_q * unit, atol=0.01)
-    sigma_min = Nets(headed_model, 0, CPU).sigma_min
+    sigma_min = HyperpriorNets(headed_model, 0, CPU).sigma_min
     assert (sigma_q * unit < sigma_min).any()
     np.testing.assert_allclose(sigma.numpy(), np.maximum(sigma_q * unit, sigma_min), atol=0.01)
 
@@ -132,7 +135,7 @@ def first_channels(head, n, z_shape):
     return heads.lattice_mask(head, heads.Carriers(n, 1, 0), z_shape)
 
 
-# --- CarryingObjective ----------------------------------------------------------------------------------------------
+# --- CarryingNets ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -153,7 +156,7 @@ def test_gradients_are_finite_and_reach_what_they_should(share, head, head_nets,
 
 def test_the_gradient_is_that_of_the_loss(head, head_nets, prepared, plan, tame_y, z_shape, monkeypatch):
     """Along itself, against a difference of the loss: for y, also by way of Q, and for z, carriers or not."""
-    monkeypatch.setattr(evaluator._LowerBound, "apply", torch.clamp_min)  # whose own gradient is another one on purpose
+    monkeypatch.setattr(rates.LowerBound, "apply", torch.clamp_min)  # whose own gradient is another one on purpose
     mask = first_channels(head, int(np.prod(z_shape)) // 2, z_shape)
     objective = objective_of(head_nets, prepared, plan, mask)
     generator = torch.Generator().manual_seed(0)
@@ -200,32 +203,34 @@ def test_with_carriers_the_rate_is_what_files_cost_net(exponent, head, head_nets
     paid = []
     for seed in range(30):
         framed = message.frame(np.random.default_rng(seed).bytes(int(carrying.n_bits) // 8 - 5))
-        stack, values, n_used = embed._fill(carrying, framed, len(framed), 0)
-        paid.append(embed._push(latents, carrying, stack, values).table_bits - 8 * n_used)
+        stack, values, n_used = embed._pop_carriers(carrying, framed, len(framed), 0)
+        paid.append(embed._push_latents(latents, carrying, stack, values).table_bits - 8 * n_used)
     assert np.mean(rated) == pytest.approx(np.mean(paid), rel=0.01)
 
 
 @pytest.mark.parametrize("message", [b"", "A lake, and mountains behind it.", bytes(range(200))])
 def test_refinement_gains_and_the_message_comes_back(message, scene):
-    picture = encoding.to_picture(scene)
-    plain, refined = (encoding.encode_picture(picture, replace(OPTIONS, iterations=n), None, message) for n in (0, 60))
+    picture = to_picture(scene)
+    plain, refined = (
+        encoding.encode_with(make_plan(replace(OPTIONS, iterations=n)), picture, None, message) for n in (0, 60)
+    )
     assert refined.refined.best.loss < refined.refined.start.loss
     assert _real_loss(refined) < 0.99 * _real_loss(plain)
     for encoded in (plain, refined):
-        assert sgacodec.decode(encoded.data, extract=True).info["side_information"] == message
+        assert sgacodec.decode(encoded.data, extract=True).info["message"] == message
 
 
 def _real_loss(encoded):
     """lambda * 255^2 * MSE + bpp of the file as it is."""
-    lmbda = encoding.make_plan(OPTIONS).target.lmbda
+    lmbda = make_plan(OPTIONS).target.lmbda
     return lmbda * 255**2 * 10 ** (-encoded.psnr_db / 10) + encoded.bpp
 
 
 def test_equal_options_give_equal_bytes(scene):
     options = replace(OPTIONS, iterations=5)
-    first, again = (sgacodec.encode(scene, options, side_information="a lake") for _ in range(2))
+    first, again = (sgacodec.encode(scene, options, message="a lake") for _ in range(2))
     assert first == again
-    assert first != sgacodec.encode(scene, replace(options, seed=1), side_information="a lake")
+    assert first != sgacodec.encode(scene, replace(options, seed=1), message="a lake")
 
 
 # --- what is chosen before refinement -------------------------------------------------------------------------------
@@ -262,9 +267,9 @@ def test_capacity_is_what_goes_in(head, y):
 
 
 def test_capacity_of_a_picture(scene, y, head):
-    picture = encoding.to_picture(scene)
+    picture = to_picture(scene)
     assert encoding.capacity_bytes(picture, OPTIONS) == embed.capacity_bytes(head, y)
-    with pytest.raises(ModelMismatchError, match="tiny has no bits-back head; its files carry nothing"):
+    with pytest.raises(ModelMismatchError, match="tiny has no bits-back model; its files carry nothing"):
         encoding.capacity_bytes(picture, replace(OPTIONS, model="tiny"))
 
 
@@ -272,4 +277,4 @@ def test_a_message_that_no_file_takes_is_refused_before_refinement(scene, monkey
     monkeypatch.setattr(encoding.loop, "refine", lambda *_: pytest.fail("refined first"))
     for model in ("tiny", "tiny-head"):
         with pytest.raises(EncodeError, match="not valid Unicode"):
-            sgacodec.encode(scene, replace(OPTIONS, model=model), side_information="\udcff")
+            sgacodec.encode(scene, replace(OPTIONS, model=model), message="\udcff")

@@ -7,9 +7,12 @@ from PIL import Image
 
 import sgacodec
 from sgacodec import EncodeOptions, encoding
+from sgacodec.devices import has_fast_bfloat16, torch_device
 from sgacodec.errors import EncodeError, InvalidImageError, TargetNotReachedError
 from sgacodec.format import container
-from sgacodec.latents import hyperprior
+from sgacodec.models.levels import LEVEL_STEPS, level_lambda, max_level_q4
+from sgacodec.picture import to_picture
+from sgacodec.plan import Target, choose_target, make_plan
 from sgacodec.synthetic import render
 
 
@@ -31,23 +34,23 @@ def test_gray_and_alpha_come_back(scene, tiny_options):
 
 def test_rate_and_quality_rise_with_quality(scene, tiny_options):
     encoded = [
-        encoding.encode_picture(encoding.to_picture(scene), replace(tiny_options, quality=q)) for q in (0, 50, 100)
+        encoding.encode_with(make_plan(replace(tiny_options, quality=q)), to_picture(scene)) for q in (0, 50, 100)
     ]
     assert sorted(e.bpp for e in encoded) == [e.bpp for e in encoded]
     assert sorted(e.psnr_db for e in encoded) == [e.psnr_db for e in encoded]
 
 
 def test_refinement_lowers_the_loss_and_none_is_the_floor(scene, tiny_options):
-    picture = encoding.to_picture(scene)
-    refined = encoding.encode_picture(picture, replace(tiny_options, iterations=60)).refined
+    picture = to_picture(scene)
+    refined = encoding.encode_with(make_plan(replace(tiny_options, iterations=60)), picture).refined
     assert refined.best.loss < refined.start.loss * 0.99
-    one_step = encoding.encode_picture(picture, replace(tiny_options, iterations=1)).refined
+    one_step = encoding.encode_with(make_plan(replace(tiny_options, iterations=1)), picture).refined
     assert one_step.best.loss <= one_step.start.loss
 
 
 def test_size_is_what_the_tables_say(scene, tiny_options):
     for quality in (0, 50, 100):
-        encoded = encoding.encode_picture(encoding.to_picture(scene), replace(tiny_options, quality=quality))
+        encoded = encoding.encode_with(make_plan(replace(tiny_options, quality=quality)), to_picture(scene))
         assert len(encoded.data) <= encoded.table_bits / 8 * 1.005 + 32 + 16  # two streams end on whole words
 
 
@@ -59,26 +62,26 @@ def test_equal_options_give_equal_bytes(scene, tiny_options):
 
 def test_lambda_chooses_the_level(tiny_model):
     for level, lmbda in enumerate(tiny_model.lambdas):
-        target = encoding.choose_target(tiny_model, EncodeOptions(lmbda=lmbda))
-        assert target.level_q4 == level * hyperprior.LEVEL_STEPS
-        assert encoding.level_lambda(tiny_model, target.level_q4) == pytest.approx(lmbda)
-    beyond = encoding.choose_target(tiny_model, EncodeOptions(lmbda=10.0))
-    assert beyond.level_q4 == hyperprior.max_level_q4(tiny_model.decoder)
+        target = choose_target(tiny_model, EncodeOptions(lmbda=lmbda))
+        assert target.level_q4 == level * LEVEL_STEPS
+        assert level_lambda(tiny_model, target.level_q4) == pytest.approx(lmbda)
+    beyond = choose_target(tiny_model, EncodeOptions(lmbda=10.0))
+    assert beyond.level_q4 == max_level_q4(tiny_model.decoder.n_levels)
 
 
 def test_a_level_is_taken_as_it_is_and_keeps_any_lambda(tiny_model):
-    own = encoding.choose_target(tiny_model, EncodeOptions(level=2.5))
-    assert own == encoding.Target(40, encoding.level_lambda(tiny_model, 40))
-    other = encoding.choose_target(tiny_model, EncodeOptions(level=2.5, lmbda=0.5, quality=3))
-    assert other == encoding.Target(40, 0.5)
-    assert encoding.choose_target(tiny_model, EncodeOptions(level=0.0)).level_q4 == 0
+    own = choose_target(tiny_model, EncodeOptions(level=2.5))
+    assert own == Target(40, level_lambda(tiny_model, 40))
+    other = choose_target(tiny_model, EncodeOptions(level=2.5, lmbda=0.5, quality=3))
+    assert other == Target(40, 0.5)
+    assert choose_target(tiny_model, EncodeOptions(level=0.0)).level_q4 == 0
 
 
 def test_one_level_covers_a_stretch_of_the_curve(scene, tiny_model, tiny_options):
-    own = encoding.level_lambda(tiny_model, 32)
+    own = level_lambda(tiny_model, 32)
     options = replace(tiny_options, level=2.0, iterations=60)
     low, mid, high = (
-        encoding.encode_picture(encoding.to_picture(scene), replace(options, lmbda=factor * own))
+        encoding.encode_with(make_plan(replace(options, lmbda=factor * own)), to_picture(scene))
         for factor in (0.4, 1, 2.5)
     )
     assert low.bpp < mid.bpp < high.bpp
@@ -92,12 +95,12 @@ def test_one_level_covers_a_stretch_of_the_curve(scene, tiny_model, tiny_options
 )
 def test_targets_out_of_range(options, tiny_model):
     with pytest.raises(TargetNotReachedError):
-        encoding.choose_target(tiny_model, options)
+        choose_target(tiny_model, options)
 
 
 def test_unknown_device():
     with pytest.raises(EncodeError, match="--device cpu"):
-        encoding.torch_device("warp")
+        torch_device("warp")
 
 
 def test_not_an_image():
@@ -108,13 +111,13 @@ def test_not_an_image():
 def test_strips_do_not_change_the_gradient(scene, tiny_model, monkeypatch):
     import torch
 
-    from sgacodec.nets.evaluator import Nets
+    from sgacodec.nets.hyperprior import HyperpriorNets
     from sgacodec.refine import objective
 
-    nets = Nets(tiny_model, 40, torch.device("cpu"))
+    nets = HyperpriorNets(tiny_model, 40, torch.device("cpu"))
     tall = np.concatenate([scene] * 4)
     x = torch.from_numpy(tall.transpose(2, 0, 1)[None].astype(np.float32))
-    y, _ = nets.analyse(encoding.pad(x, nets.stride))
+    y, _ = encoding.analyse(nets, to_picture(tall))
     target = objective.Objective(nets, x, 0.01, autocast=False)
     whole = target._synthesised_distortion(y.detach())
     monkeypatch.setattr(objective, "_STRIP_PIXELS", 1)
@@ -145,8 +148,8 @@ def test_pillow_plugin(scene, tmp_path):
 
 @pytest.mark.parametrize("amx", [True, False])
 def test_a_cpu_convolves_in_bfloat16_only_with_matrix_units(amx, monkeypatch):
-    cpu = encoding.torch_device("cpu")
+    cpu = torch_device("cpu")
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx, raising=False)
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True, raising=False)
-    assert encoding.has_fast_bfloat16(cpu, 96) is amx
-    assert not encoding.has_fast_bfloat16(cpu, 24)
+    assert has_fast_bfloat16(cpu, 96) is amx
+    assert not has_fast_bfloat16(cpu, 24)

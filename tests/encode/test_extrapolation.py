@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from sgacodec import encoding
+from sgacodec.nets.hyperprior import HyperpriorNets
+from sgacodec.picture import to_picture
+from sgacodec.plan import make_plan
 from sgacodec.refine.extrapolation import Distortion, Extrapolation
 
 SHAPE = (1, 4, 6, 5)
@@ -65,23 +68,21 @@ def test_a_distortion_is_never_negative():
 
 
 def test_refinement_extrapolates_and_loses_little(scene, tiny_options, monkeypatch):
-    from sgacodec.nets.evaluator import Nets
-
     runs = []
-    synthesise = Nets.synthesise
+    synthesise = HyperpriorNets.synthesise
 
     def counted(self, y_hat):
         runs.append(torch.is_grad_enabled())
         return synthesise(self, y_hat)
 
-    monkeypatch.setattr(Nets, "synthesise", counted)
+    monkeypatch.setattr(HyperpriorNets, "synthesise", counted)
     gains = {}
     for every in (1, 4):
         runs.clear()
-        plan = encoding.make_plan(replace(tiny_options, iterations=80))
+        plan = make_plan(replace(tiny_options, iterations=80))
         schedule = replace(plan.settings.schedule, synthesis_every=every)
         plan = replace(plan, settings=replace(plan.settings, schedule=schedule))
-        refined = encoding.carry_out(plan, encoding.to_picture(scene)).refined
+        refined = encoding.encode_with(plan, to_picture(scene)).refined
         assert sum(runs) == {1: 80, 4: 21}[every]
         gains[every] = 1 - refined.best.loss / refined.start.loss
     assert gains[1] > 0

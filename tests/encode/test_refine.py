@@ -13,11 +13,13 @@ import sgacodec
 from sgacodec import encoding
 from sgacodec.errors import SymbolRangeError
 from sgacodec.options import METHODS
+from sgacodec.picture import to_picture
+from sgacodec.plan import make_plan
 from sgacodec.refine import rounding, schedule
 
 
 def plan_of(options, **changes):
-    plan = encoding.make_plan(options)
+    plan = make_plan(options)
     return replace(plan, settings=replace(plan.settings, **changes))
 
 
@@ -25,14 +27,14 @@ def test_a_plateau_ends_a_run(scene, tiny_options):
     steps = []
     plateau = schedule.Plateau(patience=2, tolerance=0.9, from_share=0.2)
     plan = plan_of(tiny_options, schedule=schedule.Schedule(50, plateau=plateau), check_every=5)
-    encoding.carry_out(plan, encoding.to_picture(scene), lambda progress: steps.append(progress.step))
+    encoding.encode_with(plan, to_picture(scene), lambda progress: steps.append(progress.step))
     assert steps == list(range(1, 16))
 
 
 def test_progress_tells_the_true_loss_where_it_was_measured(scene, tiny_options):
     seen = []
     options = replace(tiny_options, iterations=20)
-    encoded = encoding.encode_picture(encoding.to_picture(scene), options, seen.append)
+    encoded = encoding.encode_with(make_plan(options), to_picture(scene), seen.append)
     measured = [progress for progress in seen if progress.rounded is not None]
     assert [progress.step for progress in measured] == [10, 14, 16, 18, 19, 20]
     assert encoded.refined.best.loss == min(encoded.refined.start.loss, *(p.rounded.loss for p in measured))
@@ -46,7 +48,7 @@ def test_progress_tells_the_true_loss_where_it_was_measured(scene, tiny_options)
 @pytest.mark.parametrize(("method", "classes"), [(name, c) for name, numbers in METHODS.items() for c in numbers])
 def test_every_method_writes_a_file(method, classes, scene, tiny_options):
     options = replace(tiny_options, method=method, classes=classes, iterations=12)
-    encoded = encoding.encode_picture(encoding.to_picture(scene), options)
+    encoded = encoding.encode_with(make_plan(options), to_picture(scene))
     assert encoded.refined.best.loss <= encoded.refined.start.loss
     assert sgacodec.decode(encoded.data).size == (130, 96)
 
@@ -54,7 +56,7 @@ def test_every_method_writes_a_file(method, classes, scene, tiny_options):
 @pytest.mark.parametrize(("method", "classes"), [("ssl", 2), ("ssl", 3), ("linear", 3), ("sga", 2)])
 def test_sampling_methods_gain(method, classes, scene, tiny_options):
     options = replace(tiny_options, method=method, classes=classes, iterations=60)
-    refined = encoding.encode_picture(encoding.to_picture(scene), options).refined
+    refined = encoding.encode_with(make_plan(options), to_picture(scene)).refined
     assert refined.best.loss < refined.start.loss * 0.99
 
 
@@ -74,7 +76,7 @@ def poisoned(step):
 def test_nan_keeps_the_best_state_and_the_file(step, gains, scene, tiny_options, caplog):
     plan = plan_of(replace(tiny_options, iterations=60), rounding=poisoned(step))
     with caplog.at_level(logging.WARNING):
-        encoded = encoding.carry_out(plan, encoding.to_picture(scene))
+        encoded = encoding.encode_with(plan, to_picture(scene))
     (record,) = caplog.records
     assert record.getMessage() == f"refinement stopped: not finite at step {step + 1}; the best state so far is encoded"
     assert (encoded.refined.best.loss < encoded.refined.start.loss) is gains
@@ -92,7 +94,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_latents_alone(scene, tiny_opti
             return gradient * math.nan
 
     plan = plan_of(replace(tiny_options, iterations=5), rounding=lambda v, temperature, generator: Broken.apply(v))
-    encoded = encoding.carry_out(plan, encoding.to_picture(scene))
+    encoded = encoding.encode_with(plan, to_picture(scene))
     assert "not finite at step 1" in caplog.text
     assert encoded.data == sgacodec.encode(scene, tiny_options)
 
@@ -101,6 +103,6 @@ def test_latents_that_are_not_finite_are_refused(scene, tiny_model, tiny_options
     layers = tiny_model.encoder.g_a
     broken = replace(layers[0], bias=np.full_like(layers[0].bias, np.nan))
     model = replace(tiny_model, encoder=replace(tiny_model.encoder, g_a=(broken, *layers[1:])))
-    plan = replace(encoding.make_plan(tiny_options), model=model)
+    plan = replace(make_plan(tiny_options), model=model)
     with pytest.raises(SymbolRangeError, match="not finite"):
-        encoding.carry_out(plan, encoding.to_picture(scene))
+        encoding.encode_with(plan, to_picture(scene))

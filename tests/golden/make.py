@@ -22,8 +22,7 @@ from support import tiny_head  # noqa: E402
 
 import sgacodec  # noqa: E402
 from sgacodec import encoding  # noqa: E402
-from sgacodec.models.file import dump_model
-from sgacodec.models.model import load_model_file  # noqa: E402
+from sgacodec.models.file import dump_model, load_model_file  # noqa: E402
 from sgacodec.synthetic import render  # noqa: E402
 
 
@@ -64,7 +63,7 @@ def write(name: str, source: object, quality: float, iterations: int, message: s
     options = sgacodec.EncodeOptions(quality=quality, iterations=iterations, model=model, device="cpu")
     if name == "bands":
         encoding._BAND_PIXELS = 64 * 64
-    data = encoding.encode(source, options, side_information=message)
+    data = encoding.encode(source, options, message=message)
     stages = slow_decoder.decode(data, (HERE / f"{model}.safetensors").read_bytes())
     (folder / "file.sga").write_bytes(data)
     sgacodec.decode(data).save(folder / "picture.png")

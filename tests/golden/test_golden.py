@@ -11,9 +11,10 @@ from support.golden import CASES, V1, sha256
 
 import sgacodec
 from sgacodec import decoding
-from sgacodec.exact import fast
+from sgacodec.exact import on_torch
 from sgacodec.format import container
-from sgacodec.latents import hyperprior
+from sgacodec.latents import streams
+from sgacodec.latents.hyperprior import HyperpriorEvaluator
 
 
 @pytest.fixture(params=CASES)
@@ -27,13 +28,12 @@ def test_every_stage(case, tiny_model):
     box = container.parse(data)
     decoder = tiny_model.decoder
     assert box.model_id == tiny_model.model_id
-    z = decoding.decode_z(box, decoder)
-    assert sha256(z[0], "<i4") == expected["z"]
-    parameters = hyperprior.y_parameters(decoder, z, box.level_q4)
-    assert sha256(parameters.table_index[0], "<i4") == expected["table_index"]
-    y = decoding.decode_y(box, decoder, parameters)
-    assert sha256(y[0], "<i4") == expected["y"]
-    assert sha256(decoding.decode_pixels(box, tiny_model), "u1") == expected["rgb"]
+    symbols = decoding.decode_latents(box, tiny_model).symbols
+    assert sha256(symbols.z[0], "<i4") == expected["z"]
+    context = HyperpriorEvaluator(decoder, box.level_q4).begin(symbols.z)
+    assert sha256(context.table_index[0], "<i4") == expected["table_index"]
+    assert sha256(symbols.y[0], "<i4") == expected["y"]
+    assert sha256(decoding.reconstruct(box, tiny_model, symbols), "u1") == expected["rgb"]
 
 
 def test_picture(case):
@@ -59,9 +59,10 @@ def test_torch_float64_agrees(case, tiny_model):
     box = container.parse(data)
 
     def run(network, x):
-        return fast.run_torch(network, x, "cpu")
+        return on_torch.run(network, x, "cpu")
 
-    assert sha256(decoding.decode_pixels(box, tiny_model, run), "u1") == expected["rgb"]
+    symbols = decoding.decode_latents(box, tiny_model).symbols
+    assert sha256(decoding.reconstruct(box, tiny_model, symbols, run), "u1") == expected["rgb"]
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
@@ -87,11 +88,12 @@ def test_the_cases_cover_bands_and_escapes(tiny_model):
     assert len(container.parse((V1 / "bands" / "file.sga").read_bytes()).y_streams) > 1
     box = container.parse((V1 / "escapes" / "file.sga").read_bytes())
     decoder = tiny_model.decoder
-    z = decoding.decode_z(box, decoder)
-    parameters = hyperprior.y_parameters(decoder, z, box.level_q4)
-    y = decoding.decode_y(box, decoder, parameters).ravel()
-    index = parameters.table_index.ravel()
-    z_index = decoding.z_table_index(z.shape[1:])
+    symbols = decoding.decode_latents(box, tiny_model).symbols
+    z, y = symbols.z, symbols.y.ravel()
+    index = HyperpriorEvaluator(decoder, box.level_q4).begin(z).table_index.ravel()
+    z_index = streams.z_table_index(z.shape[1:])
     escaped = (decoder.entropy.y_tables.entries(y, index) == decoder.entropy.y_tables.lengths[index] - 1).sum()
-    escaped += (decoder.entropy.z_tables.entries(z.ravel(), z_index) == decoder.entropy.z_tables.lengths[z_index] - 1).sum()
+    escaped += (
+        decoder.entropy.z_tables.entries(z.ravel(), z_index) == decoder.entropy.z_tables.lengths[z_index] - 1
+    ).sum()
     assert escaped > 0

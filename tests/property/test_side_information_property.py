@@ -1,4 +1,4 @@
-"""Any side information comes back from any picture, and constriction's ANS coder is the specification's."""
+"""Any message comes back from any picture, and constriction's ANS coder is the specification's."""
 
 from dataclasses import replace
 
@@ -13,12 +13,15 @@ import sgacodec
 from sgacodec import encoding
 from sgacodec.bitsback import distributions as heads
 from sgacodec.bitsback import embed, message
+from sgacodec.bitsback.extract import read_carriers
 from sgacodec.entropy import tables
 from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.entropy.stack import Stack
 from sgacodec.errors import CorruptStreamError, FormatError, ModelError, SymbolRangeError
 from sgacodec.format import container
 from sgacodec.format.container import SectionType
+from sgacodec.picture import to_picture
+from sgacodec.plan import make_plan
 
 
 def rich_tables(seed: int) -> tables.TableSet:
@@ -128,11 +131,11 @@ def pictures(seed: int, height: int, width: int) -> np.ndarray:
 
 
 def check(picture, content, options):
-    data = sgacodec.encode(picture, options, side_information=content)
+    data = sgacodec.encode(picture, options, message=content)
     decoded = sgacodec.decode(data, extract=True)
-    assert decoded.info["side_information"] == content
+    assert decoded.info["message"] == content
     np.testing.assert_array_equal(np.asarray(decoded), np.asarray(sgacodec.decode(data)))
-    assert "side_information" not in sgacodec.decode(data).info
+    assert "message" not in sgacodec.decode(data).info
     return data
 
 
@@ -154,12 +157,12 @@ def test_side_information_comes_back(seed, height, width, content, headed_model)
 def test_large_ones_spill_into_a_section(seed, side, n_bytes, headed_model):
     options = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu")
     content = np.random.default_rng(seed).bytes(n_bytes)
-    plan = replace(encoding.make_plan(options), embedding=embed.Settings(must_carry=True))
-    data = encoding.carry_out(plan, encoding.to_picture(pictures(seed, side, 200)), None, content).data
-    assert sgacodec.decode(data, extract=True).info["side_information"] == content
+    plan = replace(make_plan(options), embedding=embed.Settings(must_carry=True))
+    data = encoding.encode_with(plan, to_picture(pictures(seed, side, 200)), None, content).data
+    assert sgacodec.decode(data, extract=True).info["message"] == content
     box = container.parse(data)
-    appended = box.section(SectionType.SIDE_INFORMATION) or b""
-    carriers = embed.read_carriers(box)
+    appended = box.section(SectionType.MESSAGE) or b""
+    carriers = read_carriers(box)
     assert not appended or carriers.exponent == 0 or carriers.n == 12 * 4 * -(-side // 64)
     if n_bytes >= 3000:
         assert n_bytes - 2000 < len(appended) < n_bytes
@@ -171,7 +174,7 @@ def test_large_ones_spill_into_a_section(seed, side, n_bytes, headed_model):
 @given(seed=st.integers(0, 99), n_bytes=st.integers(0, 300))
 def test_a_message_costs_no_more_than_its_section(seed, n_bytes, headed_model):
     """Carriers are used where they are worth it."""
-    head = heads.of_model(headed_model)
+    head = heads.bits_back_of(headed_model)
     y = np.random.default_rng(seed).integers(-3, 4, (1, 24, 8, 8)).astype(np.int32)
     empty, full = (embed.embed(head, y, np.random.default_rng(seed).bytes(n)) for n in (0, n_bytes))
     assert full.n_bytes <= empty.n_bytes + n_bytes + 12
@@ -191,7 +194,7 @@ def test_a_model_without_head_appends(content, size):
 
 def test_carriers_cost_what_the_tables_say(headed_model, scene):
     """The stream is the tables' bits: nothing is lost between frame, Q, P(y | z) and P(z)."""
-    head = heads.of_model(headed_model)
+    head = heads.bits_back_of(headed_model)
     y = np.random.default_rng(0).integers(-3, 4, (1, 24, 8, 12)).astype(np.int32)
     content = np.random.default_rng(1).bytes(40)
     for exponent in range(5):

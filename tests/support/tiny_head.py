@@ -1,4 +1,4 @@
-"""A bits-back head for the tiny model, built from a seed: untrained, but its distributions are sane."""
+"""A bits-back model for the tiny model, built from a seed: untrained, but its distributions are sane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bits-back head: it starts from its model, learns, goes on exactly, and its integer form says what the float one says."""
+"""The bits-back model: it starts from its model, learns, goes on exactly, and its integer form says what the float one says."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from sgacodec.errors import TrainError
 from sgacodec.exact import fast
 from sgacodec.models import store
 from sgacodec.models.file import dump_model, load_model
-from sgacodec.nets.evaluator import Nets
+from sgacodec.nets.hyperprior import HyperpriorNets
 from sgacodec.train import checkpoint
 from sgacodec.train.data.images import load_images
 from sgacodec.train.export import bits_back as export_bits_back
@@ -31,14 +31,20 @@ def dataset(scene_files):
     return load_images([scene_files], 64, 2, CPU)
 
 
-@pytest.fixture(autouse=True)
-def _small_pools(monkeypatch):
-    monkeypatch.setattr(stage, "_POOL_BATCHES", 4)
-    monkeypatch.setattr(stage, "_POOL_STEPS", 5)
+@pytest.fixture(autouse=True, scope="module")
+def _small_pools():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "_POOL_BATCHES", 4)
+        patch.setattr(stage, "_POOL_STEPS", 5)
+        yield
 
 
 @pytest.fixture
 def job(dataset, tiny_model, tmp_path):
+    return job_in(tmp_path, dataset, tiny_model)
+
+
+def job_in(folder, dataset, tiny_model):
     n_channels, m_channels = tiny_model.encoder.gain_z.shape[1], tiny_model.encoder.gain_y.shape[1]
     options = TrainOptions(
         stage="bits-back",
@@ -51,7 +57,7 @@ def job(dataset, tiny_model, tmp_path):
         patch_size=64,
         warmup_steps=2,
     )
-    run = RunOptions(tmp_path / "head.pt", device="cpu", log_every=2)
+    run = RunOptions(folder / "head.pt", device="cpu", log_every=2)
     return stage.HeadJob(options, run, dataset, Worker(0, 1, CPU), model=tiny_model)
 
 
@@ -60,7 +66,7 @@ def change(job, *, options=None, **run):
     return dataclasses.replace(changed, options=dataclasses.replace(job.options, **(options or {})))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def started(tiny_model):
     net = network.create(tiny_model.encoder.gain_z.shape[1], tiny_model.encoder.gain_y.shape[1], 0)
     network.start_from(net, tiny_model)
@@ -77,7 +83,7 @@ def test_it_starts_as_the_models_own_hyperprior(tiny_model, dataset):
     model = dataclasses.replace(tiny_model, decoder=with_silent_channel(tiny_model.decoder, 2))
     started = network.create(model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1], 0)
     network.start_from(started, model)
-    nets = Nets(model, 56, CPU)  # the middle of eight levels
+    nets = HyperpriorNets(model, 56, CPU)  # the middle of eight levels
     y, z = nets.analyse(dataset.validation[:1].float())
     mean, log_variance = started.h_a(y).chunk(2, 1)
     z[:, 2] = 1
@@ -96,7 +102,8 @@ def with_silent_channel(decoder, channel):
     minima = decoder.entropy.z_tables.minima.copy()
     minima[channel] = -1
     lengths = np.array([len(table) for table in tables])
-    return dataclasses.replace(decoder, z_tables=TableSet(np.concatenate(tables), lengths, minima))
+    prior = dataclasses.replace(decoder.entropy, z_tables=TableSet(np.concatenate(tables), lengths, minima))
+    return dataclasses.replace(decoder, entropy=prior)
 
 
 @torch.no_grad()
@@ -183,8 +190,9 @@ def test_the_plain_models_weights_do_not_move(job, tiny_model):
     )
 
 
-@pytest.fixture
-def with_head(job):
+@pytest.fixture(scope="module")
+def with_head(dataset, tiny_model, tmp_path_factory):
+    job = job_in(tmp_path_factory.mktemp("head"), dataset, tiny_model)
     trained = stage.train(change(job, options={"steps": 20}))
     return trained, publish.with_head(job, trained)
 

@@ -66,7 +66,7 @@ def leaves(value, path=""):
 )
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path, optimizer, stage):
     # 14 steps: past the first renewal of SOAP's bases
-    options = {"optimizer": optimizer, "stage": stage, "steps": 14, "zoom": 1.5, "evenness": 0.5}
+    options = {"optimizer": optimizer, "stage": stage, "steps": 14, "zoom": 1.5, "evenness": 0.5, "refine_steps": 6}
     whole = trainer.train(change(job, options=options, output=tmp_path / "whole.pt"))
     taken = []
     first = trainer.train(change(job, options=options), stop=lambda: taken.append(0) or len(taken) == 12)
@@ -288,37 +288,50 @@ from sgacodec.train.options import RunOptions, TrainOptions
 
 folder = Path(sys.argv[2])
 with workers.join("cpu") as worker:
-    options = TrainOptions(N=8, M=12, steps=12, batch_size=4, patch_size=64, warmup_steps=2, stage=sys.argv[3])
     dataset = load_images([Path(sys.argv[1])], 64, 2, worker.device)
-    trained = trainer.train(trainer.Job(options, RunOptions(folder / "run.pt", autocast=False), dataset, worker))
-    crops = random_crops(dataset.train, 2, 64, worker.generator(0, 0))
-    torch.save({"weights": checkpoint.copy_weights(trained.net), "crops": crops}, folder / f"rank{worker.rank}.pt")
-    assert (trained.validation is not None) == worker.leads
+    for stage in sys.argv[3:]:
+        options = TrainOptions(
+            N=8, M=12, steps=12, batch_size=4, patch_size=64, warmup_steps=2, stage=stage, refine_steps=6
+        )
+        run = RunOptions(folder / f"{stage}.pt", autocast=False)
+        trained = trainer.train(trainer.Job(options, run, dataset, worker))
+        crops = random_crops(dataset.train, 2, 64, worker.generator(0, 0))
+        content = {"weights": checkpoint.copy_weights(trained.net), "crops": crops}
+        torch.save(content, folder / f"{stage}-{worker.rank}.pt")
+        assert (trained.validation is not None) == worker.leads
 """
 
 
-@pytest.mark.parametrize("stage", base.STAGES)
-def test_two_processes_train_one_model(scene_files, tmp_path, stage):
-    """With torchrun's environment and gloo: each draws its own patches, both hold the same weights."""
-    script = tmp_path / "script.py"
+@pytest.fixture(scope="module")
+def of_two_processes(scene_files, tmp_path_factory):
+    """The folder where two processes, with torchrun's environment and gloo, left what each stage gave."""
+    folder = tmp_path_factory.mktemp("two-processes")
+    script = folder / "script.py"
     script.write_text(textwrap.dedent(TWO_PROCESSES))
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = str(probe.getsockname()[1])
     common = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), "WORLD_SIZE": "2",
               "MASTER_ADDR": "localhost", "MASTER_PORT": port}  # fmt: skip
-    command = [sys.executable, str(script), str(scene_files), str(tmp_path), stage]
+    command = [sys.executable, str(script), str(scene_files), str(folder), *base.STAGES]
     started = [
         subprocess.Popen(command, env={**common, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
         for rank in "01"
     ]
     errors = [process.communicate(timeout=300)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], errors
-    first, second = (state(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", base.STAGES)
+def test_two_processes_train_one_model(of_two_processes, stage):
+    """Each draws its own patches, both hold the same weights."""
+    first, second = (state(of_two_processes / f"{stage}-{rank}.pt") for rank in range(2))
     assert not torch.equal(first["crops"], second["crops"])
     for name, weight in first["weights"].items():
         assert torch.equal(weight, second["weights"][name]), name
-    assert state(tmp_path / "run.pt")["seen_pixels"] == 12 * 4 * 64 * 64
+    assert state(of_two_processes / f"{stage}.pt")["seen_pixels"] == 12 * 4 * 64 * 64
 
 
 @pytest.mark.gpu

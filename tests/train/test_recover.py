@@ -10,7 +10,7 @@ from sgacodec.entropy.tables import TOTAL
 from sgacodec.errors import ModelError, TrainError
 from sgacodec.exact.layers import Clamp, PixelShuffle
 from sgacodec.models import store
-from sgacodec.nets.evaluator import Nets
+from sgacodec.nets.hyperprior import HyperpriorNets
 from sgacodec.synthetic import render
 from sgacodec.train import checkpoint
 from sgacodec.train.export import integers, recover
@@ -25,13 +25,20 @@ def net_of(weights):
     return net
 
 
-@pytest.fixture(scope="module", params=["tiny", "packaged"])
+@pytest.fixture(scope="module", params=["tiny", pytest.param("packaged", marks=pytest.mark.slow)])
 def integer_model(request, tiny_model):
     return tiny_model if request.param == "tiny" else store.load_by_name(store.DEFAULT_MODEL)
 
 
 @pytest.fixture(scope="module")
-def recovered(integer_model):
+def recovered_tiny(tiny_model):
+    return recover.weights(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def recovered(request, integer_model, tiny_model):
+    if integer_model is tiny_model:
+        return request.getfixturevalue("recovered_tiny")
     return recover.weights(integer_model)
 
 
@@ -41,7 +48,7 @@ def test_they_compute_what_the_model_computes(integer_model, recovered):
     net, x = net_of(recovered), torch.from_numpy(render(64, 64, np.random.default_rng(0)))
     x = x.permute(2, 0, 1)[None].float()
     for index in (0, len(integer_model.lambdas) - 1):
-        nets, level = Nets(integer_model, 16 * index, CPU), torch.tensor([index])
+        nets, level = HyperpriorNets(integer_model, 16 * index, CPU), torch.tensor([index])
         y, z = net.analyse(x / 255, level)
         expected_y, expected_z = nets.analyse(x)
         torch.testing.assert_close(y, expected_y, atol=1e-3, rtol=1e-4)
@@ -69,21 +76,22 @@ def test_the_prior_has_the_masses_of_the_tables(integer_model, recovered):
     assert entropy <= cross < 1.001 * entropy + 0.01
 
 
-def test_they_make_the_model_again(tiny_model):
+def test_they_make_the_model_again(tiny_model, recovered_tiny):
     """A file exported from them decodes as the model does, up to the rounding of kernels."""
-    weights = recover.weights(tiny_model)
+    weights = recovered_tiny
     images = [render(64, 64, np.random.default_rng(seed)) for seed in range(4)]
     again = integers.export(integers.read_state(weights.state, weights.lambdas), images, "again", {})
     assert again.lambdas == tiny_model.lambdas
     np.testing.assert_array_equal(again.decoder.entropy.z_median, tiny_model.decoder.entropy.z_median)
     np.testing.assert_allclose(again.decoder.inv_gain_y, tiny_model.decoder.inv_gain_y, rtol=1e-5, atol=1)
-    for name in ("h_s", "g_s"):
-        pairs = zip(getattr(again.decoder, name), getattr(tiny_model.decoder, name), strict=True)
+    for network in (lambda model: model.decoder.entropy.h_s, lambda model: model.decoder.g_s):
+        pairs = zip(network(again), network(tiny_model), strict=True)
         for new, old in ((new, old) for new, old in pairs if hasattr(old, "weight")):
             assert np.abs(new.weight.astype(int) - old.weight).max() <= 1
 
 
-def test_another_architecture_is_refused(tiny_model):
+def test_another_architecture_is_refused(tiny_model, monkeypatch):
+    monkeypatch.setattr(recover, "_FIT_STEPS", 1)  # the prior is not what this is about
     shuffled = (*tiny_model.decoder.g_s[:-2], PixelShuffle(1), Clamp(0, 255))
     other = dataclasses.replace(tiny_model, decoder=dataclasses.replace(tiny_model.decoder, g_s=shuffled))
     with pytest.raises(ModelError, match="g_s does not end with a convolution"):

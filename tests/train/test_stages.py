@@ -73,6 +73,7 @@ def test_the_refined_stage_moves_the_decoder_alone(job, start):
             assert torch.equal(after[name], before) == name.startswith(encoder), (kind, name)
 
 
+@pytest.mark.slow
 def test_the_loss_after_refinement_falls(job):
     seen = []
     short = dataclasses.replace(job.options, steps=1, warmup_steps=1000)

@@ -9,18 +9,19 @@ from support import tiny_head
 
 from sgacodec.bitsback import distributions as heads
 from sgacodec.bitsback import embed, message, posterior
-from sgacodec.bitsback.distributions import Carriers
+from sgacodec.bitsback.carriers import Carriers
 from sgacodec.entropy import tables
 from sgacodec.errors import CorruptStreamError, EncodeError, LimitError, ModelError, SgacodecError
-from sgacodec.exact import fast, layers
+from sgacodec.exact import fast
 from sgacodec.exact.layers import Clamp, Conv, Deconv, Igdn, LeakyRelu
+from sgacodec.exact.transpose import check_transpose, transposed
 from sgacodec.models.file import dump_model, load_model
 from sgacodec.models.model import with_bits_back
 
 
 @pytest.fixture(scope="module")
 def head(headed_model):
-    return heads.of_model(headed_model)
+    return heads.bits_back_of(headed_model)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_adjoint_is_the_transpose(layer):
     x = rng.integers(-(2**10), 2**10, (1, 3, 6, 7))
     out = fast.run((layer,), x).astype(np.int64)
     g = rng.integers(-(2**10), 2**10, out.shape)
-    back = fast.run((layers.adjoint(layer),), g).astype(np.int64)
+    back = fast.run((transposed(layer),), g).astype(np.int64)
     assert back.shape == x.shape
     assert int((out * g).sum()) == int((x * back).sum())
 
@@ -82,8 +83,8 @@ def test_layers_without_an_exact_transpose_are_refused():
         (huge,),
     ):
         with pytest.raises(ModelError):
-            layers.check_adjoint(network, "h_s")
-    layers.check_adjoint((LeakyRelu(41, 12), kernel(Conv, (5, 3, 3, 3), 1, 1)), "h_s")
+            check_transpose(network, "h_s")
+    check_transpose((LeakyRelu(41, 12), kernel(Conv, (5, 3, 3, 3), 1, 1)), "h_s")
 
 
 def test_quotients_of_frequencies_are_the_gradient_of_a_gaussian(head):
@@ -168,7 +169,7 @@ def test_carriers_as_bytes():
 
 def test_frames_have_a_limit(monkeypatch):
     framed = message.frame(bytes(100))
-    monkeypatch.setattr(message, "MAX_SIDE_INFORMATION", 99)
+    monkeypatch.setattr(message, "MAX_MESSAGE_BYTES", 99)
     with pytest.raises(EncodeError, match="at most 99"):
         message.frame(bytes(100))
     with pytest.raises(LimitError, match="more than 99"):

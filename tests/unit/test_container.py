@@ -13,6 +13,7 @@ from sgacodec.errors import (
 )
 from sgacodec.format import container
 from sgacodec.format.container import Container, Section, SectionType, parse, parse_header, serialize
+from sgacodec.latents.streams import band_rows
 
 PLAIN = Container(
     width=768,
@@ -137,7 +138,7 @@ def test_header_alone_can_be_read():
 
 
 def test_bands_cover_the_rows():
-    assert container.band_rows(7, 1) == [(0, 7)]
-    assert container.band_rows(7, 3) == [(0, 3), (3, 6), (6, 7)]
+    assert band_rows(7, 1) == [(0, 7)]
+    assert band_rows(7, 3) == [(0, 3), (3, 6), (6, 7)]
     with pytest.raises(CorruptStreamError, match="4 bands do not fit 2 rows"):
-        container.band_rows(2, 4)
+        band_rows(2, 4)

@@ -6,9 +6,15 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sgacodec.decoding import unpack_alpha
 from sgacodec.errors import CorruptStreamError, InvalidImageError
-from sgacodec.picture import pack_alpha, parse_picture, picture_from_array, picture_from_pillow, read_picture
+from sgacodec.picture import (
+    pack_alpha,
+    parse_picture,
+    picture_from_array,
+    picture_from_pillow,
+    read_picture,
+    unpack_alpha,
+)
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 31, 3)).astype(np.uint8)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from sgacodec.errors import ModelError
-from sgacodec.exact import fast, layers, reference
+from sgacodec.exact import fast, layers, on_torch, proof, reference
 from sgacodec.exact.fixedpoint import isqrt, shift_right
 from sgacodec.exact.layers import Add, Clamp, Conv, Deconv, Igdn, LeakyRelu, PixelShuffle, Scale
+from sgacodec.models.stored import network_from_stored, network_to_stored
 
 RNG = np.random.default_rng(0)
 
@@ -52,10 +53,10 @@ def test_fast_equals_reference(name, size):
     if "no padding" in name and min(size) < 3:
         pytest.skip("a 3x3 kernel without padding needs 3 pixels")
     x = RNG.integers(-(2**23), 2**23, (1, 3, *size))
-    layers.check_network(network, 3, 2**23, name)
+    proof.check_integers(network, 3, 2**23, name)
     expected = reference.run(network, x)
     np.testing.assert_array_equal(fast.run(network, x), expected)
-    np.testing.assert_array_equal(fast.run_torch(network, x, "cpu"), expected)
+    np.testing.assert_array_equal(on_torch.run(network, x, "cpu"), expected)
 
 
 @pytest.mark.gpu
@@ -65,7 +66,7 @@ def test_gpu_equals_reference(name):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     x = RNG.integers(-(2**23), 2**23, (1, 3, 40, 61))
-    np.testing.assert_array_equal(fast.run_torch(LAYERS[name], x, "cuda"), reference.run(LAYERS[name], x))
+    np.testing.assert_array_equal(on_torch.run(LAYERS[name], x, "cuda"), reference.run(LAYERS[name], x))
 
 
 def test_known_values():
@@ -82,8 +83,8 @@ def test_deconv_of_one_pixel_is_its_kernel():
 
 def test_stored_form_round_trip():
     for name, network in LAYERS.items():
-        listing, tensors = layers.to_stored(network, "net")
-        again = layers.from_stored(listing, tensors, "net")
+        listing, tensors = network_to_stored(network, "net")
+        again = network_from_stored(listing, tensors, "net")
         x = RNG.integers(-(2**15), 2**15, (1, 3, 9, 9))
         np.testing.assert_array_equal(reference.run(again, x), reference.run(network, x), err_msg=name)
 
@@ -101,15 +102,15 @@ def test_stored_form_round_trip():
 )
 def test_bad_listings_are_refused(listing):
     with pytest.raises(ModelError):
-        layers.from_stored(listing, {}, "net")
+        network_from_stored(listing, {}, "net")
 
 
 def test_accumulators_beyond_float64_are_refused():
     layer = kernel(Conv, 3, 5, 5, 1)
     with pytest.raises(ModelError, match="does not hold exactly"):
-        layers.check_network((replace(layer, bias=np.full(5, 2**53)),), 3, 2**23, "net")
+        proof.check_integers((replace(layer, bias=np.full(5, 2**53)),), 3, 2**23, "net")
     with pytest.raises(ModelError, match="does not hold exactly"):
-        layers.check_network((igdn(3),), 3, 2**23, "net")
+        proof.check_integers((igdn(3),), 3, 2**23, "net")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_accumulators_beyond_float64_are_refused():
 )
 def test_layers_that_do_not_fit_are_refused(layer):
     with pytest.raises(ModelError, match="out of range"):
-        layers.check_network((layer,), 3, 2**23, "net")
+        proof.check_integers((layer,), 3, 2**23, "net")
 
 
 def test_halo_is_just_enough(tiny_model):

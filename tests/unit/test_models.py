@@ -19,6 +19,10 @@ def test_round_trip(tiny_model):
     np.testing.assert_array_equal(again.decoder.inv_gain_y, tiny_model.decoder.inv_gain_y)
 
 
+def with_prior(decoder, **changes):
+    return replace(decoder, entropy=replace(decoder.entropy, **changes))
+
+
 def test_the_id_covers_the_decoder_and_nothing_else(tiny_model):
     def remake(**changes):
         parts = {"name": "x", "lambdas": tiny_model.lambdas, "decoder": tiny_model.decoder}
@@ -27,7 +31,7 @@ def test_the_id_covers_the_decoder_and_nothing_else(tiny_model):
     assert remake() == tiny_model.model_id
     median = tiny_model.decoder.entropy.z_median.copy()
     median[0] += 1
-    assert remake(decoder=replace(tiny_model.decoder, z_median=median)) != tiny_model.model_id
+    assert remake(decoder=with_prior(tiny_model.decoder, z_median=median)) != tiny_model.model_id
 
 
 def test_altered_decoder_is_noticed(tiny_model):
@@ -52,11 +56,11 @@ def test_decoders_that_do_not_fit_are_refused(tiny_model):
     for changed in (
         replace(decoder, g_s=decoder.g_s[:-1]),
         replace(decoder, g_s=(*decoder.g_s[:-1], Clamp(0, 256))),
-        replace(decoder, h_s=decoder.entropy.h_s[:-1]),
+        with_prior(decoder, h_s=decoder.entropy.h_s[:-1]),
         replace(decoder, inv_gain_y=decoder.inv_gain_y * 0),
         replace(decoder, inv_gain_y=decoder.inv_gain_y * 2**30),
-        replace(decoder, z_median=decoder.entropy.z_median[:-1]),
-        replace(decoder, sigma_thresholds=decoder.entropy.sigma_thresholds[::-1]),
+        with_prior(decoder, z_median=decoder.entropy.z_median[:-1]),
+        with_prior(decoder, sigma_thresholds=decoder.entropy.sigma_thresholds[::-1]),
         replace(decoder, y_frac_bits=0),
     ):
         with pytest.raises(ModelError):

@@ -43,13 +43,23 @@ def test_learning_rates_fall_near_the_end():
     assert schedule.of_papers(100).lr_factor(99) == 1
 
 
-def test_the_tuned_schedule_is_what_the_presets_were_made_with():
-    tuned = schedule.for_iterations(500)
-    assert (tuned.lr_y, tuned.lr_z) == pytest.approx((9e-3, 4.5e-2))
-    assert tuned.temperature(250) == pytest.approx((0.3 * 4 ** (1 / 6)) ** 0.5)
-    assert (tuned.cooling, tuned.plateau, tuned.synthesis_every) == (schedule.exponential, None, 4)
-    assert schedule.of_papers(500).synthesis_every == 1
-    assert schedule.for_iterations(5).lr_y == schedule.for_iterations(20).lr_y
+def test_fewer_steps_are_larger_and_end_warmer():
+    """Four times fewer steps of the tuned schedule are twice as large; under twenty they grow no more."""
+    long, short = schedule.for_iterations(2000), schedule.for_iterations(500)
+    for rate in ("lr_y", "lr_z"):
+        assert getattr(short, rate) == pytest.approx(2 * getattr(long, rate))
+        assert getattr(schedule.for_iterations(5), rate) == getattr(schedule.for_iterations(20), rate)
+    assert long.lr_z > long.lr_y
+    ends = [schedule.for_iterations(n).temperature(n) for n in (2000, 500, 100, 20)]
+    assert ends == sorted(ends)
+    assert 0 < ends[0] < ends[-1] < 1
+    assert schedule.for_iterations(5).temperature(5) == pytest.approx(ends[-1])
+
+
+def test_only_the_tuned_schedule_extrapolates():
+    """The papers' experiments run the synthesis at every step; neither stops early."""
+    assert schedule.of_papers(500).synthesis_every == 1 < schedule.for_iterations(500).synthesis_every
+    assert schedule.of_papers(500).plateau is schedule.for_iterations(500).plateau is None
 
 
 @pytest.mark.parametrize(
