@@ -133,7 +133,10 @@ def test_settings_of_every_experiment_are_valid(name):
         assert taus == sorted(taus, reverse=True)
 
 
-@pytest.mark.parametrize("name", refinement.EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "ssl-a" else pytest.param(name, marks=pytest.mark.slow) for name in refinement.EXPERIMENTS],
+)
 def test_an_experiment_measures_reports_and_resumes(name, png, tmp_path, capsys, monkeypatch):
     chosen = refinement.EXPERIMENTS[name]
     iterations, levels = {"classes": ((2, 3), (2,)), "ablations": ((2,), (0, 4))}.get(name, ((2,), (2,)))

@@ -235,7 +235,7 @@ def test_interrupt_writes_nothing(run, png, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(encoding, "encode_picture", interrupted)
+    monkeypatch.setattr(encoding, "encode_with", interrupted)
     result = run(*ENCODE, png)
     assert result.exit_code == 130
     assert "nothing was written" in one_line(result)

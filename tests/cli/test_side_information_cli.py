@@ -145,7 +145,7 @@ def test_info_of_a_file_that_carries_nothing(run, folder):
 def test_info_without_extract_needs_no_model(run, folder, monkeypatch):
     monkeypatch.setenv("SGACODEC_MODELS", "")
     info = json.loads(succeed(run("info", "--json", "text-tiny-head.sga")))
-    assert "side_information" not in info
+    assert "message" not in info
     carriers = info["carriers"]
     assert set(carriers) == {"n", "exponent", "steps"}
     shown = succeed(run("info", "text-tiny-head.sga")).decode()

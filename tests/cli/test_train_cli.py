@@ -24,6 +24,7 @@ def step(path="run.pt"):
     return torch.load(path, weights_only=True)["step"]
 
 
+@pytest.mark.slow
 def test_train_export_and_use(run, scene_files, scene, monkeypatch):
     arguments = [*TINY, "--steps", 4, "--lambda", 0.003, "--lambda", 0.03, "--export", "small.safetensors"]
     result = run("train", scene_files, "-o", "run.pt", *arguments)
@@ -171,7 +172,7 @@ def test_a_bits_back_head_is_trained_resumed_and_exported(run, scene_files, tiny
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--stage", "bits-back"], 1, "name the model that gets the head"),
+        (["--stage", "bits-back"], 1, "name the model that gets a bits-back model"),
         (["--model", "tiny", "--resume", "text.pt", "--warm"], 2, "--model and --resume both name weights"),
         (["--model", "tiny", "--N", 16, "--patch-size", 64], 1, "leave N, M"),
         (["--stage", "bits-back", "--model", "tiny", "--N", 8], 2, "N are those of its model"),

@@ -91,7 +91,7 @@ def judge(damaged, data, expected):
         return
     if not container.parse(damaged).grayscale:
         assert zlib.crc32(picture.tobytes()) == container.parse(data).pixel_crc
-    assert picture.info.get("side_information", expected) == expected
+    assert picture.info.get("message", expected) == expected
 
 
 def rebuilt(data, **changes):

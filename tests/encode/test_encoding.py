@@ -108,22 +108,44 @@ def test_not_an_image():
         sgacodec.encode("picture.png")
 
 
-def test_strips_do_not_change_the_gradient(scene, tiny_model, monkeypatch):
+@pytest.mark.parametrize("n_strips", [2, 3])
+def test_strips_change_neither_loss_nor_gradient(n_strips, scene, tiny_model, monkeypatch):
+    """Of relaxed and rounded latents; the picture ends within a strip, and a strip within y's padding."""
     import torch
 
+    from sgacodec.latents import synthesis
     from sgacodec.nets.hyperprior import HyperpriorNets
     from sgacodec.refine import objective
 
     nets = HyperpriorNets(tiny_model, 40, torch.device("cpu"))
-    tall = np.concatenate([scene] * 4)
+    tall = np.concatenate([scene] * 4)[:370]
     x = torch.from_numpy(tall.transpose(2, 0, 1)[None].astype(np.float32))
-    y, _ = encoding.analyse(nets, to_picture(tall))
-    target = objective.Objective(nets, x, 0.01, autocast=False)
-    whole = target._synthesised_distortion(y.detach())
-    monkeypatch.setattr(objective, "_STRIP_PIXELS", 1)
-    strips = target._synthesised_distortion(y.detach())
-    assert strips.mse == pytest.approx(whole.mse, rel=1e-5)
-    assert torch.allclose(strips.gradient, whole.gradient, atol=1e-6)
+    y, z = (latent.detach() for latent in encoding.analyse(nets, to_picture(tall)))
+    heights = []
+    synthesise = nets.synthesise
+    monkeypatch.setattr(nets, "synthesise", lambda y_hat: heights.append(y_hat.shape[2]) or synthesise(y_hat))
+
+    def measure():
+        heights.clear()
+        target = objective.Objective(nets, x, 0.01, autocast=False)
+        relaxed = y.clone().requires_grad_(True)
+        surrogate, sampled = target.sampled(relaxed, z, torch.Tensor.clone)
+        surrogate.backward()
+        rounded = target.rounded(y, z)
+        return sampled, rounded, relaxed.grad, len(heights) / 2
+
+    *whole, n_whole = measure()
+    monkeypatch.setattr(synthesis, "MIN_ROWS", 1)
+    rows = -(-y.shape[2] // n_strips)
+    monkeypatch.setattr(objective, "_STRIP_PIXELS", rows * y.shape[3] * nets.y_stride**2)
+    *cut, n_cut = measure()
+    assert (n_whole, n_cut) == (1, n_strips)
+    for one, several in zip(whole[:2], cut[:2], strict=True):
+        assert several.loss == pytest.approx(one.loss, rel=1e-5)
+        assert several.bpp == pytest.approx(one.bpp, rel=1e-6)
+        assert several.mse == pytest.approx(one.mse, rel=1e-5)
+    assert whole[2].any()
+    torch.testing.assert_close(cut[2], whole[2], atol=1e-6, rtol=1e-4)
 
 
 def test_progress_is_reported(scene, tiny_options):

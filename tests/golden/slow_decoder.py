@@ -264,7 +264,10 @@ def apply(layer: dict, t: dict, outputs: list[np.ndarray]) -> np.ndarray:
     a, kind = outputs[-1], layer["kind"]
     channels, rows, columns = a.shape
     if kind in ("conv", "deconv"):
-        acc = (convolve if kind == "conv" else spread)(a, t["weight"], layer["stride"], layer["padding"])
+        if kind == "conv":
+            acc = convolve(a, dense(t["weight"], layer.get("groups", 1)), layer["stride"], layer["padding"])
+        else:
+            acc = spread(a, t["weight"], layer["stride"], layer["padding"])
         return clamp(shift_each(acc + t["bias"][:, None, None], t["shift"]), layer["bits"])
     if kind == "leaky_relu":
         return np.where(a >= 0, a, shift(a * layer["numerator"], layer["shift"]))
@@ -288,6 +291,16 @@ def apply(layer: dict, t: dict, outputs: list[np.ndarray]) -> np.ndarray:
 
 def shift_each(acc: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     return np.stack([shift(plane, int(s)) for plane, s in zip(acc, shifts, strict=True)])
+
+
+def dense(weight: np.ndarray, groups: int) -> np.ndarray:
+    """A kernel of groups as one of all inputs: output o sees the inputs of group o * groups // O."""
+    outputs, each, kernel, _ = weight.shape
+    whole = np.zeros((outputs, each * groups, kernel, kernel), np.int64)
+    for o in range(outputs):
+        first = o * groups // outputs * each
+        whole[o, first : first + each] = weight[o]
+    return whole
 
 
 def convolve(a: np.ndarray, weight: np.ndarray, step: int, padding: int) -> np.ndarray:
@@ -522,7 +535,8 @@ def likelihood_slope(model: dict, y: np.ndarray, z_hat: np.ndarray) -> np.ndarra
         g = g * 2.0 ** -t["shift"].astype(float)[:, None, None]
         x = math.frexp(float(np.abs(g).max()))[1]
         integers = np.floor(g * 2.0 ** (20 - x)).astype(np.int64)
-        g = transposed(layer, t["weight"], integers, outputs[number].shape) * 2.0 ** (x - 20)
+        weight = t["weight"] if layer["kind"] == "deconv" else dense(t["weight"], layer.get("groups", 1))
+        g = transposed(layer, weight, integers, outputs[number].shape) * 2.0 ** (x - 20)
     return g * 2.0 ** dec["z_frac_bits"]
 
 

@@ -139,6 +139,7 @@ def check(picture, content, options):
     return data
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(seed=st.integers(0, 99), height=st.integers(1, 90), width=st.integers(1, 90), content=contents)
 @example(seed=0, height=1, width=1, content=b"")
@@ -150,6 +151,7 @@ def test_side_information_comes_back(seed, height, width, content, headed_model)
     assert container.parse(data).model_id == headed_model.bits_back_id
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(seed=st.integers(0, 99), side=st.integers(150, 200), n_bytes=st.integers(0, 20_000))
 @example(seed=3, side=200, n_bytes=20_000)

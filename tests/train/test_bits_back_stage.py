@@ -154,6 +154,7 @@ def test_net_bits_by_hand(started):
     assert started(y_hat, noise).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_lowers_both_rates(job):
     seen = []
     stage.train(change(job, options={"steps": 1, "lr": 1e-9}), [seen.append])
@@ -166,6 +167,7 @@ def test_training_lowers_both_rates(job):
     assert sum(level.rounded_bpp for level in end.levels) < sum(level.rounded_bpp for level in start.levels)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path):
     """Interrupted between two renewals of the latents' pool."""
     whole = stage.train(change(job, output=tmp_path / "whole.pt"))

@@ -62,7 +62,13 @@ def leaves(value, path=""):
 
 @pytest.mark.parametrize(
     ("optimizer", "stage"),
-    [("adam", "base"), ("muon", "base"), ("soap", "base"), ("adam", "hyper"), ("adam", "refined")],
+    [
+        ("adam", "base"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (("muon", "base"), ("soap", "base"), ("adam", "hyper"), ("adam", "refined"))
+        ),
+    ],
 )
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path, optimizer, stage):
     # 14 steps: past the first renewal of SOAP's bases
@@ -84,6 +90,7 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_pa
             assert value == found[place], place
 
 
+@pytest.mark.slow
 def test_the_hyper_stage_lowers_the_rate_and_moves_the_hyperprior_alone(job):
     base = change(job, options={"steps": 2, "init": "default"})
     trainer.train(base)
@@ -110,7 +117,9 @@ def test_evenness_weighs_a_patch_by_a_power_of_its_loss():
         assert gradient.tolist() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon", "soap"])
+@pytest.mark.parametrize(
+    "optimizer", ["adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("muon", "soap"))]
+)
 def test_each_optimiser_lowers_the_validation_loss(job, optimizer):
     seen = []
     options = {"optimizer": optimizer, "steps": 40, "init": "default"}
@@ -121,6 +130,7 @@ def test_each_optimiser_lowers_the_validation_loss(job, optimizer):
     assert [level.lmbda for level in end.levels] == list(TINY.lambdas)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_model_that_codes_a_picture(job, tmp_path, scene, monkeypatch):
     from sgacodec.train.export import cost, publish
 

@@ -25,7 +25,7 @@ def net_of(weights):
     return net
 
 
-@pytest.fixture(scope="module", params=["tiny", pytest.param("packaged", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["tiny", "packaged"])
 def integer_model(request, tiny_model):
     return tiny_model if request.param == "tiny" else store.load_by_name(store.DEFAULT_MODEL)
 
@@ -42,6 +42,7 @@ def recovered(request, integer_model, tiny_model):
     return recover.weights(integer_model)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_they_compute_what_the_model_computes(integer_model, recovered):
     """At every level, with the same symbols."""
@@ -60,6 +61,7 @@ def test_they_compute_what_the_model_computes(integer_model, recovered):
         torch.testing.assert_close(output.x_hat * 255, expected, atol=0.1, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_prior_has_the_masses_of_the_tables(integer_model, recovered):
     """The cost of coding z by the recovered prior instead of the tables, where these are right: under 0.1 %."""
     arrays = {name: value.double().numpy() for name, value in recovered.state.items()}
@@ -76,6 +78,7 @@ def test_the_prior_has_the_masses_of_the_tables(integer_model, recovered):
     assert entropy <= cross < 1.001 * entropy + 0.01
 
 
+@pytest.mark.slow
 def test_they_make_the_model_again(tiny_model, recovered_tiny):
     """A file exported from them decodes as the model does, up to the rounding of kernels."""
     weights = recovered_tiny

@@ -61,7 +61,14 @@ def kernel(cls, shape, stride, padding):
 
 
 @pytest.mark.parametrize(
-    "layer", [kernel(Deconv, (3, 5, 5, 5), 2, 2), kernel(Deconv, (3, 2, 4, 4), 4, 0), kernel(Conv, (5, 3, 3, 3), 1, 1)]
+    "layer",
+    [
+        kernel(Deconv, (3, 5, 5, 5), 2, 2),
+        kernel(Deconv, (3, 2, 4, 4), 4, 0),
+        kernel(Conv, (5, 3, 3, 3), 1, 1),
+        replace(kernel(Conv, (6, 1, 3, 3), 1, 1), groups=3),
+        replace(kernel(Conv, (3, 1, 5, 5), 1, 2), groups=3),
+    ],
 )
 def test_adjoint_is_the_transpose(layer):
     """<A x, g> = <x, A' g> in whole numbers."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sgacodec.errors import ModelError, ModelMismatchError, ModelNotFoundError
-from sgacodec.exact.layers import Clamp
+from sgacodec.exact.layers import Clamp, Conv
 from sgacodec.models import store
 from sgacodec.models.file import dump_model, load_model
 from sgacodec.models.model import make_model
@@ -89,3 +89,43 @@ def test_the_packaged_default_loads():
     assert {"data", "licence", "command"} <= set(model.card)
     path = next(entry.path for entry in store.installed() if entry.name == store.DEFAULT_MODEL)
     assert path.stat().st_size < 24 * 2**20
+
+
+def strided(g_s):
+    """g_s with a convolution that halves the size after its first layer."""
+    channels = g_s[0].weight.shape[1]
+    shape = (channels, channels, 3, 3)
+    layer = Conv(np.ones(shape, np.int16), np.zeros(channels, np.int64), np.full(channels, 4), 2, 1, 24)
+    return (g_s[0], layer, *g_s[1:])
+
+
+@pytest.mark.parametrize("change", [strided, lambda g_s: (replace(g_s[0], padding=1), *g_s[1:])])
+def test_a_decoder_whose_sizes_are_wrong_is_refused_when_it_is_made(tiny_model, change):
+    """Else decoding would end in an error of numpy's."""
+    decoder = replace(tiny_model.decoder, g_s=change(tiny_model.decoder.g_s))
+    with pytest.raises(ModelError, match=r"layer g_s\.\d"):
+        make_model("x", tiny_model.lambdas, decoder, tiny_model.encoder, {})
+
+
+def test_an_encoder_of_another_size_is_refused(tiny_model):
+    encoder = tiny_model.encoder
+    for changed in (
+        replace(encoder, g_a=encoder.g_a[:-1]),
+        replace(encoder, g_a=(replace(encoder.g_a[0], stride=1), *encoder.g_a[1:])),
+        replace(encoder, h_a=encoder.h_a[:-1]),
+        replace(encoder, gain_z=encoder.gain_z[:, 1:]),
+    ):
+        with pytest.raises(ModelError):
+            make_model("x", tiny_model.lambdas, tiny_model.decoder, changed, {})
+
+
+def test_an_unknown_entropy_model_is_refused(tiny_model):
+    data = dump_model(tiny_model)
+    n = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + n])
+    description = json.loads(header["__metadata__"]["sgacodec"])
+    description["decoder"]["entropy_model"] = "oracle"
+    header["__metadata__"]["sgacodec"] = json.dumps(description)
+    text = json.dumps(header).encode()
+    with pytest.raises(ModelError, match="entropy model 'oracle', which this version does not know"):
+        load_model(len(text).to_bytes(8, "little") + text + data[8 + n :])

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import slow_decoder
 
 from sgacodec.errors import ModelError
 from sgacodec.exact import fast, layers, on_torch, proof, reference
@@ -12,8 +13,8 @@ from sgacodec.models.stored import network_from_stored, network_to_stored
 RNG = np.random.default_rng(0)
 
 
-def kernel(cls, n_in, n_out, size, stride, padding=None):
-    shape = (n_out, n_in, size, size) if cls is Conv else (n_in, n_out, size, size)
+def kernel(cls, n_in, n_out, size, stride, padding=None, **more):
+    shape = (n_out, n_in // more.get("groups", 1), size, size) if cls is Conv else (n_in, n_out, size, size)
     return cls(
         weight=RNG.integers(-(2**15), 2**15, shape).astype(np.int16),
         bias=RNG.integers(-(2**30), 2**30, n_out),
@@ -21,6 +22,7 @@ def kernel(cls, n_in, n_out, size, stride, padding=None):
         stride=stride,
         padding=size // 2 if padding is None else padding,
         bits=16,
+        **more,
     )
 
 
@@ -32,7 +34,10 @@ LAYERS = {
     "conv": (kernel(Conv, 3, 5, 5, 1),),
     "conv, stride 2": (kernel(Conv, 3, 5, 5, 2),),
     "conv, 1x1": (kernel(Conv, 3, 5, 1, 1),),
-    "conv, no padding": (kernel(Conv, 3, 5, 3, 1, 0),),
+    "conv, two groups": (kernel(Conv, 3, 6, 3, 1), kernel(Conv, 6, 10, 3, 2, groups=2)),
+    "conv, depthwise": (kernel(Conv, 3, 3, 5, 1, groups=3),),
+    "conv, depthwise, stride 2": (kernel(Conv, 3, 3, 3, 2, groups=3),),
+    "conv, depthwise, two each": (kernel(Conv, 3, 6, 3, 1, groups=3),),
     "deconv": (kernel(Deconv, 3, 5, 5, 2),),
     "deconv, narrow": (kernel(Deconv, 3, 1, 5, 2), kernel(Deconv, 1, 9, 5, 2), kernel(Deconv, 9, 2, 5, 2)),
     "deconv, 3x3": (kernel(Deconv, 3, 5, 3, 1),),
@@ -50,8 +55,6 @@ LAYERS = {
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 5), (40, 61)])
 def test_fast_equals_reference(name, size):
     network = LAYERS[name]
-    if "no padding" in name and min(size) < 3:
-        pytest.skip("a 3x3 kernel without padding needs 3 pixels")
     x = RNG.integers(-(2**23), 2**23, (1, 3, *size))
     proof.check_integers(network, 3, 2**23, name)
     expected = reference.run(network, x)
@@ -133,12 +136,71 @@ def test_layers_that_do_not_fit_are_refused(layer):
 
 
 def test_halo_is_just_enough(tiny_model):
-    g_s = tiny_model.decoder.g_s
-    halo, step = layers.halo(g_s), layers.upscale(g_s)
-    channels = tiny_model.decoder.inv_gain_y.shape[1]
-    x = RNG.integers(-20000, 20000, (1, channels, 12, 3))
+    g_s, step, halo = tiny_model.decoder.g_s, tiny_model.decoder.y_stride, tiny_model.decoder.halo
+    x = RNG.integers(-20000, 20000, (1, tiny_model.decoder.m_channels, 12, 3))
     whole = fast.run(g_s, x)
     cut = fast.run(g_s, x[:, :, 4 - halo : 8 + halo])[:, :, halo * step : (halo + 4) * step]
     np.testing.assert_array_equal(cut, whole[:, :, 4 * step : 8 * step])
     short = fast.run(g_s, x[:, :, 4 - halo + 1 : 8 + halo - 1])[:, :, (halo - 1) * step : (halo + 3) * step]
     assert not np.array_equal(short, whole[:, :, 4 * step : 8 * step])
+
+
+def test_every_kind_is_known_to_every_evaluator():
+    """A kind that one of them lacks would be noticed here, not when a model uses it."""
+    exact = set(layers.KINDS.values()) - {layers.Gdn}
+    assert set(reference.RUN) == set(fast.RUN) == set(on_torch.EXACT) == exact
+    assert set(on_torch.REAL) == set(layers.KINDS.values())
+    assert {layer.kind for network in LAYERS.values() for layer in network} == {cls.kind for cls in exact}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_slow_decoder_agrees(name):
+    x = RNG.integers(-(2**15), 2**15, (1, 3, 6, 5))
+    listing, tensors = network_to_stored(LAYERS[name], "net")
+    own = slow_decoder.networks(tensors, ("net",))["net"]
+    np.testing.assert_array_equal(slow_decoder.run(listing, own, x[0]), reference.run(LAYERS[name], x)[0])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_sizes_are_as_proven(name):
+    x = RNG.integers(-(2**15), 2**15, (1, 3, 12, 8))
+    shape = proof.shapes(LAYERS[name], 3, name)[-1]
+    assert reference.run(LAYERS[name], x).shape[1:] == (shape.channels, 12 * shape.scale, 8 * shape.scale)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_reach_is_enough(name):
+    """Rows that a cut through the input makes differ lie within the reach of the cut."""
+    network, cut = LAYERS[name], 12
+    shape = proof.shapes(network, 3, name)[-1]
+    x = RNG.integers(-(2**15), 2**15, (1, 3, 24, 5))
+    end = int(cut * shape.scale)
+    whole, part = reference.run(network, x)[:, :, :end], reference.run(network, x[:, :, :cut])
+    np.testing.assert_array_equal(part[:, :, : end - shape.reach], whole[:, :, : end - shape.reach])
+
+
+def test_fields_at_their_default_are_not_stored():
+    """Files that were written before a field was added keep their bytes, and so their ids."""
+    plain, grouped = (network_to_stored((kernel(Conv, 3, 3, 3, 1, groups=n),), "net")[0][0] for n in (1, 3))
+    assert "groups" not in plain
+    assert grouped["groups"] == 3
+
+
+MISFITS = {
+    "a convolution without padding": ((kernel(Conv, 3, 5, 3, 1, 0),), "does not keep the size"),
+    "an even kernel": ((kernel(Conv, 3, 5, 4, 1, 2),), "does not keep the size"),
+    "an add across resolutions": ((kernel(Deconv, 3, 3, 5, 2), Add(0, 24)), "both must be the same"),
+    "an add of other channels": ((kernel(Conv, 3, 5, 3, 1), Add(0, 24)), "both must be the same"),
+    "a stride in a synthesis": ((kernel(Deconv, 3, 3, 5, 2), kernel(Conv, 3, 3, 3, 2)), "has no strides"),
+    "groups that do not divide the inputs": ((kernel(Conv, 3, 4, 3, 1, groups=2),), "out of range"),
+    "groups that do not divide the outputs": ((kernel(Conv, 3, 4, 3, 1, groups=3),), "out of range"),
+    "no groups": ((replace(kernel(Conv, 3, 3, 3, 1), groups=0),), "out of range"),
+    "a float layer": ((layers.Gdn(np.ones(3), np.ones((3, 3))),), "is not an integer layer"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_networks_that_cannot_be_evaluated_are_refused(name):
+    network, reason = MISFITS[name]
+    with pytest.raises(ModelError, match=rf"layer g_s\.\d \(\w+\): .*{reason}"):
+        proof.check_synthesis(network, 3, 2**15, "g_s")
