@@ -61,10 +61,10 @@ def command(
 
 
 def _carried(image: Image.Image, source: str, as_text: bool) -> bytes | str:
-    """Return an image's side information, or say that there is none."""
+    """Return an image's message, or say that there is none."""
     carried: bytes | str | None = image.info.get("message")
     if carried is None:
-        raise SgacodecError(f"{title(source)} carries no side information")
+        raise SgacodecError(f"{title(source)} carries no message")
     if as_text and not isinstance(carried, str):
         raise SgacodecError(f"{title(source)} carries {len(carried)} bytes, not a text; write them with --extract FILE")
     return carried

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from sgacodec import limits
 from sgacodec.errors import EncodeError, OptionError
 from sgacodec.options import METHODS, PRESETS, EncodeOptions
-from sgacodec.plan import make_plan
 from sgacodec.refine import log
 from sgacodec_cli.files import check_output, read_input, title, write_output
 
@@ -139,6 +138,7 @@ def _encode(
 ) -> Encoded:
     try:
         from sgacodec import encoding
+        from sgacodec.plan import make_plan
     except ImportError as err:
         raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
     steps = options.steps

@@ -56,11 +56,11 @@ def _facts(model: Model) -> dict[str, object]:
         "g_s": model.decoder.g_s,
     }
     if model.bits_back is not None:
-        networks |= {"head h_a": model.bits_back.h_a, "head h_s": model.bits_back.h_s}
+        networks |= {"bits-back h_a": model.bits_back.h_a, "bits-back h_s": model.bits_back.h_s}
     return {
         "name": model.name,
         "id": model.model_id.hex(),
-        "id with head": None if model.bits_back_id is None else model.bits_back_id.hex(),
+        "bits-back id": None if model.bits_back_id is None else model.bits_back_id.hex(),
         "levels": model.decoder.n_levels,
         "lambdas": ", ".join(f"{value:g}" for value in model.lambdas),
         "N": model.decoder.entropy.inv_gain_z.shape[1],

@@ -144,7 +144,7 @@ def command(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Train a variable-rate model, or a model's bits-back head, on the images in folders and zip archives DATA.
+    """Train a variable-rate model, or a model's bits-back model, on the images in folders and zip archives DATA.
 
     The state goes to the checkpoint file, the course to a .jsonl file beside it. Ctrl-C saves and ends; --resume goes
     on as if nothing had happened. Several GPUs: torchrun --nproc-per-node 4 -m sgacodec_cli train ...

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import slow_decoder
+from golden import slow_decoder
 
 from sgacodec.errors import ModelError
 from sgacodec.exact import fast, layers, on_torch, proof, reference

@@ -1,4 +1,4 @@
-"""What side information costs inside a picture: real files with and without it; resumable.
+"""What a message costs inside a picture: real files with and without it; resumable.
 
 python -m sgacodec_bench.experiments.messages IMAGES... --levels 1 3 5 --iterations 100 --out benchmarks/results/0.1.0/side-information
 

@@ -18,7 +18,7 @@ class Carriers:
     """How a file uses its z's: the content of its BITS_BACK section.
 
     Attributes:
-        n: the first n z's in carrier order carry side information and lie on the lattice, the others are integers.
+        n: the first n z's in carrier order carry a message and lie on the lattice, the others are integers.
         exponent: the lattice has a step of 2^-exponent.
         steps: refinement steps of Q.
     """

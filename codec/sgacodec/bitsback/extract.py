@@ -65,10 +65,9 @@ def read_carried(container: Container, model: Model) -> Carried:
 
 
 def _bits_back_for(container: Container, model: Model) -> BitsBackModel:
-    bits_back = bits_back_of(model)
-    if container.model_id != model.bits_back_id:
+    if container.model_id == model.model_id:
         raise CorruptStreamError("the file does not name the bits-back model that it uses", section="model_id")
-    return bits_back
+    return bits_back_of(model)
 
 
 def read_carriers(container: Container) -> Carriers:

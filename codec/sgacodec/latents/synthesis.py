@@ -69,12 +69,17 @@ def synthesise(
     Returns:
         uint8 [H, W, 3] at the padded size.
     """
-    gain = inverse_gain(decoder.inv_gain_y, level_q4)[:, None, None]
-    g_s_input = clamp_bits(shift_right(y_hat_q * gain, decoder.g_s_shift), MAX_ACTIVATION_BITS)
-    (_, _, height, width), stride = g_s_input.shape, decoder.y_stride
+    entering = g_s_input(decoder, y_hat_q, level_q4)
+    (_, _, height, width), stride = entering.shape, decoder.y_stride
     pixels = np.empty((height * stride, width * stride, 3), np.uint8)
     for strip in strips(height, strip_rows(width, stride, TILE_PIXELS), decoder.halo):
-        found = run(decoder.g_s, g_s_input[:, :, strip.top : strip.bottom])[0]
+        found = run(decoder.g_s, entering[:, :, strip.top : strip.bottom])[0]
         inner = found[:, (strip.first - strip.top) * stride : (strip.end - strip.top) * stride]
         pixels[strip.first * stride : strip.end * stride] = inner.transpose(1, 2, 0)
     return pixels
+
+
+def g_s_input(decoder: Decoder, y_hat_q: Int64Array, level_q4: int) -> Int64Array:
+    """Return y_hat times the inverse gain, the input of g_s; arguments as in `synthesise`."""
+    gain = inverse_gain(decoder.inv_gain_y, level_q4)[:, None, None]
+    return clamp_bits(shift_right(y_hat_q * gain, decoder.g_s_shift), MAX_ACTIVATION_BITS)

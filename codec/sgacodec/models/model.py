@@ -188,7 +188,7 @@ class Encoder:
 
 @dataclass(frozen=True, eq=False)
 class BitsBack:
-    """The head for bits-back coding: a second hyper network, of integer y_hat (format_spec.md, section 8).
+    """The model for bits-back coding: a second hyper network, of integer y_hat (format_spec.md, section 8).
 
     N, M, T (number of scales), `y_frac_bits`, `z_frac_bits` and `sigma_thresholds` are the decoder's.
 
@@ -202,7 +202,7 @@ class BitsBack:
         fraction_bits: int64 [T]; scale t has 2^fraction_bits[t] tables, one for each fraction of the mean.
         tables: Gaussians of unit-step values minus floor(mean), ordered by scale, then fraction.
         z_cells: N tables of the density's mass in cells of width 2^-(lattice_bits + 1); cell c covers c .. c + 1.
-        z_order: int64 [N], the channels in the order in which they carry side information.
+        z_order: int64 [N], the channels in the order in which they carry a message.
     """
 
     h_a: Network
@@ -227,8 +227,9 @@ class Model:
         decoder: integer part.
         encoder: float part.
         card: free text fields (training data, steps, licence ...).
-        bits_back: head for side information, or None.
-        bits_back_id: 8 bytes, hash of decoder and head, which a file with side information names instead of `model_id`.
+        bits_back: model for messages in the latents, or None.
+        bits_back_id: 8 bytes, hash of decoder and bits-back model, which a file whose latents carry a message
+            names instead of `model_id`.
     """
 
     name: str
@@ -263,10 +264,10 @@ def make_model(
 
 
 def with_bits_back(model: Model, bits_back: BitsBack) -> Model:
-    """Return a model with this head; its decoder, and so its `model_id`, stay what they are.
+    """Return a model with this bits-back model; its decoder, and so its `model_id`, stay what they are.
 
     Raises:
-        ModelError: the head does not fit the decoder, or cannot be evaluated exactly.
+        ModelError: it does not fit the decoder, or cannot be evaluated exactly.
     """
     check_bits_back(bits_back, model.decoder)
     description, tensors = decoder_content(model.decoder)

@@ -29,7 +29,7 @@ class StoredModel:
         path: the file.
         name: its name.
         model_id: its id as 16 hexadecimal digits.
-        bits_back_id: the id that its files with side information name, or None.
+        bits_back_id: the id that its files with a message name, or None.
         packaged: whether it came with sgacodec.
     """
 
@@ -61,7 +61,7 @@ def installed() -> list[StoredModel]:
 
 
 def load_by_id(model_id: bytes) -> Model:
-    """Return the model with an 8-byte id, its own or that of its decoder and bits-back head.
+    """Return the model with an 8-byte id, its own or that of its decoder and bits-back model.
 
     Raises:
         ModelNotFoundError: it is in none of the folders.
@@ -94,14 +94,14 @@ def load_by_name(name: str) -> Model:
 
 def _scan() -> Iterator[StoredModel]:
     for folder in folders():
-        # by stem: where a model is there with and without a head, "x" comes before "x-head"
+        # by stem: where a model is there with and without a bits-back model, "x" comes before "x-head"
         for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stem) if folder.is_dir() else []:
             try:
-                head = read_file_header(path)
+                header = read_file_header(path)
             except (ModelError, OSError):
                 continue  # a foreign or damaged file must not hide the others
-            bits_back_id = head.get("bits_back_id")
-            yield StoredModel(path, str(head.get("name")), str(head.get("id")), bits_back_id, folder == _PACKAGED)
+            bits_back_id = header.get("bits_back_id")
+            yield StoredModel(path, str(header.get("name")), str(header.get("id")), bits_back_id, folder == _PACKAGED)
 
 
 @lru_cache(maxsize=4)

@@ -86,7 +86,10 @@ class TrainOptions:
     def _rules(self) -> tuple[tuple[str, bool], ...]:
         lengths = [value for value in (self.steps, self.seconds) if value is not None]
         return (
-            ("name the model that gets the head: --model", self.stage != "bits-back" or self.model is not None),
+            (
+                "name the model that gets a bits-back model: --model",
+                self.stage != "bits-back" or self.model is not None,
+            ),
             ("only the stage bits-back takes a model", self.stage == "bits-back" or self.model is None),
             ("N and M must be at least 8", min(self.N, self.M) >= 8),
             (
@@ -98,7 +101,7 @@ class TrainOptions:
             ("the zoom must be at least 1 and at most 4", 1 <= self.zoom <= 4),
             ("the evenness must be at least 0 and below 1", 0 <= self.evenness < 1),
             (
-                "a head is trained on net rates, which may be negative: leave out --evenness",
+                "a bits-back model is trained on net rates, which may be negative: leave out --evenness",
                 self.stage != "bits-back" or self.evenness == 0,
             ),
             ("lambdas must be positive and rise, at most 16 of them", _rising(self.lambdas)),

@@ -1,4 +1,4 @@
-"""Converts a trained bits-back head to integers.
+"""Converts a trained bits-back model to integers.
 
     state dict -> float h_a, h_s -> ranges on y_hat of crops -> integer networks, tables, order of z -> BitsBack
 

@@ -9,9 +9,9 @@ log-gains (gain units, Cui et al. 2021): gain_y, inv_gain_y [L, M] and gain_z, i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import torch
 from sgacodec.entropy import tables
 from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import SQRT_BOUND
-from sgacodec.exact.layers import Clamp, Conv, Deconv, Gdn, Igdn, LeakyRelu, Network, by_output
+from sgacodec.exact.layers import Clamp, Conv, Deconv, Gdn, Igdn, Layer, LeakyRelu, Network, PixelShuffle, by_output
 from sgacodec.models.model import Decoder, Encoder, Hyperprior, Model, make_model
 from sgacodec.nets.evaluator import FloatNetwork
 
@@ -31,6 +31,7 @@ LATENT_FRAC_BITS = 10
 GAIN_FRAC_BITS = 16
 IGDN_INPUT_BITS = 16
 ACTIVATION_BITS = 24
+_IGDN_INPUT_FRAC_BITS = 9
 LEAKY_SLOPE_BITS = 16
 HEADROOM = 4.0
 """Activations may exceed what calibration saw by this factor before they are clamped."""
@@ -207,15 +208,17 @@ def scale_pixels(g_s: Network, factor: float) -> Network:
 
 
 def _half(network: Network) -> Network:
-    """Store kernels as float16 and everything else as float32."""
-    return tuple(
-        replace(layer, weight=layer.weight.astype(np.float16), bias=layer.bias.astype(np.float32))
-        if isinstance(layer, (Conv, Deconv))
-        else replace(layer, beta=layer.beta.astype(np.float32), gamma=layer.gamma.astype(np.float32))
-        if isinstance(layer, Gdn)
-        else layer
-        for layer in network
-    )
+    """Store kernels as float16 and all other arrays as float32."""
+    return tuple(replace(layer, **{name: _narrow(name, array) for name, array in _arrays(layer)}) for layer in network)  # type: ignore[type-var]
+
+
+def _arrays(layer: Layer) -> list[tuple[str, Array]]:
+    pairs = ((field.name, getattr(layer, field.name)) for field in fields(layer))  # type: ignore[arg-type]
+    return [(name, value) for name, value in pairs if isinstance(value, np.ndarray) and name != "shift"]
+
+
+def _narrow(name: str, array: Array) -> Array:
+    return array.astype(np.float16 if name == "weight" else np.float32)
 
 
 @torch.no_grad()
@@ -264,24 +267,52 @@ def integerise(network: Network, ranges: Sequence[float], in_frac_bits: int, out
 
     Returns:
         int16 kernels with a power-of-two scale per output channel.
+
+    Raises:
+        ModelError: a kind of layer has no integer form, or a kernel does not fit.
     """
-    layers: list[Any] = []
+    layers: list[Layer] = []
     frac_bits = in_frac_bits
     for index, (layer, largest) in enumerate(zip(network, ranges, strict=True)):
-        last = index == len(network) - 1
-        if isinstance(layer, (Conv, Deconv)):
-            feeds_igdn = not last and isinstance(network[index + 1], Igdn)
-            bits = IGDN_INPUT_BITS if feeds_igdn else ACTIVATION_BITS
+        conversion = _conversion(layer)
+        if conversion is not None:
+            last, bits = index == len(network) - 1, _activation_bits(network, index)
             wanted = out_frac_bits if last else _frac_bits_for(largest, bits)
-            layers.append(_integer_kernel(layer, frac_bits, wanted, bits))
-            frac_bits = wanted
-        elif isinstance(layer, Igdn):
-            wanted = _frac_bits_for(largest, ACTIVATION_BITS)
-            layers.append(_integer_igdn(layer, frac_bits, wanted))
-            frac_bits = wanted
-        else:
-            layers.append(layer)
+            layer, frac_bits = conversion.to_integers(layer, frac_bits, wanted, bits), wanted
+        layers.append(layer)
     return tuple(layers)
+
+
+def real_units(network: Network, in_frac_bits: int, out_frac_bits: int) -> Network:
+    """Undo `integerise` up to rounding: float64 kernels, `shift` zero; arguments as there.
+
+    The file does not say in which units activations inside a network were trained. Any give the same function, and
+    those of the packaged model are within a factor of two of these.
+    """
+    layers: list[Layer] = []
+    frac_bits = in_frac_bits
+    for index, layer in enumerate(network):
+        conversion = _conversion(layer)
+        if conversion is not None:
+            inside = _IGDN_INPUT_FRAC_BITS if _feeds_igdn(network, index) else ACTIVATION_FRAC_BITS
+            wanted = out_frac_bits if index == len(network) - 1 else inside
+            layer, frac_bits = conversion.to_floats(layer, frac_bits, wanted), wanted
+        layers.append(layer)
+    return tuple(layers)
+
+
+def _conversion(layer: Layer) -> Conversion | None:
+    if type(layer) not in LAYERS:
+        raise ModelError(f"a layer of kind {layer.kind} cannot be converted between floats and integers")
+    return LAYERS[type(layer)]
+
+
+def _activation_bits(network: Network, index: int) -> int:
+    return IGDN_INPUT_BITS if _feeds_igdn(network, index) else ACTIVATION_BITS
+
+
+def _feeds_igdn(network: Network, index: int) -> bool:
+    return index + 1 < len(network) and isinstance(network[index + 1], Igdn)
 
 
 def _frac_bits_for(largest: float, bits: int) -> int:
@@ -302,17 +333,48 @@ def _integer_kernel(layer: Conv | Deconv, in_frac_bits: int, out_frac_bits: int,
     return replace(layer, weight=weight.astype(np.int16), bias=bias, shift=shift, bits=bits)
 
 
-def _integer_igdn(layer: Igdn, in_frac_bits: int, out_frac_bits: int) -> Igdn:
+def _real_kernel(layer: Conv | Deconv, in_frac_bits: int, out_frac_bits: int) -> Conv | Deconv:
+    scale = np.ldexp(1.0, -layer.shift.astype(np.int32) - out_frac_bits)
+    weight = layer.weight * by_output(layer, scale) * 2.0**in_frac_bits
+    return replace(layer, weight=weight, bias=layer.bias * scale, shift=np.zeros_like(layer.shift))
+
+
+def _integer_igdn(layer: Igdn, in_frac_bits: int, out_frac_bits: int, bits: int) -> Igdn:
     bound = float(2 ** (IGDN_INPUT_BITS - 1)) ** 2
     norm = (layer.gamma.sum(axis=1) * bound + layer.beta * 4.0**in_frac_bits).max()
     gamma_bits = min(24, math.floor(math.log2(SQRT_BOUND / 2 / norm))) // 2 * 2
     shift = 2 * in_frac_bits + gamma_bits // 2 - out_frac_bits
-    return Igdn(
-        beta=_fixed(layer.beta, gamma_bits + 2 * in_frac_bits),
-        gamma=_fixed(layer.gamma, gamma_bits).astype(np.int32),
-        shift=shift,
-        bits=ACTIVATION_BITS,
-    )
+    beta = _fixed(layer.beta, gamma_bits + 2 * in_frac_bits)
+    return Igdn(beta, _fixed(layer.gamma, gamma_bits).astype(np.int32), shift, bits)
+
+
+def _real_igdn(layer: Igdn, in_frac_bits: int, out_frac_bits: int) -> Igdn:
+    gamma_bits = 2 * (layer.shift - 2 * in_frac_bits + out_frac_bits)
+    gamma = layer.gamma * 2.0**-gamma_bits
+    return replace(layer, beta=layer.beta * 2.0 ** -(gamma_bits + 2 * in_frac_bits), gamma=gamma, shift=0)
+
+
+class Conversion(NamedTuple):
+    """A kind of layer between real units and integers.
+
+    Attributes:
+        to_integers: takes a float layer, the fractional bits of its input and output, and the bits of its output.
+        to_floats: takes an integer layer, and the fractional bits of its input and output.
+    """
+
+    to_integers: Callable[[Any, int, int, int], Layer]
+    to_floats: Callable[[Any, int, int], Layer]
+
+
+LAYERS: dict[type[Layer], Conversion | None] = {
+    Conv: Conversion(_integer_kernel, _real_kernel),
+    Deconv: Conversion(_integer_kernel, _real_kernel),
+    Igdn: Conversion(_integer_igdn, _real_igdn),
+    LeakyRelu: None,
+    PixelShuffle: None,
+    Clamp: None,
+}
+"""The kinds of layers that networks for decoding are exported with; None where a layer is the same in both forms."""
 
 
 def sigma_scales() -> npt.NDArray[np.float64]:

@@ -6,7 +6,6 @@ Model -> layer lists in real units -> state dict with CompressAI's names
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from sgacodec.entropy.tables import TOTAL, TableSet
-from sgacodec.exact.layers import Conv, Deconv, Gdn, Igdn, Network, by_output
+from sgacodec.exact.layers import Conv, Deconv, Gdn, Igdn, Network
 from sgacodec.models.model import BitsBack, Decoder, Model
 from sgacodec.train.data.weights import Weights
-from sgacodec.train.export.integers import ACTIVATION_FRAC_BITS, GAIN_FRAC_BITS, GDN_PEDESTAL, scale_pixels
+from sgacodec.train.export.integers import GAIN_FRAC_BITS, GDN_PEDESTAL, real_units, scale_pixels
 from sgacodec.train.families import density
-
-_IGDN_INPUT_FRAC_BITS = 9
-"""The file does not say in which units activations inside a network were trained; any give the same function, and
-those of the packaged model are within a factor of two of these."""
 
 _FIT_STEPS = 1000
 _HEAD_FIT_STEPS = 300
@@ -43,12 +38,13 @@ def weights(model: Model) -> Weights:
         "g_a": encoder.g_a,
         "h_a": encoder.h_a,
         "h_s": real_h_s(model),
-        "g_s": scale_pixels(_real_units(decoder.g_s[:-1], g_s_in, 0), 1 / 255),
+        "g_s": scale_pixels(real_units(decoder.g_s[:-1], g_s_in, 0), 1 / 255),
     }
     arrays = {name: array for net, layers in networks.items() for name, array in _parameters(net, layers)}
-    for latent in ("y", "z"):
-        arrays[f"gain_{latent}"] = np.log(getattr(encoder, f"gain_{latent}"))
-        arrays[f"inv_gain_{latent}"] = np.log(getattr(decoder, f"inv_gain_{latent}")) - np.log(2) * GAIN_FRAC_BITS
+    gains = {"y": (encoder.gain_y, decoder.inv_gain_y), "z": (encoder.gain_z, decoder.entropy.inv_gain_z)}
+    for latent, (forward, inverse) in gains.items():
+        arrays[f"gain_{latent}"] = np.log(forward)
+        arrays[f"inv_gain_{latent}"] = np.log(inverse) - np.log(2) * GAIN_FRAC_BITS
     state = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
     median = decoder.entropy.z_median / 2.0**decoder.entropy.z_frac_bits
     state |= {f"entropy_bottleneck.{name}": value for name, value in _prior(decoder.entropy.z_tables, median).items()}
@@ -56,15 +52,15 @@ def weights(model: Model) -> Weights:
 
 
 def head_parameters(bits_back: BitsBack, decoder: Decoder) -> dict[str, Tensor]:
-    """Return the parameters of a bits-back head as `head.Head` has them in training.
+    """Return the parameters of a bits-back model as `head.Head` has them in training.
 
     Args:
         bits_back: the head.
         decoder: of the model that it belongs to.
     """
     networks = {
-        "h_a": _real_units(bits_back.h_a, 0, decoder.entropy.z_frac_bits),
-        "h_s": _real_units(bits_back.h_s, decoder.entropy.z_frac_bits, decoder.y_frac_bits),
+        "h_a": real_units(bits_back.h_a, 0, decoder.entropy.z_frac_bits),
+        "h_s": real_units(bits_back.h_s, decoder.entropy.z_frac_bits, decoder.y_frac_bits),
     }
     arrays = {name: array for net, layers in networks.items() for name, array in _parameters(net, layers)}
     state = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
@@ -87,38 +83,7 @@ def real_h_s(model: Model) -> Network:
     """Return a model's hyper-synthesis, z_hat (after its inverse gain) to sigma and mu, in real units."""
     decoder = model.decoder
     in_frac_bits = decoder.entropy.z_frac_bits + GAIN_FRAC_BITS - decoder.entropy.h_s_shift
-    return _real_units(decoder.entropy.h_s, in_frac_bits, decoder.y_frac_bits)
-
-
-def _real_units(network: Network, in_frac_bits: int, out_frac_bits: int) -> Network:
-    """Undo `export.integerise`: float64 kernels, `shift` zero."""
-    layers: list[Any] = []
-    frac_bits = in_frac_bits
-    for index, layer in enumerate(network):
-        following = network[index + 1] if index + 1 < len(network) else None
-        if isinstance(layer, (Conv, Deconv)):
-            inside = _IGDN_INPUT_FRAC_BITS if isinstance(following, Igdn) else ACTIVATION_FRAC_BITS
-            wanted = out_frac_bits if following is None else inside
-            layers.append(_real_kernel(layer, frac_bits, wanted))
-            frac_bits = wanted
-        elif isinstance(layer, Igdn):
-            layers.append(_real_igdn(layer, frac_bits, ACTIVATION_FRAC_BITS))
-            frac_bits = ACTIVATION_FRAC_BITS
-        else:
-            layers.append(layer)
-    return tuple(layers)
-
-
-def _real_kernel(layer: Conv | Deconv, in_frac_bits: int, out_frac_bits: int) -> Conv | Deconv:
-    scale = np.ldexp(1.0, -layer.shift.astype(np.int32) - out_frac_bits)
-    weight = layer.weight * by_output(layer, scale) * 2.0**in_frac_bits
-    return replace(layer, weight=weight, bias=layer.bias * scale, shift=np.zeros_like(layer.shift))
-
-
-def _real_igdn(layer: Igdn, in_frac_bits: int, out_frac_bits: int) -> Igdn:
-    gamma_bits = 2 * (layer.shift - 2 * in_frac_bits + out_frac_bits)
-    gamma = layer.gamma * 2.0**-gamma_bits
-    return replace(layer, beta=layer.beta * 2.0 ** -(gamma_bits + 2 * in_frac_bits), gamma=gamma, shift=0)
+    return real_units(decoder.entropy.h_s, in_frac_bits, decoder.y_frac_bits)
 
 
 def _parameters(net: str, network: Network) -> Iterator[tuple[str, Array]]:

@@ -1,4 +1,4 @@
-"""The network of the bits-back head: a second hyperprior of integer y_hat, whose z is a sample instead of a number.
+"""The network of the bits-back model: a second hyperprior of integer y_hat, whose z is a sample instead of a number.
 
     y_hat -> h_a -> mean, log-variance of z;  z_hat -> h_s -> sigma, mu of y_hat;  a density of z
 

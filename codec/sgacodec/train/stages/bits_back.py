@@ -1,4 +1,4 @@
-"""Training of a bits-back head on the rate of y_hat alone; the model that it belongs to stays as it is."""
+"""Training of a bits-back model on the rate of y_hat alone; the model that it belongs to stays as it is."""
 
 from __future__ import annotations
 
