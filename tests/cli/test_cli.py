@@ -259,13 +259,19 @@ def test_help(run, command):
 
 
 def test_a_real_process_without_torch(tmp_path, small_file):
-    """Help, info and decode never import torch; warnings stay off stdout."""
+    """Help, the version, info and decode never import torch; warnings stay off stdout."""
     (tmp_path / "a.sga").write_bytes(small_file)
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['compressai'] = None\n"
         "from sgacodec_cli.main import main; main(sys.argv[1:])"
     )
-    for arguments in (["--help"], ["encode", "--help"], ["info", "a.sga"], ["decode", "a.sga", "-o", "-"]):
+    for arguments in (
+        ["--help"],
+        ["--version"],
+        ["encode", "--help"],
+        ["info", "a.sga"],
+        ["decode", "a.sga", "-o", "-"],
+    ):
         done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True)
         assert done.returncode == 0, done.stderr
     Image.new("RGB", (64, 64)).save(tmp_path / "b.png")

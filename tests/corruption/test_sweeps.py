@@ -1,19 +1,17 @@
 """No damaged file crashes, hangs, or decodes to a wrong picture."""
 
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.damage import flipped, repaired, with_byte
+from support.golden import file_of
 
 import sgacodec
 from sgacodec.errors import LimitError, SgacodecError
 from sgacodec.format import container
 
-V1 = Path(__file__).parents[1] / "golden" / "v1"
-SMALLEST = (V1 / "one-pixel" / "file.sga").read_bytes()
-SCENE = (V1 / "scene" / "file.sga").read_bytes()
-METADATA = (V1 / "metadata" / "file.sga").read_bytes()
+SMALLEST, SCENE, METADATA = map(file_of, ("one-pixel", "scene", "metadata"))
 
 
 @pytest.mark.parametrize("data", [SMALLEST, SCENE, METADATA], ids=["one-pixel", "scene", "metadata"])
@@ -27,10 +25,8 @@ def test_every_truncation(data):
 def test_every_byte_flip(data):
     for place in range(len(data)):
         for flip in (1, 0x80, 0xFF):
-            damaged = bytearray(data)
-            damaged[place] ^= flip
             with pytest.raises(SgacodecError):
-                sgacodec.decode(bytes(damaged))
+                sgacodec.decode(flipped(data, place, flip))
 
 
 def test_every_value_of_every_byte_of_the_smallest():
@@ -38,7 +34,7 @@ def test_every_value_of_every_byte_of_the_smallest():
         for value in range(256):
             if value != SMALLEST[place]:
                 with pytest.raises(SgacodecError):
-                    sgacodec.decode(SMALLEST[:place] + bytes([value]) + SMALLEST[place + 1 :])
+                    sgacodec.decode(with_byte(SMALLEST, place, value))
 
 
 @pytest.mark.parametrize("data", [SMALLEST, SCENE], ids=["one-pixel", "scene"])
@@ -50,7 +46,7 @@ def test_mutations_with_a_repaired_crc_never_give_a_wrong_picture(data):
         body = bytearray(data[:-4])
         for _ in range(rng.integers(1, 4)):
             body[rng.integers(5, len(body))] = rng.integers(256)
-        mutated = bytes(body) + zlib.crc32(body).to_bytes(4, "little")
+        mutated = repaired(bytes(body) + b"0000")
         try:
             picture = sgacodec.decode(mutated, max_pixels=2**16)
         except SgacodecError:
@@ -65,6 +61,6 @@ def test_huge_sizes_are_refused_before_anything_is_allocated():
     body = bytearray(SMALLEST[:-4])
     assert body[6:8] == b"\x01\x01"
     body[6:8] = b"\xff\xff\xff\x07" * 2
-    data = bytes(body) + zlib.crc32(body).to_bytes(4, "little")
+    data = repaired(bytes(body) + b"0000")
     with pytest.raises(LimitError, match="max-pixels"):
         sgacodec.decode(data)

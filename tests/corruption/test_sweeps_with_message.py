@@ -4,19 +4,18 @@ import zlib
 
 import numpy as np
 import pytest
+from support.damage import flipped, rebuilt, repaired, with_carriers
 
 import sgacodec
 from sgacodec.bitsback.carriers import Carriers
 from sgacodec.errors import (
     ChecksumError,
-    CorruptStreamError,
     FormatError,
-    LimitError,
     ModelMismatchError,
     SgacodecError,
 )
 from sgacodec.format import container
-from sgacodec.format.container import Container, Section, SectionType
+from sgacodec.format.container import Section, SectionType
 
 LONG = bytes(range(256))
 TEXT = "lake"
@@ -73,16 +72,6 @@ def test_mutations_with_a_repaired_crc(both):
             judge(repaired(bytes(body) + b"0000"), data, expected)
 
 
-def flipped(data, place, flip):
-    damaged = bytearray(data)
-    damaged[place] ^= flip
-    return bytes(damaged)
-
-
-def repaired(data):
-    return data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, "little")
-
-
 def judge(damaged, data, expected):
     """Nothing wrong may come out: what decodes has the right pixels and, if it has any, the right message."""
     try:
@@ -94,35 +83,6 @@ def judge(damaged, data, expected):
     assert picture.info.get("message", expected) == expected
 
 
-def rebuilt(data, **changes):
-    return container.serialize(Container(**{**vars(container.parse(data)), **changes}))
-
-
-def carriers_of(data, carriers):
-    sections = container.parse(data).sections
-    changed = Section(SectionType.BITS_BACK, carriers.to_bytes(), critical=True)
-    return rebuilt(data, sections=(changed, *sections[1:]))
-
-
-def test_what_does_not_fit_the_model_is_refused(small, tiny_model, headed_model):
-    own = Carriers.from_bytes(container.parse(small).sections[0].data)
-    with pytest.raises(CorruptStreamError, match="do not fit"):
-        sgacodec.decode(carriers_of(small, Carriers(13, own.exponent, 0)))
-    with pytest.raises(CorruptStreamError, match="do not fit"):
-        sgacodec.decode(carriers_of(small, Carriers(own.n, 5, 0)))
-    with pytest.raises(LimitError, match="65 steps"):
-        sgacodec.decode(carriers_of(small, Carriers(own.n, own.exponent, 65)))
-    with pytest.raises(CorruptStreamError, match="does not name"):
-        sgacodec.decode(rebuilt(small, model_id=tiny_model.model_id))
-    plain = sgacodec.encode(np.zeros((9, 9, 3), np.uint8), OPTIONS)
-    with pytest.raises(CorruptStreamError, match="does not use it"):
-        sgacodec.decode(rebuilt(plain, model_id=headed_model.bits_back_id))
-    with pytest.raises(CorruptStreamError, match="not deflated"):
-        sgacodec.decode(rebuilt(small, sections=(Section(SectionType.BITS_BACK, b"\1\1"),)))
-    with pytest.raises(CorruptStreamError, match="follow the bits-back"):
-        sgacodec.decode(rebuilt(small, sections=(Section(SectionType.BITS_BACK, b"\1\1\1", critical=True),)))
-
-
 def test_a_lost_rest_is_noticed(spilling):
     lost = rebuilt(spilling, sections=container.parse(spilling).sections[:1])
     assert sgacodec.decode(lost).size == (20, 20)
@@ -132,7 +92,7 @@ def test_a_lost_rest_is_noticed(spilling):
 
 def test_another_number_of_steps_is_noticed(small):
     own = Carriers.from_bytes(container.parse(small).sections[0].data)
-    other = carriers_of(small, Carriers(own.n, own.exponent, own.steps + 3))
+    other = with_carriers(small, Carriers(own.n, own.exponent, own.steps + 3))
     assert sgacodec.decode(other).size == (20, 20)
     with pytest.raises(FormatError):
         sgacodec.decode(other, extract=True)
