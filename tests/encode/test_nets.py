@@ -14,7 +14,8 @@ from sgacodec.nets.evaluator import FloatNetwork
 from sgacodec.nets.hyperprior import HyperpriorNets
 from sgacodec.nets.rates import gaussian_bits
 from sgacodec.train.data.weights import calibration_images, state_file, zoo
-from sgacodec.train.export import integers
+from sgacodec.train.export.tables import sigma_scales
+from sgacodec.train.families.mean_scale_files import to_layers, to_model
 
 CPU = torch.device("cpu")
 
@@ -32,7 +33,7 @@ def random_model(n, m, seed=0):
 @pytest.mark.parametrize(("n", "m"), [(128, 192), (192, 320), (8, 12)])
 def test_float_networks_equal_compressai(n, m):
     net = random_model(n, m)
-    model = integers.read_state(net.state_dict(), (0.013,))
+    model = to_layers(net.state_dict(), (0.013,))
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         y = net.g_a(x)
@@ -57,7 +58,7 @@ def test_import_of_both_zoo_widths(n, m, tmp_path, scene):
     torch.save(net.state_dict(), tmp_path / "weights.pt")
     weights = state_file(tmp_path / "weights.pt")
     images = calibration_images(None, np.random.default_rng(0))[:2]
-    model = integers.export(integers.read_state(weights.state, weights.lambdas), images, "random", {})
+    model = to_model(to_layers(weights.state, weights.lambdas), images, "random", {})
     path = tmp_path / "random.safetensors"
     path.write_bytes(dump_model(model))
     options = sgacodec.EncodeOptions(model=str(path), preset="none", device="cpu")
@@ -66,11 +67,12 @@ def test_import_of_both_zoo_widths(n, m, tmp_path, scene):
         assert sgacodec.decode(sgacodec.encode(scene, options)).size == (130, 96)
 
 
+@pytest.mark.slow
 def test_integer_networks_follow_the_float_model():
     """Sigma, mu and pixels of the integer networks stay within a hundredth of the float ones."""
     net = random_model(16, 24, seed=1)
     images = calibration_images(None, np.random.default_rng(0))[:3]
-    model = integers.export(integers.read_state(net.state_dict(), (0.013,)), images, "random", {})
+    model = to_model(to_layers(net.state_dict(), (0.013,)), images, "random", {})
     x = torch.from_numpy(images[0].transpose(2, 0, 1)[None].copy()).float() / 255
     with torch.no_grad():
         y = net.g_a(x)
@@ -82,7 +84,7 @@ def test_integer_networks_follow_the_float_model():
         x_hat = net.g_s(y_symbols + mu) * 255
     parameters = HyperpriorEvaluator(model.decoder, 0).begin(z_symbols.int().numpy())
     np.testing.assert_allclose(parameters.mu_q / 2**10, mu.numpy(), atol=0.01)
-    scales = integers.sigma_scales()[parameters.table_index]
+    scales = sigma_scales()[parameters.table_index]
     np.testing.assert_allclose(np.log(scales), np.log(np.clip(sigma.numpy(), 0.11, 256)), atol=0.08)
     pixels = fast.run(
         model.decoder.g_s[:-1],
@@ -100,7 +102,7 @@ def test_nets_follow_the_integer_networks(tiny_model):
     parameters = HyperpriorEvaluator(decoder, 40).begin(z)
     sigma, mu = nets.y_parameters(torch.from_numpy(z).float() + nets.median)
     np.testing.assert_allclose(mu.numpy(), parameters.mu_q / 2**decoder.y_frac_bits, atol=0.01)
-    scales = integers.sigma_scales()[parameters.table_index]
+    scales = sigma_scales()[parameters.table_index]
     np.testing.assert_allclose(np.log(sigma.numpy()), np.log(scales), atol=0.08)
     y = rng.integers(-4, 5, parameters.mu_q.shape).astype(np.int32)
     x_hat = nets.synthesise(torch.from_numpy(y) + mu)
@@ -118,7 +120,7 @@ def test_z_bits_are_the_tables_at_integers(tiny_model):
 
 def test_gaussian_bits_match_the_tables(tiny_model):
     tables = tiny_model.decoder.entropy.y_tables
-    sigma = integers.sigma_scales()
+    sigma = sigma_scales()
     values = np.round(sigma).astype(np.int32)
     bits = gaussian_bits(torch.from_numpy(values), torch.from_numpy(sigma)).numpy().sum()
     assert tables.information_bits(values, np.arange(len(tables))) == pytest.approx(bits, rel=1e-4)
@@ -144,7 +146,7 @@ def test_igdn_is_its_formula_and_has_its_gradient(block, monkeypatch):
 )
 def test_other_architectures_are_refused(content, message):
     with pytest.raises(ModelError, match=message):
-        integers.read_state(content, (0.01,))
+        to_layers(content, (0.01,))
 
 
 def test_bad_weight_files(tmp_path):

@@ -11,8 +11,7 @@ LAMBDAS = (0.003, 0.03)
 CHANNELS = [2, 5]
 
 
-@pytest.fixture
-def net():
+def silent_net():
     """A network whose z is silent but for four channels, and two of whose y's are smooth."""
     torch.manual_seed(0)
     made = mean_scale.create(12, 12, LAMBDAS, 0).requires_grad_(False)
@@ -20,6 +19,22 @@ def net():
     made.h_a[4].bias.zero_()
     made.h_a[4].weight[:4] *= 3000
     return made
+
+
+@pytest.fixture
+def net():
+    return silent_net()
+
+
+@pytest.fixture(scope="module")
+def awake():
+    """The network with its silent channels put to use, and how many."""
+    net = silent_net()
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        n_channels = waken(net, patch)
+        smooth = net.g_a(torch.zeros(4, 3, 64, 64))
+    net.g_a.forward = lambda x: smooth  # what it was trained on, for the tests
+    return net, n_channels
 
 
 def waken(net, monkeypatch, silent_std=0.1):
@@ -31,9 +46,10 @@ def waken(net, monkeypatch, silent_std=0.1):
 
 
 @torch.no_grad()
-def test_mu_follows_the_means_that_z_carries(net, monkeypatch):
+def test_mu_follows_the_means_that_z_carries(awake):
     level = torch.zeros(4, dtype=torch.int64)
-    assert waken(net, monkeypatch) == 2
+    net, n_channels = awake
+    assert n_channels == 2
     y, z = net.analyse(torch.zeros(4, 3, 64, 64), level)
     _, mu = net.y_parameters(z, level)  # z not rounded
     means = functional.avg_pool2d(y[:, CHANNELS], 2)
@@ -48,9 +64,9 @@ def test_mu_follows_the_means_that_z_carries(net, monkeypatch):
 
 
 @torch.no_grad()
-def test_the_carriers_prior_and_sigma_fit(net, monkeypatch):
+def test_the_carriers_prior_and_sigma_fit(awake):
     level = torch.zeros(4, dtype=torch.int64)
-    waken(net, monkeypatch)
+    net, _ = awake
     y, z = net.analyse(torch.zeros(4, 3, 64, 64), level)
     sigma, mu = net.y_parameters(z, level)
     for channel in CHANNELS:
