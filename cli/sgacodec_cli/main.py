@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,27 +20,87 @@ class Command:
     """A command that is imported when it is asked for.
 
     Attributes:
-        module: its module, which has a `command`.
+        load: imports and returns it.
         help: what the group's help says of it.
         extra: the extra that installs what it needs.
     """
 
-    module: str
+    load: Callable[[], click.Command]
     help: str
     extra: str = "encode"
 
 
+def _encode() -> click.Command:
+    from sgacodec_cli.encode import command
+
+    return command
+
+
+def _decode() -> click.Command:
+    from sgacodec_cli.decode import command
+
+    return command
+
+
+def _info() -> click.Command:
+    from sgacodec_cli.info import command
+
+    return command
+
+
+def _capacity() -> click.Command:
+    from sgacodec_cli.capacity import command
+
+    return command
+
+
+def _verify() -> click.Command:
+    from sgacodec_cli.verify import command
+
+    return command
+
+
+def _models() -> click.Command:
+    from sgacodec_cli.models import command
+
+    return command
+
+
+def _train() -> click.Command:
+    from sgacodec_cli.train import command
+
+    return command
+
+
+def _compare() -> click.Command:
+    from sgacodec_cli.compare import command
+
+    return command
+
+
+def _race() -> click.Command:
+    from sgacodec_cli.race import command
+
+    return command
+
+
+def _bench() -> click.Command:
+    from sgacodec_cli.bench import command
+
+    return command
+
+
 COMMANDS = {
-    "encode": Command("sgacodec_cli.encode", "Encode an image to an .sga file."),
-    "decode": Command("sgacodec_cli.decode", "Decode an .sga file to an image."),
-    "info": Command("sgacodec_cli.info", "Show what an .sga file says of itself."),
-    "capacity": Command("sgacodec_cli.capacity", "Say how many bytes an image's latents can carry."),
-    "verify": Command("sgacodec_cli.verify", "Check .sga files by decoding them."),
-    "models": Command("sgacodec_cli.models", "List, show and import models."),
-    "train": Command("sgacodec_cli.train", "Train a model on photographs.", "train"),
-    "compare": Command("sgacodec_cli.compare", "PSNR, MS-SSIM and largest error between two images.", "bench"),
-    "race": Command("sgacodec_cli.race", "Encode with two codecs at equal size, say which is better.", "bench"),
-    "bench": Command("sgacodec_cli.bench", "Measure codecs against each other on your images.", "bench"),
+    "encode": Command(_encode, "Encode an image to an .sga file."),
+    "decode": Command(_decode, "Decode an .sga file to an image."),
+    "info": Command(_info, "Show what an .sga file says of itself."),
+    "capacity": Command(_capacity, "Say how many bytes an image's latents can carry."),
+    "verify": Command(_verify, "Check .sga files by decoding them."),
+    "models": Command(_models, "List, show and import models."),
+    "train": Command(_train, "Train a model on photographs.", "train"),
+    "compare": Command(_compare, "PSNR, MS-SSIM and largest error between two images.", "bench"),
+    "race": Command(_race, "Encode with two codecs at equal size, say which is better.", "bench"),
+    "bench": Command(_bench, "Measure codecs against each other on your images.", "bench"),
 }
 
 _EXIT_CODES: tuple[tuple[type[SgacodecError], int], ...] = (
@@ -61,11 +121,10 @@ class _LazyGroup(click.Group):
             return None
         entry = COMMANDS[cmd_name]
         try:
-            command: click.Command = importlib.import_module(entry.module).command
+            return entry.load()
         except ModuleNotFoundError as err:
             remedy = f"install it with: pip install 'sgacodec[{entry.extra}]'"
             raise click.UsageError(f"{cmd_name} needs {err.name}; {remedy}") from err
-        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

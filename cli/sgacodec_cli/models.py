@@ -97,7 +97,7 @@ def import_model(
     """
     try:
         from sgacodec.train.data.weights import ZOO, calibration_images, state_file, zoo
-        from sgacodec.train.export import integers
+        from sgacodec.train.families import mean_scale_files
     except ImportError as err:
         raise ModelError("importing models needs torch; install it with: pip install 'sgacodec[encode]'") from err
     weights = zoo(source, quality) if source in ZOO else state_file(Path(source))
@@ -106,8 +106,8 @@ def import_model(
     if output is None:
         store.cache_folder().mkdir(parents=True, exist_ok=True)
     check_output(target, force)
-    float_model = integers.read_state(weights.state, lambdas or weights.lambdas)
+    float_model = mean_scale_files.to_layers(weights.state, lambdas or weights.lambdas)
     images = calibration_images(calibrate, np.random.default_rng(0))
-    model = integers.export(float_model, images, name, {"source": weights.origin})
+    model = mean_scale_files.to_model(float_model, images, name, {"source": weights.origin})
     write_output(target, dump_model(model))
     click.echo(f"{target}: {name}, id {model.model_id.hex()}")

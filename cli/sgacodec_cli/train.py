@@ -13,21 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from sgacodec.errors import TrainError
+from sgacodec.errors import OptionError, TrainError
 from sgacodec.models.file import dump_model
-from sgacodec.models.model import Model
-from sgacodec.models.store import SUFFIX, load_by_name
-from sgacodec.train.options import LEARNING_RATES, STAGES, RunOptions, TrainOptions, continue_with
+from sgacodec.models.store import SUFFIX
+from sgacodec.train.options import LEARNING_RATES, STAGES, RunOptions, TrainOptions
 from sgacodec_cli.files import check_output, write_output
 
 if TYPE_CHECKING:
-    from sgacodec.train.checkpoint import Checkpoint
-    from sgacodec.train.data.images import Dataset
-    from sgacodec.train.data.weights import Weights
     from sgacodec.train.events import Record, Sink
     from sgacodec.train.loss import LevelLoss
     from sgacodec.train.trainer import Job, Trained
-    from sgacodec.train.workers import Worker
 
 _RATES = ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
 _N_COST_IMAGES = 8
@@ -41,7 +36,7 @@ class _Request:
     Attributes:
         run: how to train here.
         given: attributes of `TrainOptions` that were named.
-        model: the model that training starts from or whose head is trained, or None.
+        model: the model that training starts from or that gets a bits-back model, or None.
         resume: checkpoint, or None.
         warm: whether only its weights are taken.
         tensorboard, model_file: outputs, or None.
@@ -65,11 +60,6 @@ class _Request:
         return self.run.output.with_suffix(".jsonl")
 
     @property
-    def trains_head(self) -> bool:
-        """Whether a model's head is asked for."""
-        return self.given.get("stage") == "bits-back"
-
-    @property
     def goes_on(self) -> bool:
         """Whether the output is the resumed run's own checkpoint."""
         return self.resume is not None and not self.warm and self.run.output.resolve() == self.resume.resolve()
@@ -82,11 +72,11 @@ class _Request:
 @click.option("--warm", is_flag=True, help="Take only the weights of --resume, and start a new schedule.")
 @click.option("--stage", type=click.Choice(STAGES), default=None,
               help=f"hyper: the hyperprior alone, on the rate; refined: the decoder alone, on refined latents; "
-                   f"bits-back: a head for --model.  "
+                   f"bits-back: a bits-back model for --model.  "
                    f"[default: {TrainOptions.stage}]")  # fmt: skip
 @click.option("--model", default=None,
-              help="Model to start from, or with --stage bits-back the one that gets a head: name, id or path; it "
-                   "stays as it is.")  # fmt: skip
+              help="Model to start from, or with --stage bits-back the one that gets a bits-back model: name, id or "
+                   "path; it stays as it is.")  # fmt: skip
 @click.option("--refine-steps", type=click.IntRange(min=1), default=None,
               help=f"Refinement of each batch of --stage refined.  [default: {TrainOptions.refine_steps}]")  # fmt: skip
 @click.option("--refined-updates", type=click.IntRange(min=1), default=None,
@@ -169,7 +159,7 @@ def command(
 
 def _train(sources: tuple[Path, ...], request: _Request) -> None:
     try:
-        from sgacodec.train import workers
+        from sgacodec.train import run, workers
         from sgacodec.train.data.images import load_images
     except ImportError as err:
         raise TrainError(
@@ -177,11 +167,14 @@ def _train(sources: tuple[Path, ...], request: _Request) -> None:
         ) from err
     if workers.leads():
         _check_outputs(request)
-    plan = _plan(request)
-    options = plan.options
+    try:
+        start = run.start(run.Request(request.given, request.model, request.resume, request.warm))
+    except OptionError as err:
+        raise click.UsageError(str(err)) from err
+    options = start.options
     with workers.join(request.run.device) as worker, _stop_flag() as stop:
         dataset = load_images(sources, options.patch_size, options.n_validation, worker.device)
-        job = plan.job(request.run, dataset, worker)
+        job = start.job(request.run, dataset, worker)
         trained = _with_sinks(request, job, stop)
         if worker.leads:
             _finish(request, job, trained)
@@ -195,71 +188,6 @@ def _check_outputs(request: _Request) -> None:
         if request.model_file.suffix != SUFFIX:
             raise click.UsageError(f"{request.model_file}: a model file's name ends in {SUFFIX}")
         check_output(str(request.model_file), request.force)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The options of a run, the state or the weights that it starts from, and the model that gets a head."""
-
-    options: TrainOptions
-    model: Model | None
-    resume: Checkpoint | None = None
-    weights: Weights | None = None
-
-    def job(self, run: RunOptions, dataset: Dataset, worker: Worker) -> Job:
-        from sgacodec.train import trainer
-        from sgacodec.train.stages import bits_back
-
-        common = (self.options, run, dataset, worker, self.resume, self.weights)
-        return trainer.Job(*common) if self.model is None else bits_back.HeadJob(*common, model=self.model)
-
-
-def _plan(request: _Request) -> _Plan:
-    model = None if request.model is None else load_by_name(request.model)
-    if request.resume is not None and not request.warm:
-        return _resumed(request, request.resume, model)
-    weights = _start(request, model)
-    if request.trains_head or weights is None:
-        return _Plan(TrainOptions(**request.given, **_facts(request, model)), model, weights=weights)
-    return _further(request, weights)
-
-
-def _start(request: _Request, model: Model | None) -> Weights | None:
-    """Return the weights that a new schedule starts from, if any; a head starts from its model by itself."""
-    from sgacodec.train.data.weights import state_file
-    from sgacodec.train.export import recover
-
-    if request.resume is not None:
-        return state_file(request.resume)
-    return None if model is None or request.trains_head else recover.weights(model)
-
-
-def _resumed(request: _Request, path: Path, model: Model | None) -> _Plan:
-    from sgacodec.train import checkpoint
-
-    resumed = checkpoint.read(path)
-    options = continue_with(resumed.options, {**request.given, **_facts(request, model)})
-    if options.model is not None and model is None:
-        model = load_by_name(options.model)
-    return _Plan(options, model, resume=resumed)
-
-
-def _further(request: _Request, weights: Weights) -> _Plan:
-    from sgacodec.train import checkpoint
-
-    n_channels, m_channels = checkpoint.widths(weights.state)
-    options = {"N": n_channels, "M": m_channels, "lambdas": weights.lambdas, **request.given}
-    return _Plan(TrainOptions(**options), None, weights=weights)
-
-
-def _facts(request: _Request, model: Model | None) -> dict[str, Any]:
-    """Return what a head takes over from its model."""
-    if model is None:
-        return {}
-    if named := {"N", "M", "lambdas"} & set(request.given):
-        raise click.UsageError(f"a head's {', '.join(sorted(named))} are those of its model; leave them out")
-    n_channels, m_channels = model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1]
-    return {"model": model.model_id.hex(), "N": n_channels, "M": m_channels, "lambdas": model.lambdas}
 
 
 @contextmanager
@@ -281,8 +209,7 @@ def _stop_flag() -> Iterator[Callable[[], bool]]:
 
 
 def _with_sinks(request: _Request, job: Job, stop: Callable[[], bool]) -> Trained:
-    from sgacodec.train import events, trainer
-    from sgacodec.train.stages import bits_back
+    from sgacodec.train import events, run
 
     if job.worker.leads and not request.goes_on:
         request.log.unlink(missing_ok=True)
@@ -292,9 +219,7 @@ def _with_sinks(request: _Request, job: Job, stop: Callable[[], bool]) -> Traine
         sinks = [events.json_log(request.log), _bar_sink(bar)]
         if request.tensorboard is not None and job.worker.leads:
             sinks.append(events.tensorboard(request.tensorboard))
-        if isinstance(job, bits_back.HeadJob):
-            return bits_back.train(job, sinks, stop)
-        return trainer.train(job, sinks, stop)
+        return run.train(job, sinks, stop)
 
 
 def _bar_sink(bar: tqdm[Any]) -> Sink:
@@ -333,16 +258,13 @@ def _level_table(levels: Sequence[LevelLoss]) -> list[str]:
 
 def _export(path: Path, job: Job, trained: Trained) -> list[str]:
     """Write the model file; return what it is, and a table of what integers cost on held-out images."""
-    from sgacodec.train.export import publish
-    from sgacodec.train.stages import bits_back
+    from sgacodec.train import run
 
-    if not isinstance(job, bits_back.HeadJob):
-        model = publish.to_model(job, trained, path.stem)
-        write_output(str(path), dump_model(model))
-        return [f"{path}: id {model.model_id.hex()}", *_cost_table(path, job, trained)]
-    model = publish.with_head(job, trained)
+    model = run.export(job, trained, path.stem)
     write_output(str(path), dump_model(model))
-    return [f"{path}: id {model.model_id.hex()}, with its head {(model.bits_back_id or b'').hex()}"]
+    if model.bits_back_id is None:
+        return [f"{path}: id {model.model_id.hex()}", *_cost_table(path, job, trained)]
+    return [f"{path}: id {model.model_id.hex()}, with its bits-back model {model.bits_back_id.hex()}"]
 
 
 def _cost_table(path: Path, job: Job, trained: Trained) -> list[str]:

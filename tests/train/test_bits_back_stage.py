@@ -16,7 +16,8 @@ from sgacodec.nets.hyperprior import HyperpriorNets
 from sgacodec.train import checkpoint
 from sgacodec.train.data.images import load_images
 from sgacodec.train.export import bits_back as export_bits_back
-from sgacodec.train.export import integers, publish
+from sgacodec.train.export import publish
+from sgacodec.train.export.tables import gaussian_tables
 from sgacodec.train.families import bits_back as network
 from sgacodec.train.families import density
 from sgacodec.train.options import RunOptions, TrainOptions
@@ -262,7 +263,7 @@ def test_shifted_gaussians():
 def test_the_plain_tables_are_what_they_were():
     """They are built by what also builds the head's."""
     stored = store.load_by_name(store.DEFAULT_MODEL).decoder.entropy.y_tables
-    np.testing.assert_array_equal(integers.gaussian_tables().frequencies, stored.frequencies)
+    np.testing.assert_array_equal(gaussian_tables().frequencies, stored.frequencies)
 
 
 def test_channels_come_by_what_their_bits_cost(started, tiny_model, dataset):

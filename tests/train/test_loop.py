@@ -19,6 +19,7 @@ from sgacodec.models.file import dump_model
 from sgacodec.train import checkpoint, events, loss, trainer
 from sgacodec.train.data.images import load_images
 from sgacodec.train.data.weights import Weights, state_file
+from sgacodec.train.families.mean_scale_files import widths
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.stages import base
 from sgacodec.train.workers import Worker
@@ -228,7 +229,7 @@ def test_wrong_checkpoints(job, tmp_path):
     with pytest.raises(TrainError, match="--warm"):
         checkpoint.read(tmp_path / "weights.pt")
     with pytest.raises(TrainError, match="is missing"):
-        checkpoint.widths({"layer.weight": torch.zeros(1)})
+        widths({"layer.weight": torch.zeros(1)})
     trainer.train(change(job, options={"steps": 1}))
     weights = state_file(job.run.output)
     with pytest.raises(TrainError, match="leave N, M"):

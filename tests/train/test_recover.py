@@ -13,14 +13,15 @@ from sgacodec.models import store
 from sgacodec.nets.hyperprior import HyperpriorNets
 from sgacodec.synthetic import render
 from sgacodec.train import checkpoint
-from sgacodec.train.export import integers, recover
-from sgacodec.train.families import mean_scale
+from sgacodec.train.export.tables import factorised_tables
+from sgacodec.train.families import mean_scale, mean_scale_files
+from sgacodec.train.families.mean_scale_files import from_model, to_layers, to_model, widths
 
 CPU = torch.device("cpu")
 
 
 def net_of(weights):
-    net = mean_scale.create(*checkpoint.widths(weights.state), weights.lambdas, 0)
+    net = mean_scale.create(*widths(weights.state).values(), weights.lambdas, 0)
     checkpoint.load_weights(net, weights.state)
     return net
 
@@ -32,14 +33,14 @@ def integer_model(request, tiny_model):
 
 @pytest.fixture(scope="module")
 def recovered_tiny(tiny_model):
-    return recover.weights(tiny_model)
+    return from_model(tiny_model)
 
 
 @pytest.fixture(scope="module")
 def recovered(request, integer_model, tiny_model):
     if integer_model is tiny_model:
         return request.getfixturevalue("recovered_tiny")
-    return recover.weights(integer_model)
+    return from_model(integer_model)
 
 
 @pytest.mark.slow
@@ -67,7 +68,7 @@ def test_the_prior_has_the_masses_of_the_tables(integer_model, recovered):
     arrays = {name: value.double().numpy() for name, value in recovered.state.items()}
     medians = integer_model.decoder.entropy.z_median / 2.0**integer_model.decoder.entropy.z_frac_bits
     np.testing.assert_allclose(arrays["entropy_bottleneck.quantiles"][:, 0, 1], medians, atol=1e-5)
-    found, stored = integers.factorised_tables(arrays, medians), integer_model.decoder.entropy.z_tables
+    found, stored = factorised_tables(arrays, medians), integer_model.decoder.entropy.z_tables
     entropy, cross = 0.0, 0.0
     for channel in range(len(stored)):
         for entry, frequency in enumerate(stored.table(channel)[:-1]):
@@ -83,7 +84,7 @@ def test_they_make_the_model_again(tiny_model, recovered_tiny):
     """A file exported from them decodes as the model does, up to the rounding of kernels."""
     weights = recovered_tiny
     images = [render(64, 64, np.random.default_rng(seed)) for seed in range(4)]
-    again = integers.export(integers.read_state(weights.state, weights.lambdas), images, "again", {})
+    again = to_model(to_layers(weights.state, weights.lambdas), images, "again", {})
     assert again.lambdas == tiny_model.lambdas
     np.testing.assert_array_equal(again.decoder.entropy.z_median, tiny_model.decoder.entropy.z_median)
     np.testing.assert_allclose(again.decoder.inv_gain_y, tiny_model.decoder.inv_gain_y, rtol=1e-5, atol=1)
@@ -94,11 +95,11 @@ def test_they_make_the_model_again(tiny_model, recovered_tiny):
 
 
 def test_another_architecture_is_refused(tiny_model, monkeypatch):
-    monkeypatch.setattr(recover, "_FIT_STEPS", 1)  # the prior is not what this is about
+    monkeypatch.setattr(mean_scale_files, "_FIT_STEPS", 1)  # the prior is not what this is about
     shuffled = (*tiny_model.decoder.g_s[:-2], PixelShuffle(1), Clamp(0, 255))
     other = dataclasses.replace(tiny_model, decoder=dataclasses.replace(tiny_model.decoder, g_s=shuffled))
     with pytest.raises(ModelError, match="g_s does not end with a convolution"):
-        recover.weights(other)
+        from_model(other)
     shallow = dataclasses.replace(tiny_model.encoder, g_a=tiny_model.encoder.g_a[:5])
     with pytest.raises(TrainError, match="not those of a mean-scale hyperprior"):
-        checkpoint.widths(recover.weights(dataclasses.replace(tiny_model, encoder=shallow)).state)
+        widths(from_model(dataclasses.replace(tiny_model, encoder=shallow)).state)

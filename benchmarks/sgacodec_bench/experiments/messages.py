@@ -155,11 +155,7 @@ def resume(path: Path, arguments: argparse.Namespace) -> Result:
         "crop": arguments.crop,
     }
     fresh: Result = {**model_head(model, torch_device(arguments.device)), **what, "capacity": [], "rows": []}
-    found = results.load(path) if path.exists() else fresh
-    for key in what:
-        if found[key] != fresh[key]:
-            raise SystemExit(f"{path} was measured with {key} {found[key]}; move it away first")
-    return found
+    return results.resume(path, fresh, {key: key for key in what})
 
 
 def measure_missing(path: Path, result: Result, arguments: argparse.Namespace, source: Path, level: float) -> None:

@@ -272,11 +272,7 @@ def resume(path: Path, arguments: argparse.Namespace) -> dict:
     head = model_head(store.load_by_name(arguments.model), device)
     what = {"crop": arguments.crop, "tile": [source.stem for source in arguments.images] if arguments.tile else None}
     fresh = {"experiment": arguments.name, **head, **what, "finding": "", "rows": []}
-    result = results.load(path) if path.exists() else fresh
-    for key, option in (("crop", "--crop"), ("tile", "tiles"), ("model_id", "model")):
-        if result[key] != fresh[key]:
-            raise SystemExit(f"{path} was measured with {option} {result[key]}; move it away first")
-    return result
+    return results.resume(path, fresh, {"crop": "--crop", "tile": "tiles", "model_id": "model"})
 
 
 def tasks(experiment: Experiment, arguments: argparse.Namespace) -> list[Task]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +64,23 @@ def curves(anchor: Result, test: Result) -> tuple[Curve, Curve]:
     """Return the mean curves of two results over the images that both have."""
     images = images_of(anchor) & images_of(test)
     return mean_curve(anchor["rows"], images), mean_curve(test["rows"], images)
+
+
+def resume(path: Path, fresh: Result, fixed: Mapping[str, str]) -> Result:
+    """Return the results so far, or fresh ones.
+
+    Args:
+        path: their file.
+        fresh: results without rows.
+        fixed: keys that must be equal in both, each with the name of the option that sets it.
+
+    Raises:
+        SystemExit: the file was measured with other options.
+    """
+    if not path.exists():
+        return fresh
+    found = load(path)
+    for key, option in fixed.items():
+        if found[key] != fresh[key]:
+            raise SystemExit(f"{path} was measured with {option} {found[key]}; move it away first")
+    return found

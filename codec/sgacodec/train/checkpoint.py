@@ -102,15 +102,3 @@ def load_weights(net: nn.Module, state: Mapping[str, Any]) -> None:
                 "and the number of lambdas as they are"
             )
         parameter.copy_(stored)
-
-
-def widths(state: Mapping[str, Any]) -> tuple[int, int]:
-    """Return N and M of a state dict.
-
-    Raises:
-        TrainError: it is that of another architecture.
-    """
-    try:
-        return len(state["h_a.4.weight"]), len(state["g_a.6.weight"])
-    except (KeyError, TypeError) as err:
-        raise TrainError(f"the weights are not those of a mean-scale hyperprior: {err} is missing") from err

@@ -31,6 +31,7 @@ class TrainOptions:
 
     Attributes:
         model: id, in hexadecimal, of the model whose head is trained, which N, M and lambdas are taken from, or None.
+        family: kind of network, see `families.registry`.
         N: channels of the hyper-latents and inside g_a and g_s.
         M: channels of the latents.
         lambdas: R-D trade-off of each level; one trains a single-rate model without gains.
@@ -57,6 +58,7 @@ class TrainOptions:
     """
 
     model: str | None = None
+    family: str = "mean-scale"
     N: int = 128
     M: int = 192
     lambdas: tuple[float, ...] = LAMBDAS

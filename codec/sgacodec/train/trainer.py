@@ -21,7 +21,8 @@ from sgacodec.train.checkpoint import Checkpoint
 from sgacodec.train.data.images import Dataset, enlarged_crops, level_sequence
 from sgacodec.train.data.weights import Weights
 from sgacodec.train.events import Averaged, Record, Sink, Started, Stepped, Validated
-from sgacodec.train.families import klt, mean_scale
+from sgacodec.train.families import mean_scale
+from sgacodec.train.families.registry import family
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.stages import base
 from sgacodec.train.workers import Worker
@@ -156,8 +157,7 @@ class Trainer:
 
     def _create_net(self) -> nn.Module:
         """Return the network, whose random weights follow from the seed."""
-        options = self._options
-        return mean_scale.create(options.N, options.M, options.lambdas, options.seed)
+        return family(self._options.family).create(self._options)
 
     def _choose_module(self) -> nn.Module:
         """Return what a pass runs, and make its part of the network the only one that moves."""
@@ -166,8 +166,7 @@ class Trainer:
 
     def _start(self, net: nn.Module) -> None:
         """Improve the random weights that a run from nothing starts with."""
-        if self._options.init == "klt":
-            klt.start(net, self._first_patches())
+        family(self._options.family).start(net, self._options, self._first_patches())
 
     def _first_patches(self) -> Tensor:
         """Return the same patches in every process."""

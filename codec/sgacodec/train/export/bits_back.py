@@ -23,17 +23,10 @@ from sgacodec.exact.layers import Network
 from sgacodec.models.model import BitsBack, Decoder
 from sgacodec.nets.evaluator import FloatNetwork
 from sgacodec.nets.rates import gaussian_bits
-from sgacodec.train.export.integers import (
-    SIGMA_MIN,
-    density_tables,
-    gaussian_pmf,
-    integerise,
-    read_h_a,
-    read_h_s,
-    sigma_scales,
-    widen,
-)
+from sgacodec.train.export.integers import integerise, widen
+from sgacodec.train.export.tables import SIGMA_MIN, density_tables, gaussian_pmf, sigma_scales
 from sgacodec.train.families.bits_back import LATTICE_BITS
+from sgacodec.train.families.mean_scale_files import read_h_a, read_h_s
 
 _MAX_FRACTION_BITS = 6
 _FRACTIONS_PER_SIGMA = 8

@@ -9,7 +9,8 @@ from torch import Tensor
 from sgacodec.models.model import Model, with_bits_back
 from sgacodec.train import checkpoint
 from sgacodec.train.data.images import random_crops
-from sgacodec.train.export import bits_back, integers
+from sgacodec.train.export import bits_back
+from sgacodec.train.families.registry import family
 from sgacodec.train.stages.bits_back import HeadJob, integer_latents
 from sgacodec.train.trainer import Job, Trained
 
@@ -27,9 +28,9 @@ def to_model(job: Job, trained: Trained, name: str) -> Model:
     Raises:
         ModelError: the weights cannot be converted.
     """
-    float_model = integers.read_state(checkpoint.copy_weights(trained.net), job.options.lambdas)
     images = to_images((_calibration_patches(job) * 255).round().byte())
-    return integers.export(float_model, images, name, _card(job, trained))
+    to_model = family(job.options.family).to_model
+    return to_model(checkpoint.copy_weights(trained.net), job.options.lambdas, images, name, _card(job, trained))
 
 
 def with_head(job: HeadJob, trained: Trained) -> Model:

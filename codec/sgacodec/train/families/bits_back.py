@@ -21,12 +21,13 @@ from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.errors import TrainError
 from sgacodec.exact.layers import Conv, Deconv, Network
 from sgacodec.models.levels import forward_gain, inverse_gain, max_level_q4
-from sgacodec.models.model import Model
+from sgacodec.models.model import BitsBack, Decoder, Model
 from sgacodec.train import checkpoint
-from sgacodec.train.export import recover
-from sgacodec.train.export.integers import GAIN_FRAC_BITS
+from sgacodec.train.export.integers import GAIN_FRAC_BITS, real_units
+from sgacodec.train.export.tables import fit_density, masses_of
 from sgacodec.train.families import density
 from sgacodec.train.families import mean_scale as plain
+from sgacodec.train.families.mean_scale_files import parameters, real_h_s
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
@@ -55,6 +56,9 @@ class Noise(NamedTuple):
 
     normal: Tensor
     rounded: Tensor
+
+
+_RECOVERY_FIT_STEPS = 300
 
 
 class Head(nn.Module):
@@ -125,7 +129,7 @@ def start_from(head: Head, model: Model) -> None:
     if model.bits_back is None:
         _start_from_hyperprior(head, model)
     else:
-        checkpoint.load_weights(head, recover.head_parameters(model.bits_back, model.decoder))
+        checkpoint.load_weights(head, parameters_of(model.bits_back, model.decoder))
 
 
 @torch.no_grad()
@@ -143,7 +147,7 @@ def _start_from_hyperprior(head: Head, model: Model) -> None:
     _start_h_a(head.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, level_q4))
     _silence(head.h_a[4], silent)
     inverse_gain_z = inverse_gain(decoder.entropy.inv_gain_z, level_q4) / 2.0**GAIN_FRAC_BITS
-    _start_h_s(head.h_s, recover.real_h_s(model), inverse_gain_z * np.where(silent, medians, 1))
+    _start_h_s(head.h_s, real_h_s(model), inverse_gain_z * np.where(silent, medians, 1))
     _fit_density(head.entropy_bottleneck, np.where(silent[:, None], 1, expected + medians[:, None]))
 
 
@@ -201,6 +205,34 @@ def _fit_density(prior: EntropyBottleneck, values: Array) -> None:
     z_hat = torch.from_numpy(values).float()
     noise = torch.randn(z_hat.shape, generator=torch.Generator().manual_seed(0))
     density.fit(prior, z_hat + _START_SIGMA * noise, 2.0**-LATTICE_BITS, torch.ones_like(z_hat), _FIT_STEPS)
+
+
+def parameters_of(bits_back: BitsBack, decoder: Decoder) -> dict[str, Tensor]:
+    """Return the parameters of a bits-back model as `Head` has them in training.
+
+    Args:
+        bits_back: the bits-back model.
+        decoder: of the model that it belongs to.
+    """
+    networks = {
+        "h_a": real_units(bits_back.h_a, 0, decoder.entropy.z_frac_bits),
+        "h_s": real_units(bits_back.h_s, decoder.entropy.z_frac_bits, decoder.y_frac_bits),
+    }
+    arrays = {name: array for net, layers in networks.items() for name, array in parameters(net, layers)}
+    state = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
+    prior = fit_density(*_quarters(bits_back), _RECOVERY_FIT_STEPS)
+    return state | {f"entropy_bottleneck.{name}": value.detach() for name, value in prior.named_parameters()}
+
+
+def _quarters(bits_back: BitsBack) -> tuple[Array, Array, float]:
+    """Return centres, masses and width of a density's cells, those of a quarter together: each [N, n]."""
+    cells_each = 1 << (bits_back.lattice_bits - 1)
+    width = cells_each * 2.0 ** -(bits_back.lattice_bits + 1)
+    masses = masses_of(bits_back.z_cells)
+    masses = np.pad(masses, ((0, 0), (0, -masses.shape[1] % cells_each)))
+    masses = masses.reshape(len(masses), -1, cells_each).sum(2)
+    edges = bits_back.z_cells.minima[:, None] * (width / cells_each)
+    return edges + (np.arange(masses.shape[1]) + 0.5) * width, masses, width
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""Integer tables of Gaussians and of learned densities, and densities from tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from sgacodec.entropy import tables
+from sgacodec.entropy.tables import TOTAL, TableSet
+from sgacodec.train.export.integers import LATENT_FRAC_BITS, fixed
+from sgacodec.train.families import density
+
+Array = npt.NDArray[Any]
+
+N_SIGMAS = 64
+SIGMA_MIN, SIGMA_MAX = 0.11, 256.0
+_TAIL = 2.0**-26
+
+
+def sigma_scales() -> npt.NDArray[np.float64]:
+    """Return the sigma of each Gaussian table: log-spaced from 0.11 to 256."""
+    return np.geomspace(SIGMA_MIN, SIGMA_MAX, N_SIGMAS)
+
+
+def sigma_thresholds() -> npt.NDArray[np.int64]:
+    """Return the integer sigmas (Q.10) from which the next table is used."""
+    scales = sigma_scales()
+    return fixed(np.sqrt(scales[:-1] * scales[1:]), LATENT_FRAC_BITS)
+
+
+def gaussian_tables() -> tables.TableSet:
+    """Return the zero-mean discretised Gaussians as integer tables."""
+    pmfs, minima = [], []
+    for sigma in sigma_scales():
+        pmf, minimum = gaussian_pmf(sigma, 0.0)
+        pmfs.append(pmf)
+        minima.append(minimum)
+    return tables.build(pmfs, minima)
+
+
+def gaussian_pmf(sigma: float, mean: float) -> tuple[npt.NDArray[np.float64], int]:
+    """Return the mass of a Gaussian at integers, and the first of them.
+
+    Args:
+        sigma: its standard deviation.
+        mean: 0 to 1.
+    """
+    reach = math.ceil(5.5 * sigma) + 1
+    values = np.arange(-reach, reach + 1 + math.ceil(mean))
+    edges = ((distance - 0.5, distance + 0.5) for distance in np.abs(values - mean))
+    masses = [_upper_tail(near / sigma) - _upper_tail(far / sigma) for near, far in edges]
+    return np.maximum(masses, 0.0), -reach
+
+
+def _upper_tail(x: float) -> float:
+    return 0.5 * math.erfc(x / math.sqrt(2))
+
+
+def factorised_tables(state: Mapping[str, Array], medians: Array) -> tables.TableSet:
+    """Return the factorised prior's mass at median + integer as integer tables, one per channel."""
+    reach = 2048
+    return density_tables(state, medians[:, None, None] + np.arange(-reach, reach + 2) - 0.5)
+
+
+def density_tables(state: Mapping[str, Array], edges: Array) -> tables.TableSet:
+    """Return the factorised density's mass between edges as integer tables, one per channel, where it matters.
+
+    Args:
+        state: parameters of CompressAI's EntropyBottleneck.
+        edges: float64 [C, 1, 2 * n + 2]; the values are -n .. n.
+    """
+    reach = edges.shape[2] // 2 - 1
+    logits = _factorised_logits(state, edges)[:, 0]
+    sign = -np.sign(logits[:, :-1] + logits[:, 1:])
+    masses = np.abs(_sigmoid(sign * logits[:, 1:]) - _sigmoid(sign * logits[:, :-1]))
+    pmfs, minima = [], []
+    for mass in masses:
+        used = np.flatnonzero(mass >= _TAIL)
+        first, last = min(int(used.min()), reach - 1), max(int(used.max()), reach + 1)
+        pmfs.append(mass[first : last + 1])
+        minima.append(first - reach)
+    return tables.build(pmfs, minima)
+
+
+def _factorised_logits(state: Mapping[str, Array], x: Array) -> Array:
+    """Evaluate the cumulative's logits of CompressAI's EntropyBottleneck; x: [C, 1, n]."""
+    n_layers = sum(name.startswith("entropy_bottleneck.matrices.") for name in state) or 5
+    stem = "entropy_bottleneck."
+    dotted = f"{stem}matrices.0" in state
+    for index in range(n_layers):
+        names = [f"{kind}.{index}" for kind in ("matrices", "biases", "factors")] if dotted else [
+            f"_matrix{index}", f"_bias{index}", f"_factor{index}"
+        ]  # fmt: skip
+        matrix, bias = state[stem + names[0]], state[stem + names[1]]
+        x = np.logaddexp(0, matrix) @ x + bias
+        if index < n_layers - 1:
+            x = x + np.tanh(state[stem + names[2]]) * np.tanh(x)
+    return x
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def masses_of(tables: TableSet) -> Array:
+    """Return the masses of tables side by side, zeros behind the shorter ones: float64 [T, n]."""
+    masses = np.zeros((len(tables), int(tables.lengths.max())))
+    for index in range(len(tables)):
+        masses[index, : tables.lengths[index] - 1] = tables.table(index)[:-1] / TOTAL
+    return masses
+
+
+def fit_density(centres: Array, masses: Array, width: float, n_steps: int) -> nn.Module:
+    """Return a density whose cells, [C, n] centres of one width, have these masses."""
+    prior = density.create(len(centres))
+    density.fit(prior, torch.from_numpy(centres).float(), width, torch.from_numpy(masses).float(), n_steps)
+    return prior

@@ -1,0 +1,121 @@
+"""Where a run starts: from nothing, from weights, from a model, or from the checkpoint that it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgacodec.errors import OptionError
+from sgacodec.models import store
+from sgacodec.models.model import Model
+from sgacodec.train import checkpoint, trainer
+from sgacodec.train.checkpoint import Checkpoint
+from sgacodec.train.data.images import Dataset
+from sgacodec.train.data.weights import Weights, state_file
+from sgacodec.train.events import Sink
+from sgacodec.train.export import publish
+from sgacodec.train.families.registry import family
+from sgacodec.train.options import RunOptions, TrainOptions, continue_with
+from sgacodec.train.stages import bits_back
+from sgacodec.train.trainer import Job, Trained
+from sgacodec.train.workers import Worker
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        given: attributes of `TrainOptions` that were named.
+        model: name, id or path of the model that training starts from or that gets a bits-back model, or None.
+        resume: checkpoint, or None.
+        warm: whether only its weights are taken.
+    """
+
+    given: Mapping[str, Any]
+    model: str | None = None
+    resume: Path | None = None
+    warm: bool = False
+
+    @property
+    def trains_bits_back(self) -> bool:
+        """Whether a model's bits-back model is asked for."""
+        return self.given.get("stage") == "bits-back"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Options of a run, the state or weights that it starts from, and the model that gets a bits-back model."""
+
+    options: TrainOptions
+    model: Model | None
+    resume: Checkpoint | None = None
+    weights: Weights | None = None
+
+    def job(self, run: RunOptions, dataset: Dataset, worker: Worker) -> Job:
+        """Return what is to be trained."""
+        common = (self.options, run, dataset, worker, self.resume, self.weights)
+        return Job(*common) if self.model is None else bits_back.HeadJob(*common, model=self.model)
+
+
+def start(request: Request) -> Start:
+    """Return how a run starts.
+
+    Raises:
+        TrainError, OptionError: options do not fit what it starts from.
+        ModelError: there is no such model.
+    """
+    model = None if request.model is None else store.load_by_name(request.model)
+    if request.resume is not None and not request.warm:
+        return _resumed(request, request.resume, model)
+    if request.trains_bits_back:
+        weights = None if request.resume is None else state_file(request.resume)
+        return Start(TrainOptions(**request.given, **_facts(request, model)), model, weights=weights)
+    name = request.given.get("family", TrainOptions.family)
+    if request.resume is not None:
+        return _further(request, name, state_file(request.resume))
+    if model is not None:
+        return _further(request, name, family(name).from_model(model))
+    return Start(TrainOptions(**request.given), None)
+
+
+def _resumed(request: Request, path: Path, model: Model | None) -> Start:
+    resumed = checkpoint.read(path)
+    options = continue_with(resumed.options, {**request.given, **_facts(request, model)})
+    if options.model is not None and model is None:
+        model = store.load_by_name(options.model)
+    return Start(options, model, resume=resumed)
+
+
+def _further(request: Request, name: str, weights: Weights) -> Start:
+    implied = {**family(name).options_of(weights.state), "lambdas": weights.lambdas}
+    return Start(TrainOptions(**{**implied, **request.given}), None, weights=weights)
+
+
+def _facts(request: Request, model: Model | None) -> dict[str, Any]:
+    """Return what a bits-back model takes over from its model."""
+    if model is None:
+        return {}
+    if named := {"N", "M", "lambdas"} & set(request.given):
+        raise OptionError(f"a bits-back model's {', '.join(sorted(named))} are those of its model; leave them out")
+    decoder = model.decoder
+    widths = {"N": decoder.n_channels, "M": decoder.m_channels}
+    return {"model": model.model_id.hex(), **widths, "lambdas": model.lambdas}
+
+
+def train(job: Job, sinks: Sequence[Sink] = (), stop: Callable[[], bool] = lambda: False) -> Trained:
+    """Train whatever the job is; see `trainer.train`."""
+    return bits_back.train(job, sinks, stop) if isinstance(job, bits_back.HeadJob) else trainer.train(job, sinks, stop)
+
+
+def export(job: Job, trained: Trained, name: str) -> Model:
+    """Return the integer model of what was trained.
+
+    Raises:
+        ModelError: the weights cannot be converted.
+    """
+    if isinstance(job, bits_back.HeadJob):
+        return publish.with_head(job, trained)
+    return publish.to_model(job, trained, name)
