@@ -1,6 +1,6 @@
-"""Plots and the HTML report of a result folder, and the tables of the README.
+"""Plots and the HTML report of a result folder, and the tables of the README and of docs/results.
 
-python -m sgacodec_bench.report.pages benchmarks/results/0.1.0/kodak [--check]
+python -m sgacodec_bench.report.pages benchmarks/results/VERSION/kodak [--check]
 
 --check writes nothing and fails when a table is out of date.
 """
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,19 @@ from sgacodec_bench.experiments.kodak_presets import exactness, preset_table
 from sgacodec_bench.measure.equal_size import Candidate, at_most, candidate
 from sgacodec_bench.measure.results import load, load_folder
 from sgacodec_bench.report import html_page, plots
-from sgacodec_bench.report.tables import bd_table, markdown
+from sgacodec_bench.report.tables import Table, bd_table, markdown
 
-README = Path(__file__).parents[3] / "README.md"
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "docs" / "results"
 ANCHOR = "bpg-444"
+PAGES = {
+    "presets": ROOT / "README.md",
+    "results": RESULTS / "kodak.md",
+    "refinement": RESULTS / "refinement.md",
+    "messages": RESULTS / "bits-back.md",
+    "training": RESULTS / "training.md",
+}
+"""The page that has a table between its markers, `<!-- name: begin -->` and `<!-- name: end -->`."""
 
 
 def write(
@@ -57,8 +67,18 @@ def _equal_size(source: Path, codecs: Sequence[Codec]) -> list[Candidate]:
     return [lead, *(at_most(codec, rgb, len(lead.data)) for codec in others)]
 
 
-def readme_tables(folder: Path) -> str:
-    """Return the README's results in Markdown.
+def short_table(folder: Path) -> str:
+    """Return what a newcomer wants to know of the presets: steps, seconds, and the distance to BPG on all images."""
+    header, *rows = preset_table(load_folder(folder), ANCHOR)
+    column = {name: index for index, name in enumerate(header)}
+    wanted = ("preset", "steps", "encode", "decode", f"BD-rate against {ANCHOR}")
+    first = {row[0]: row for row in reversed(rows)}  # a preset's first row is that of most images
+    short: Table = [wanted, *(tuple(first[name][column[key]] for key in wanted) for name in reversed(first))]
+    return markdown(short)
+
+
+def result_tables(folder: Path) -> str:
+    """Return the results of the presets and of other codecs in Markdown.
 
     Args:
         folder: of the result files; `speed.json` lies beside it.
@@ -93,10 +113,8 @@ def refinement_tables(folder: Path) -> str:
     """Return what the experiments on refinement found; `refine-speed.json` lies beside their folder."""
     experiments = {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
     speed = json.loads((folder.parent / "refine-speed.json").read_text())
-    found = [
-        f"- [{name}](benchmarks/results/0.1.0/refinement/{name}.md): {result['finding']}"
-        for name, result in experiments.items()
-    ]
+    place = os.path.relpath(folder.resolve(), PAGES["refinement"].parent)
+    found = [f"- [{name}]({place}/{name}.md): {result['finding']}" for name, result in experiments.items()]
     return "\n".join([claims.summary(experiments["ablations"]), _refine_speed(speed), *found, ""])
 
 
@@ -135,43 +153,54 @@ def training_tables(folder: Path, kodak: Path) -> str:
     )
 
 
-def side_information_tables(folder: Path) -> str:
-    """Return what side information costs."""
+def message_tables(folder: Path) -> str:
+    """Return what messages in the latents cost."""
     return messages.table(load(folder / "side-information.json"))
 
 
-def fill(readme: str, folder: Path) -> str:
-    """Return the README with every table between its markers renewed.
+def fill(text: str, name: str, table: str) -> str:
+    """Return a page with the table between the markers of this name renewed.
+
+    Raises:
+        ValueError: the page has no such markers.
+    """
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"there is no {begin} ... {end}")
+    return f"{before}{begin}\n{table}{end}{after}"
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Return every table by the name of its markers.
 
     Args:
-        readme: Markdown with pairs of markers, `<!-- name: begin -->` and `<!-- name: end -->`.
         folder: of the result files of the codecs; those of other benchmarks lie beside it.
     """
-    tables: dict[str, Callable[[], str]] = {
-        "results": lambda: readme_tables(folder),
-        "refinement": lambda: refinement_tables(folder.parent / "refinement"),
-        "training": lambda: training_tables(folder.parent / "training", folder),
-        "side information": lambda: side_information_tables(folder.parent / "side-information"),
+    return {
+        "presets": short_table(folder),
+        "results": result_tables(folder),
+        "refinement": refinement_tables(folder.parent / "refinement"),
+        "messages": message_tables(folder.parent / "side-information"),
+        "training": training_tables(folder.parent / "training", folder),
     }
-    for name, table in tables.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        before, found, rest = readme.partition(begin)
-        if found:
-            readme = f"{before}{begin}\n{table()}{end}{rest.partition(end)[2]}"
-    return readme
 
 
 def main() -> None:
-    """Write the README's tables, or check them."""
+    """Write the tables, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    fresh = fill(text, arguments.results)
-    if fresh != text and arguments.check:
-        sys.exit(f"README.md is out of date; run: python -m sgacodec_bench.report.pages {arguments.results}")
-    README.write_text(fresh, encoding="utf-8")
+    for name, table in tables(arguments.results).items():
+        page = PAGES[name]
+        text = page.read_text(encoding="utf-8")
+        fresh = fill(text, name, table)
+        if fresh != text and arguments.check:
+            page_name = page.relative_to(ROOT)
+            sys.exit(f"{page_name} is out of date; run: python -m sgacodec_bench.report.pages {arguments.results}")
+        page.write_text(fresh, encoding="utf-8")
     if not arguments.check:
         plots.draw_all(load_folder(arguments.results), ANCHOR, arguments.results / "plots")
 

@@ -1,6 +1,6 @@
 """Draws the README's picture pair: the same number of bytes as JPEG and as sgacodec.
 
-python -m sgacodec_bench.report.picture_pair tests/data/lake.png --out benchmarks/results/0.1.0/lake-pair.png
+python -m sgacodec_bench.report.picture_pair tests/data/lake.png --out benchmarks/results/VERSION/lake-pair.png
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sgacodec import encoding, metrics
 from sgacodec.picture import read_picture
 from sgacodec.plan import make_plan
 from sgacodec_bench.codecs.base import Rgb
+from sgacodec_bench.report.pages import fill
 
 README = Path(__file__).parents[3] / "README.md"
-BEGIN, END = "<!-- pair: begin -->", "<!-- pair: end -->"
 
 
 def main() -> None:
@@ -45,8 +45,7 @@ def main() -> None:
         f"{len(jpeg_bytes):,} bytes, {metrics.psnr_db(picture.rgb, theirs):.2f} dB. Right: sgacodec `{arguments.preset}`, "
         f"{len(encoded.data):,} bytes, {encoded.psnr_db:.2f} dB.\n"
     )
-    before, _, rest = README.read_text().partition(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}")
+    README.write_text(fill(README.read_text(encoding="utf-8"), "pair", text), encoding="utf-8")
 
 
 def jpeg_of_size(rgb: Rgb, n_bytes: int) -> tuple[bytes, int]:
