@@ -18,7 +18,7 @@ from sgacodec.synthetic import render
 from sgacodec_bench.codecs import Absent, Codec, all_codecs
 from sgacodec_bench.experiments.kodak_presets import preset_table
 from sgacodec_bench.measure import equal_size, results
-from sgacodec_bench.measure.grid import Plan, execute, head, open_tasks
+from sgacodec_bench.measure.grid import Plan, execute, header, open_tasks
 from sgacodec_bench.report.tables import bd_table, markdown
 from sgacodec_cli.main import main
 
@@ -153,7 +153,7 @@ def test_unreadable_image_costs_one_row(folder, tmp_path):
 @pytest.mark.parametrize(("key", "value"), [("version", "0.0"), ("model_id", "00"), ("iterations", 99)])
 def test_results_of_another_state_are_not_mixed(key, value, tmp_path):
     codec = runnable("sgacodec-fast")
-    results.save(tmp_path / "sgacodec-fast.json", {**head(codec), key: value, "rows": []})
+    results.save(tmp_path / "sgacodec-fast.json", {**header(codec), key: value, "rows": []})
     with pytest.raises(ValueError, match=rf"{key} {value}.*move it away"):
         open_tasks(Plan((), (codec,), None, tmp_path, timeout=1), codec)
 

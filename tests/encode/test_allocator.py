@@ -21,8 +21,8 @@ _N_PAGES = 4 * _N_VALUES // resource.getpagesize()
 
 
 def _fresh_pages() -> int:
-    """Return how many new pages a tensor takes, at best: small allocations may come in between."""
-    return min(_new_pages() for _ in range(6))
+    """Return how many new pages a tensor takes, at best: other allocations, or reclaim by the kernel, may come in between."""
+    return min(_new_pages() for _ in range(20))
 
 
 def _new_pages() -> int:

@@ -59,7 +59,7 @@ def job_in(folder, dataset, tiny_model):
         warmup_steps=2,
     )
     run = RunOptions(folder / "head.pt", device="cpu", log_every=2)
-    return stage.HeadJob(options, run, dataset, Worker(0, 1, CPU), model=tiny_model)
+    return stage.BitsBackJob(options, run, dataset, Worker(0, 1, CPU), model=tiny_model)
 
 
 def change(job, *, options=None, **run):
@@ -197,7 +197,7 @@ def test_the_plain_models_weights_do_not_move(job, tiny_model):
 def with_head(dataset, tiny_model, tmp_path_factory):
     job = job_in(tmp_path_factory.mktemp("head"), dataset, tiny_model)
     trained = stage.train(change(job, options={"steps": 20}))
-    return trained, publish.with_head(job, trained)
+    return trained, publish.with_trained_bits_back(job, trained)
 
 
 def test_the_head_comes_on_top_of_an_unchanged_model(with_head, tiny_model):

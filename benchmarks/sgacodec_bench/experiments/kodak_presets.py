@@ -29,7 +29,7 @@ from sgacodec.plan import make_plan
 from sgacodec.refine.objective import Quality
 from sgacodec_bench.codecs import Codec, all_codecs
 from sgacodec_bench.measure import results
-from sgacodec_bench.measure.grid import Plan, head, known_rows, result_path
+from sgacodec_bench.measure.grid import Plan, header, known_rows, result_path
 from sgacodec_bench.measure.results import Result, Row, good, images_of, mean_curve
 from sgacodec_bench.report.tables import Table, bd_rate_cell
 
@@ -52,7 +52,7 @@ def main() -> None:
     model = store.load_by_name(arguments.model)
     codec = replace(codec, details={**codec.details, "model": model.name, "model_id": model.model_id.hex()})
     plan = Plan(tuple(arguments.images), (codec,), tuple(map(setting_of, arguments.levels)), arguments.out, 0)
-    result = {**head(codec), "rows": good(known_rows(plan, codec))}
+    result = {**header(codec), "rows": good(known_rows(plan, codec))}
     done = {(row["image"], row["setting"]) for row in result["rows"]}
     for level in arguments.levels:
         for source in arguments.images:

@@ -35,7 +35,7 @@ from sgacodec.plan import Plan, make_plan
 from sgacodec.refine import schedule
 from sgacodec_bench.experiments.refinement import cropped
 from sgacodec_bench.measure import results
-from sgacodec_bench.measure.provenance import model_head
+from sgacodec_bench.measure.provenance import model_header
 from sgacodec_bench.measure.results import Result, Row
 from sgacodec_bench.report.tables import Table, markdown
 from sgacodec_bench.speed import same_bytes
@@ -154,7 +154,7 @@ def resume(path: Path, arguments: argparse.Namespace) -> Result:
         "iterations": arguments.iterations,
         "crop": arguments.crop,
     }
-    fresh: Result = {**model_head(model, torch_device(arguments.device)), **what, "capacity": [], "rows": []}
+    fresh: Result = {**model_header(model, torch_device(arguments.device)), **what, "capacity": [], "rows": []}
     return results.resume(path, fresh, {key: key for key in what})
 
 

@@ -34,7 +34,7 @@ from sgacodec.refine.rounding import Form, Rounding
 from sgacodec.refine.schedule import Schedule
 from sgacodec_bench.experiments import claims
 from sgacodec_bench.measure import results
-from sgacodec_bench.measure.provenance import model_head
+from sgacodec_bench.measure.provenance import model_header
 
 CURVE_POINTS = 40
 THREE_CLASSES_ABOVE = 0.7
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def resume(path: Path, arguments: argparse.Namespace) -> dict:
     device = torch_device(arguments.device)
-    head = model_head(store.load_by_name(arguments.model), device)
+    head = model_header(store.load_by_name(arguments.model), device)
     what = {"crop": arguments.crop, "tile": [source.stem for source in arguments.images] if arguments.tile else None}
     fresh = {"experiment": arguments.name, **head, **what, "finding": "", "rows": []}
     return results.resume(path, fresh, {"crop": "--crop", "tile": "tiles", "model_id": "model"})

@@ -58,7 +58,7 @@ def known_rows(plan: Plan, codec: Codec) -> list[results.Row]:
     path = result_path(plan, codec)
     if not path.exists():
         return []
-    earlier, now = results.load(path), head(codec)
+    earlier, now = results.load(path), header(codec)
     for key in ("version", "model_id", "iterations", "argv"):
         if earlier.get(key) != now.get(key):
             raise ValueError(
@@ -85,7 +85,7 @@ def execute(plan: Plan, report: Callable[[dict[str, Any]], None]) -> None:
         path = result_path(plan, codec)
         again = {(task.source.stem, task.setting) for task in tasks}
         kept = [row for row in known_rows(plan, codec) if (row["image"], row["setting"]) not in again]
-        result = {**head(codec), "rows": kept}
+        result = {**header(codec), "rows": kept}
         for row in _run_all(tasks, 1 if codec.alone else plan.jobs):
             result["rows"].append(row)
             results.save(path, result)
@@ -97,7 +97,7 @@ def _run_all(tasks: list[Task], jobs: int) -> Iterator[dict[str, Any]]:
         yield from pool.map(run, tasks)
 
 
-def head(codec: Codec) -> dict[str, Any]:
+def header(codec: Codec) -> dict[str, Any]:
     """Return what identifies a codec and this machine."""
     return {
         "codec": codec.name,

@@ -22,7 +22,7 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def model_head(model: Model, device: torch.device) -> dict[str, Any]:
+def model_header(model: Model, device: torch.device) -> dict[str, Any]:
     """Return what a result of torch code records of software, model and machine."""
     import torch
 

@@ -29,7 +29,7 @@ from sgacodec.plan import Plan, make_plan
 from sgacodec.refine import loop, schedule
 from sgacodec_bench.experiments.reference_loop import Reference, multiply_adds
 from sgacodec_bench.experiments.refinement import cropped
-from sgacodec_bench.measure.provenance import model_head
+from sgacodec_bench.measure.provenance import model_header
 
 PRESET_STEPS = 500
 LEAST_STEPS = 6
@@ -76,7 +76,7 @@ def measure(plan: Plan, picture: Picture, blocks: int) -> dict:
     peak = peak_flops(plan.device, torch.bfloat16 if autocast else torch.float32)
     needed = needed_flops(plan, picture)
     return {
-        **model_head(plan.model, plan.device),
+        **model_header(plan.model, plan.device),
         "size": list(picture.rgb.shape[1::-1]),
         "level": plan.target.level_q4 / LEVEL_STEPS,
         "blocks": blocks,

@@ -36,7 +36,7 @@ def dump(options: Mapping[str, Any], refined: Refined, rows: Sequence[Row]) -> b
         refined: truly rounded, where the refinement started and its best state.
         rows: the steps.
     """
-    head = {"options": options, "start": point(refined.start), "best": point(refined.best)}
-    text = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items())
+    header = {"options": options, "start": point(refined.start), "best": point(refined.best)}
+    text = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in header.items())
     lines = ",\n".join(f"  {json.dumps(step)}" for step in rows)
     return f'{{\n{text} "steps": [\n{lines}\n ]\n}}\n'.encode()

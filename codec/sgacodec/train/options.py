@@ -19,7 +19,7 @@ LEARNING_RATES = {"adam": 5e-4, "muon": 2e-3, "soap": 1e-3}
 
 STAGES = ("base", "hyper", "refined", "bits-back")
 """What can be trained: everything on noise, the hyperprior on the rate, the decoder on refined latents, or a bits-back
-head of a model."""
+model of a model."""
 
 STRIDE = 64
 """Pixels per z sample along one side; patches are multiples of it."""
@@ -30,7 +30,8 @@ class TrainOptions:
     """What defines a run. It is stored in the run's checkpoints, and a resumed run keeps it.
 
     Attributes:
-        model: id, in hexadecimal, of the model whose head is trained, which N, M and lambdas are taken from, or None.
+        model: id, in hexadecimal, of the model that gets a bits-back model and that N, M and lambdas are taken from,
+            or None.
         family: kind of network, see `families.registry`.
         N: channels of the hyper-latents and inside g_a and g_s.
         M: channels of the latents.

@@ -57,7 +57,7 @@ class Start:
     def job(self, run: RunOptions, dataset: Dataset, worker: Worker) -> Job:
         """Return what is to be trained."""
         common = (self.options, run, dataset, worker, self.resume, self.weights)
-        return Job(*common) if self.model is None else bits_back.HeadJob(*common, model=self.model)
+        return Job(*common) if self.model is None else bits_back.BitsBackJob(*common, model=self.model)
 
 
 def start(request: Request) -> Start:
@@ -107,7 +107,9 @@ def _facts(request: Request, model: Model | None) -> dict[str, Any]:
 
 def train(job: Job, sinks: Sequence[Sink] = (), stop: Callable[[], bool] = lambda: False) -> Trained:
     """Train whatever the job is; see `trainer.train`."""
-    return bits_back.train(job, sinks, stop) if isinstance(job, bits_back.HeadJob) else trainer.train(job, sinks, stop)
+    return (
+        bits_back.train(job, sinks, stop) if isinstance(job, bits_back.BitsBackJob) else trainer.train(job, sinks, stop)
+    )
 
 
 def export(job: Job, trained: Trained, name: str) -> Model:
@@ -116,6 +118,6 @@ def export(job: Job, trained: Trained, name: str) -> Model:
     Raises:
         ModelError: the weights cannot be converted.
     """
-    if isinstance(job, bits_back.HeadJob):
-        return publish.with_head(job, trained)
+    if isinstance(job, bits_back.BitsBackJob):
+        return publish.with_trained_bits_back(job, trained)
     return publish.to_model(job, trained, name)

@@ -1,1 +1,1 @@
-"""What training reads: photographs, and weights to start from."""
+"""What training reads: photographs to train on, weights to start from, crops to calibrate on."""

@@ -46,9 +46,9 @@ def export(state: Mapping[str, Tensor], latents: Sequence[Tensor], decoder: Deco
     """Convert to integers, with activation ranges calibrated on crops.
 
     Args:
-        state: parameters of a `head.Head`.
+        state: parameters of a `families.bits_back.BitsBackNet`.
         latents: y_hat of crops at each level, float32 [B, M, h, w].
-        decoder: of the model that the head belongs to.
+        decoder: of the model that it belongs to.
     """
     arrays = {name: value.double().numpy() for name, value in state.items()}
     h_a, h_s = read_h_a(arrays), read_h_s(arrays)

@@ -11,7 +11,7 @@ from sgacodec.train import checkpoint
 from sgacodec.train.data.images import random_crops
 from sgacodec.train.export import bits_back
 from sgacodec.train.families.registry import family
-from sgacodec.train.stages.bits_back import HeadJob, integer_latents
+from sgacodec.train.stages.bits_back import BitsBackJob, integer_latents
 from sgacodec.train.trainer import Job, Trained
 
 _N_CALIBRATION = 24
@@ -33,15 +33,15 @@ def to_model(job: Job, trained: Trained, name: str) -> Model:
     return to_model(checkpoint.copy_weights(trained.net), job.options.lambdas, images, name, _card(job, trained))
 
 
-def with_head(job: HeadJob, trained: Trained) -> Model:
-    """Return the job's model with the head of the averaged weights, calibrated on training images.
+def with_trained_bits_back(job: BitsBackJob, trained: Trained) -> Model:
+    """Return the job's model with the bits-back model of the averaged weights, calibrated on training images.
 
     Raises:
         ModelError: the weights cannot be converted.
     """
     latents = integer_latents(job.model, _calibration_patches(job))
-    head = bits_back.export(checkpoint.copy_weights(trained.net), latents, job.model.decoder)
-    return with_bits_back(job.model, head)
+    trained_part = bits_back.export(checkpoint.copy_weights(trained.net), latents, job.model.decoder)
+    return with_bits_back(job.model, trained_part)
 
 
 def _calibration_patches(job: Job) -> Tensor:

@@ -61,7 +61,7 @@ class Noise(NamedTuple):
 _RECOVERY_FIT_STEPS = 300
 
 
-class Head(nn.Module):
+class BitsBackNet(nn.Module):
     """h_a, h_s and the density; parameter names are those of CompressAI's MeanScaleHyperprior."""
 
     def __init__(self, n_channels: int, m_channels: int) -> None:
@@ -117,26 +117,26 @@ def _by_channel(x: Tensor) -> Tensor:
     return x.transpose(0, 1).reshape(x.shape[1], 1, -1)
 
 
-def create(n_channels: int, m_channels: int, seed: int) -> Head:
-    """Return a head with random weights that follow from `seed` alone."""
+def create(n_channels: int, m_channels: int, seed: int) -> BitsBackNet:
+    """Return a network with random weights that follow from `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Head(n_channels, m_channels)
+        return BitsBackNet(n_channels, m_channels)
 
 
-def start_from(head: Head, model: Model) -> None:
-    """Start with the head that a model has, or else with its own hyperprior."""
+def start_from(net: BitsBackNet, model: Model) -> None:
+    """Start with the bits-back model that a model has, or else with its own hyperprior."""
     if model.bits_back is None:
-        _start_from_hyperprior(head, model)
+        _start_from_hyperprior(net, model)
     else:
-        checkpoint.load_weights(head, parameters_of(model.bits_back, model.decoder))
+        checkpoint.load_weights(net, parameters_of(model.bits_back, model.decoder))
 
 
 @torch.no_grad()
-def _start_from_hyperprior(head: Head, model: Model) -> None:
+def _start_from_hyperprior(net: BitsBackNet, model: Model) -> None:
     """Start with a model's own hyperprior at its middle level: z's mean and h_s are its, the density is its prior.
 
-    The gains of z, which the head does without, move into the kernels next to z.
+    The gains of z, which the bits-back model does without, move into the kernels next to z.
     """
     decoder, level_q4 = model.decoder, max_level_q4(model.decoder.n_levels) // 2
     medians, expected = (
@@ -144,11 +144,11 @@ def _start_from_hyperprior(head: Head, model: Model) -> None:
         _expected_values(decoder.entropy.z_tables),
     )
     silent = expected.std(axis=1) < _SILENT_STD
-    _start_h_a(head.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, level_q4))
-    _silence(head.h_a[4], silent)
+    _start_h_a(net.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, level_q4))
+    _silence(net.h_a[4], silent)
     inverse_gain_z = inverse_gain(decoder.entropy.inv_gain_z, level_q4) / 2.0**GAIN_FRAC_BITS
-    _start_h_s(head.h_s, real_h_s(model), inverse_gain_z * np.where(silent, medians, 1))
-    _fit_density(head.entropy_bottleneck, np.where(silent[:, None], 1, expected + medians[:, None]))
+    _start_h_s(net.h_s, real_h_s(model), inverse_gain_z * np.where(silent, medians, 1))
+    _fit_density(net.entropy_bottleneck, np.where(silent[:, None], 1, expected + medians[:, None]))
 
 
 def _start_h_a(h_a: nn.Sequential, network: Network, gain_z: Array) -> None:
@@ -196,7 +196,9 @@ def _set(parameter: Tensor, values: Array) -> None:
         TrainError: it has another shape.
     """
     if parameter.shape != values.shape:
-        raise TrainError("the model's hyperprior is not that of a mean-scale hyperprior, which the head starts from")
+        raise TrainError(
+            "the model's hyperprior is not that of a mean-scale hyperprior, which a bits-back model starts from"
+        )
     parameter.copy_(torch.from_numpy(values.astype(np.float32)))
 
 
@@ -208,7 +210,7 @@ def _fit_density(prior: EntropyBottleneck, values: Array) -> None:
 
 
 def parameters_of(bits_back: BitsBack, decoder: Decoder) -> dict[str, Tensor]:
-    """Return the parameters of a bits-back model as `Head` has them in training.
+    """Return the parameters of a bits-back model as `BitsBackNet` has them in training.
 
     Args:
         bits_back: the bits-back model.
@@ -236,7 +238,7 @@ def _quarters(bits_back: BitsBack) -> tuple[Array, Array, float]:
 
 
 @dataclass(frozen=True)
-class HeadRates:
+class BitsBackRates:
     """What y_hat costs at one level in bits per pixel, means over images.
 
     Attributes:
@@ -253,5 +255,5 @@ class HeadRates:
 
     @property
     def loss(self) -> float:
-        """The mean of both ways of using the head."""
+        """The mean of both ways of using the net."""
         return (self.sampled_bpp + self.rounded_bpp) / 2

@@ -22,30 +22,30 @@ from sgacodec.train import loss, trainer
 from sgacodec.train.data.images import enlarged_crops
 from sgacodec.train.events import Sink
 from sgacodec.train.families import bits_back
-from sgacodec.train.families.bits_back import HeadRates, Noise
+from sgacodec.train.families.bits_back import BitsBackRates, Noise
 from sgacodec.train.options import STRIDE
 
 _POOL_BATCHES, _POOL_STEPS = 32, 256
-"""So many batches of crops go through g_a at once, and serve for so many steps: g_a costs more than the head."""
+"""So many batches of crops go through g_a at once, and serve for so many steps: g_a costs more than what is trained."""
 
 _SAMPLED_ONLY, _ROUNDED_ONLY = 0.5, 0.25
 """Shares of the patches whose z is sampled, and rounded, throughout; in the others each z is one or the other."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HeadJob(trainer.Job):
-    """A job whose network is the head of `model`; N, M and lambdas of its options are the model's."""
+class BitsBackJob(trainer.Job):
+    """A job whose network is the bits-back model of `model`; N, M and lambdas of its options are the model's."""
 
     model: Model
 
 
-def train(job: HeadJob, sinks: Sequence[Sink] = (), stop: Callable[[], bool] = lambda: False) -> trainer.Trained:
-    """Train a head; see `loop.train`."""
-    return _HeadTrainer(job, sinks, stop).run()
+def train(job: BitsBackJob, sinks: Sequence[Sink] = (), stop: Callable[[], bool] = lambda: False) -> trainer.Trained:
+    """Train a bits-back model; see `trainer.train`."""
+    return _BitsBackTrainer(job, sinks, stop).run()
 
 
-class _HeadTrainer(trainer.Trainer):
-    def __init__(self, job: HeadJob, sinks: Sequence[Sink], stop: Callable[[], bool]) -> None:
+class _BitsBackTrainer(trainer.Trainer):
+    def __init__(self, job: BitsBackJob, sinks: Sequence[Sink], stop: Callable[[], bool]) -> None:
         self._model, self._device = job.model, job.worker.device
         self._g_a = FloatNetwork(job.model.encoder.g_a, self._device)
         self._gains = torch.from_numpy(gain_table(job.model)).to(self._device)
@@ -53,13 +53,13 @@ class _HeadTrainer(trainer.Trainer):
         self._pool, self._pool_index = torch.empty(0), -1
         super().__init__(job, sinks, stop)
 
-    def _create_net(self) -> bits_back.Head:
+    def _create_net(self) -> bits_back.BitsBackNet:
         return bits_back.create(self._options.N, self._options.M, self._options.seed)
 
-    def _start(self, net: bits_back.Head) -> None:
+    def _start(self, net: bits_back.BitsBackNet) -> None:
         bits_back.start_from(net, self._model)
 
-    def _choose_module(self) -> bits_back.Head:
+    def _choose_module(self) -> bits_back.BitsBackNet:
         return self._net
 
     def _passes(self) -> Iterator[tuple[Tensor, Tensor, loss.Terms]]:
@@ -100,7 +100,7 @@ class _HeadTrainer(trainer.Trainer):
         options = self._options
         return enlarged_crops(self._job.dataset.train, self._n_patches, options.patch_size, options.zoom, generator)
 
-    def _measure(self) -> tuple[tuple[HeadRates, ...], None]:
+    def _measure(self) -> tuple[tuple[BitsBackRates, ...], None]:
         pairs = zip(self._held_out, self._options.lambdas, strict=True)
         return tuple(held.rates(self._average, lmbda, self._options.batch_size) for held, lmbda in pairs), None
 
@@ -148,13 +148,13 @@ class HeldOut:
     size: int
     plain_bpp: float
 
-    def rates(self, net: bits_back.Head, lmbda: float, batch_size: int) -> HeadRates:
-        """Return what y_hat costs with a head."""
+    def rates(self, net: bits_back.BitsBackNet, lmbda: float, batch_size: int) -> BitsBackRates:
+        """Return what y_hat costs with a bits-back model."""
         sampled, rounded = (self._bpp(net, flag, batch_size) for flag in (False, True))
-        return HeadRates(lmbda, sampled, rounded, self.plain_bpp)
+        return BitsBackRates(lmbda, sampled, rounded, self.plain_bpp)
 
     @torch.no_grad()
-    def _bpp(self, net: bits_back.Head, rounded: bool, batch_size: int) -> float:
+    def _bpp(self, net: bits_back.BitsBackNet, rounded: bool, batch_size: int) -> float:
         device, side = self.y_hat.device, self.size // STRIDE
         generator = torch.Generator(device).manual_seed(0)
         total = 0.0
