@@ -2,67 +2,17 @@
 
 import importlib.util
 import re
-import shlex
 from pathlib import Path
 
-import click
 import pytest
 
 import sgacodec
 from sgacodec.models import store
-from sgacodec_cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SPEC = (ROOT / "format_spec.md").read_text()
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-
-
-def shell_lines(text):
-    """The commands of a page's shell blocks, joined where a line ends in a backslash, without comments."""
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    for line in "".join(blocks).replace("\\\n", " ").splitlines():
-        for part in line.split("#")[0].split("&&"):
-            if part.strip():
-                yield shlex.split(part)
-
-
-def commands():
-    for page in PAGES:
-        for words in shell_lines(page.read_text()):
-            name = Path(words[0]).name
-            if name == "sgacodec" or words[1:3] == ["-m", "sgacodec_cli"]:
-                yield pytest.param(words[1:] if name == "sgacodec" else words[3:], id=f"{page.stem}: {' '.join(words)}")
-
-
-@pytest.mark.parametrize("words", list(commands()))
-def test_commands_and_their_options_exist(words):
-    """Each is parsed by the command itself, which refuses unknown options, wrong values and missing arguments."""
-    context = click.Context(main)
-    if words and words[0].startswith("-"):
-        return main.make_context("sgacodec", list(words), resilient_parsing=True)
-    command, words = main.get_command(context, words[0]), words[1:]
-    assert command is not None
-    while isinstance(command, click.Group):
-        command, words = command.commands[words[0]], words[1:]
-    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    known |= {"-h", "--help"}
-    for word in words:
-        if re.match(r"--?[a-zA-Z]", word):
-            assert word.split("=")[0] in known, word
-    return None
-
-
-def test_every_command_is_shown():
-    shown = {words.values[0][0] for words in commands() if words.values[0]}
-    assert set(COMMANDS) <= shown
-
-
-@pytest.mark.parametrize(
-    "module", sorted(set(re.findall(r"-m (sgacodec_bench[\w.]+)", "".join(p.read_text() for p in PAGES))))
-)
-def test_benchmarks_that_are_named_exist(module):
-    assert importlib.util.find_spec(module) is not None
 
 
 def test_python_example_runs(capsys):
