@@ -5,7 +5,6 @@ Both directions. Source: format_spec.md, section 7.
 
 from __future__ import annotations
 
-import html
 import io
 import logging
 import re
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from sgacodec import limits
 from sgacodec.errors import CorruptStreamError, InvalidImageError
@@ -131,6 +130,8 @@ def picture_from_pillow(image: Image.Image, max_pixels: int = limits.MAX_PIXELS)
         raise InvalidImageError(
             f"the image has {width}x{height} pixels, over the limit of {max_pixels}; raise it with --max-pixels"
         )
+    from PIL import ImageOps  # decoding does without
+
     _warn_of_losses(image)
     upright = ImageOps.exif_transpose(image)
     exif = upright.getexif().tobytes() if len(upright.getexif()) else None
@@ -201,6 +202,10 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 def _description(image: Image.Image, xmp: bytes | None) -> str | None:
     """Return a PNG's text called Description, XMP's dc:description, or EXIF's ImageDescription, in this order."""
+    import html
+
+    from PIL import ExifTags
+
     in_xmp = _XMP_DESCRIPTION.search((xmp or b"").decode("utf-8", "replace"))
     candidates = (
         getattr(image, "text", {}).get("Description"),

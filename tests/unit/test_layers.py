@@ -165,7 +165,11 @@ def test_the_slow_decoder_agrees(name):
 def test_sizes_are_as_proven(name):
     x = RNG.integers(-(2**15), 2**15, (1, 3, 12, 8))
     shape = proof.shapes(LAYERS[name], 3, name)[-1]
-    assert reference.run(LAYERS[name], x).shape[1:] == (shape.channels, 12 * shape.scale, 8 * shape.scale)
+    assert reference.run(LAYERS[name], x).shape[1:] == (
+        shape.channels,
+        12 * shape.up / shape.down,
+        8 * shape.up / shape.down,
+    )
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -174,7 +178,7 @@ def test_reach_is_enough(name):
     network, cut = LAYERS[name], 12
     shape = proof.shapes(network, 3, name)[-1]
     x = RNG.integers(-(2**15), 2**15, (1, 3, 24, 5))
-    end = int(cut * shape.scale)
+    end = cut * shape.up // shape.down
     whole, part = reference.run(network, x)[:, :, :end], reference.run(network, x[:, :, :cut])
     np.testing.assert_array_equal(part[:, :, : end - shape.reach], whole[:, :, : end - shape.reach])
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from math import gcd
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,13 +33,19 @@ class Shape:
 
     Attributes:
         channels: number of channels.
-        scale: its height and width are the input's times this.
+        up, down: its height and width are the input's times up / down, in lowest terms.
         reach: so many of its rows next to a horizontal cut through the input differ from those without the cut.
     """
 
     channels: int
-    scale: Fraction = Fraction(1)
+    up: int = 1
+    down: int = 1
     reach: int = 0
+
+    def then(self, channels: int, reach: int, up: int = 1, down: int = 1) -> Shape:
+        """Return the geometry after a layer that makes the size up / down times as large."""
+        up, down = self.up * up, self.down * down
+        return Shape(channels, up // gcd(up, down), down // gcd(up, down), reach)
 
 
 class Layer(ABC):
@@ -112,7 +118,7 @@ class Conv(Layer):
                 "enters; the kernel must be twice the padding plus one"
             )
         reach = -(-(before[-1].reach + self.padding) // self.stride)
-        return Shape(self.weight.shape[0], before[-1].scale / self.stride, reach)
+        return before[-1].then(self.weight.shape[0], reach, down=self.stride)
 
     def bound(self, before: Sequence[int]) -> int:
         """Bound the sums of products."""
@@ -148,7 +154,7 @@ class Deconv(Layer):
         output_padding = self.stride + 2 * self.padding - kernel
         _require(self.weight.shape[0] == before[-1].channels and 0 <= output_padding < self.stride)
         reach = self.stride * before[-1].reach + max(self.padding, kernel - 1 - self.padding)
-        return Shape(self.weight.shape[1], before[-1].scale * self.stride, reach)
+        return before[-1].then(self.weight.shape[1], reach, up=self.stride)
 
     def bound(self, before: Sequence[int]) -> int:
         """Bound the sums of products."""
@@ -253,12 +259,12 @@ class Add(Layer):
         """Join two activations of the same channels and size."""
         _require(0 <= self.source < len(before))
         other = before[self.source]
-        if (other.channels, other.scale) != (before[-1].channels, before[-1].scale):
+        if (other.channels, other.up, other.down) != (before[-1].channels, before[-1].up, before[-1].down):
             raise ModelError(
-                f"adds {other.channels} channels at {other.scale} times the input's size to {before[-1].channels} at "
-                f"{before[-1].scale}; both must be the same"
+                f"adds {other.channels} channels at {other.up}/{other.down} of the input's size to "
+                f"{before[-1].channels} at {before[-1].up}/{before[-1].down}; both must be the same"
             )
-        return Shape(other.channels, other.scale, max(other.reach, before[-1].reach))
+        return other.then(other.channels, max(other.reach, before[-1].reach))
 
     def bound(self, before: Sequence[int]) -> int:
         """Clamp; a sum of two activations is exact."""
@@ -275,9 +281,8 @@ class PixelShuffle(Layer):
     def shape(self, before: Sequence[Shape]) -> Shape:
         """Multiply the size by the factor."""
         _require(1 <= self.factor <= 16 and before[-1].channels % self.factor**2 == 0)
-        return Shape(
-            before[-1].channels // self.factor**2, before[-1].scale * self.factor, before[-1].reach * self.factor
-        )
+        channels, reach = before[-1].channels // self.factor**2, before[-1].reach * self.factor
+        return before[-1].then(channels, reach, up=self.factor)
 
     def bound(self, before: Sequence[int]) -> int:
         """Keep the bound."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 
 from sgacodec.errors import ModelError
 from sgacodec.exact.layers import Network, Shape
@@ -42,8 +41,8 @@ def check_synthesis(network: Network, in_channels: int, in_bound: int, name: str
     Only then does it multiply an input of any size by the same factor.
     """
     shape = check_integers(network, in_channels, in_bound, name)
-    scales = [each.scale for each in shapes(network, in_channels, name)]
-    shrinking = [index for index, (before, after) in enumerate(itertools.pairwise(scales)) if after < before]
+    pairs = itertools.pairwise(shapes(network, in_channels, name))
+    shrinking = [i for i, (before, after) in enumerate(pairs) if after.up * before.down < before.up * after.down]
     if shrinking:
         raise ModelError(f"layer {name}.{shrinking[0]} ({network[shrinking[0]].kind}): a synthesis has no strides")
     return shape
@@ -70,12 +69,12 @@ def _named(layer: str) -> Iterator[None]:
         raise ModelError(f"layer {layer}: {err}") from err
 
 
-def scale(network: Network, in_channels: int) -> Fraction:
-    """Return by how much a network multiplies height and width; below 1 for an analysis."""
-    return shapes(network, in_channels, "network")[-1].scale
+def upscale(network: Network, in_channels: int) -> int:
+    """Return by how much a synthesis multiplies height and width."""
+    return shapes(network, in_channels, "network")[-1].up
 
 
 def halo(network: Network, in_channels: int) -> int:
     """Return how many more input rows on either side make a horizontal strip's outputs exact."""
     end = shapes(network, in_channels, "network")[-1]
-    return -(-end.reach * end.scale.denominator // end.scale.numerator)
+    return -(-end.reach * end.down // end.up)

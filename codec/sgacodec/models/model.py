@@ -95,7 +95,7 @@ class Hyperprior(EntropyModel):
     @cached_property
     def y_per_z(self) -> int:
         """Samples of y for each sample of z along one side."""
-        return int(proof.scale(self.h_s, self.inv_gain_z.shape[1]))
+        return proof.upscale(self.h_s, self.inv_gain_z.shape[1])
 
     def check(self, m_channels: int, n_levels: int) -> None:
         """Prove h_s and the gains of z."""
@@ -156,7 +156,7 @@ class Decoder:
     @cached_property
     def y_stride(self) -> int:
         """Pixels per y_hat sample along one side."""
-        return int(proof.scale(self.g_s, self.m_channels))
+        return proof.upscale(self.g_s, self.m_channels)
 
     @cached_property
     def halo(self) -> int:
@@ -332,7 +332,7 @@ def check_encoder(encoder: Encoder, decoder: Decoder) -> None:
         decoder.n_levels,
         decoder.n_channels,
     )
-    sizes_fit = 1 / g_a.scale == decoder.y_stride and 1 / h_a.scale == decoder.entropy.y_per_z
+    sizes_fit = (g_a.up, g_a.down, h_a.up, h_a.down) == (1, decoder.y_stride, 1, decoder.entropy.y_per_z)
     if not gains_fit or not sizes_fit or (g_a.channels, h_a.channels) != (decoder.m_channels, decoder.n_channels):
         raise ModelError("the encoder's networks do not fit the decoder")
 
@@ -369,7 +369,7 @@ def check_bits_back(bits_back: BitsBack, decoder: Decoder) -> None:
     h_s = proof.check_synthesis(bits_back.h_s, n_channels, _LARGEST_INPUT, "bits-back h_s")
     if (h_a.channels, h_s.channels) != (2 * n_channels, 2 * m_channels):
         raise ModelError(f"the bits-back networks give {h_a.channels} and {h_s.channels} channels")
-    if not 1 / h_a.scale == h_s.scale == prior.y_per_z:
+    if (h_a.up, h_a.down, h_s.up) != (1, prior.y_per_z, prior.y_per_z):
         raise ModelError("the bits-back networks' strides are not the decoder's")
     check_transpose(bits_back.h_s, "bits-back h_s")
 
