@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 import sgacodec
 from sgacodec import encoding, metrics
-from sgacodec.bitsback import distributions as heads
+from sgacodec.bitsback import distributions
 from sgacodec.bitsback.message import Message, frame
 from sgacodec.devices import torch_device
 from sgacodec.models import store
@@ -84,7 +84,7 @@ def _embedding(plan: Plan, refined: bool = True, **changes: int) -> Plan:
 
 
 def _appending(plan: Plan) -> Plan:
-    """Without a head the message goes to a section of the file; what that costs does not depend on refinement."""
+    """Without a bits-back model the message goes to a section of the file; what that costs does not depend on refinement."""
     return replace(_embedding(plan, refined=False), model=replace(plan.model, bits_back=None, bits_back_id=None))
 
 
@@ -110,7 +110,7 @@ FULL = ("SGA+", "text of 0", "SGA+BB", "SGA+BB, T = 0", "BB", "BB amortised", "n
 """The table of variants: [M2] with and without steps of the posterior, [A5] and [A6] of Yang et al. 2020, and without a message."""
 LABELS = {
     "SGA+": "SGA+, plain",
-    "text of 0": "SGA+, the head's networks, empty message",
+    "text of 0": "SGA+, the bits-back networks, empty message",
     "SGA+BB": "SGA+BB [M2]",
     "SGA+BB, T = 0": "SGA+BB without steps of the posterior",
     "BB": "BB without SGA+ [A5]",
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def resume(path: Path, arguments: argparse.Namespace) -> Result:
     """Return the results so far; those of other settings are refused."""
     model = store.load_by_name(arguments.model)
-    heads.bits_back_of(model)  # refuses one without a head
+    distributions.bits_back_of(model)  # refuses one without a bits-back model
     what = {
         "bits_back_id": (model.bits_back_id or b"").hex(),
         "iterations": arguments.iterations,
@@ -166,7 +166,7 @@ def measure_missing(path: Path, result: Result, arguments: argparse.Namespace, s
     picture = cropped(read_picture(source), arguments.crop)
     done = {row["setting"] for row in result["rows"] if (row["image"], row["level"]) == (source.stem, level)}
     plan = make_plan(options)
-    finest = heads.bits_back_of(plan.model).bits_back.lattice_bits
+    finest = distributions.bits_back_of(plan.model).bits_back.lattice_bits
     missing = {name: variant for name, variant in variants(finest).items() if name not in done}
     if not missing:
         return
