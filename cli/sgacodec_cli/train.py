@@ -20,7 +20,7 @@ from sgacodec.train.options import LEARNING_RATES, STAGES, RunOptions, TrainOpti
 from sgacodec_cli.files import check_output, write_output
 
 if TYPE_CHECKING:
-    from sgacodec.train.events import Record, Sink
+    from sgacodec.train.events import Listener, Record
     from sgacodec.train.loss import LevelLoss
     from sgacodec.train.trainer import Job, Trained
 
@@ -175,7 +175,7 @@ def _train(sources: tuple[Path, ...], request: _Request) -> None:
     with workers.join(request.run.device) as worker, _stop_flag() as stop:
         dataset = load_images(sources, options.patch_size, options.n_validation, worker.device)
         job = start.job(request.run, dataset, worker)
-        trained = _with_sinks(request, job, stop)
+        trained = _with_listeners(request, job, stop)
         if worker.leads:
             _finish(request, job, trained)
 
@@ -208,7 +208,7 @@ def _stop_flag() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _with_sinks(request: _Request, job: Job, stop: Callable[[], bool]) -> Trained:
+def _with_listeners(request: _Request, job: Job, stop: Callable[[], bool]) -> Trained:
     from sgacodec.train import events, run
 
     if job.worker.leads and not request.goes_on:
@@ -216,13 +216,13 @@ def _with_sinks(request: _Request, job: Job, stop: Callable[[], bool]) -> Traine
     hidden = request.quiet or not job.worker.leads
     layout = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=1.0, disable=hidden, leave=False, bar_format=layout, file=sys.stderr) as bar:
-        sinks = [events.json_log(request.log), _bar_sink(bar)]
+        listeners = [events.json_log(request.log), _bar_listener(bar)]
         if request.tensorboard is not None and job.worker.leads:
-            sinks.append(events.tensorboard(request.tensorboard))
-        return run.train(job, sinks, stop)
+            listeners.append(events.tensorboard(request.tensorboard))
+        return run.train(job, listeners, stop)
 
 
-def _bar_sink(bar: tqdm[Any]) -> Sink:
+def _bar_listener(bar: tqdm[Any]) -> Listener:
     from sgacodec.train.events import Averaged, Stepped, Validated
 
     def show(record: Record) -> None:

@@ -25,12 +25,12 @@ from sgacodec.latents import streams
 from sgacodec.latents.symbols import Symbols
 from sgacodec.metrics import psnr_db
 from sgacodec.nets.bits_back import BitsBackNets, CarryingNets
-from sgacodec.nets.hyperprior import HyperpriorNets
+from sgacodec.nets.registry import FloatModel, RefinedModel, float_model
 from sgacodec.options import EncodeOptions
 from sgacodec.picture import Picture, pad, to_picture
 from sgacodec.plan import Plan, make_plan
 from sgacodec.refine import loop
-from sgacodec.refine.objective import Objective, RefinedModel
+from sgacodec.refine.objective import Objective
 
 _BAND_PIXELS = 2**22
 Report = loop.Report
@@ -143,7 +143,7 @@ class _Plain:
 
     def __init__(self, plan: Plan, picture: Picture, sections: tuple[Section, ...] = ()) -> None:
         self._plan, self._picture, self._sections = plan, picture, sections
-        self.model = nets = HyperpriorNets(plan.model, plan.target.level_q4, plan.device)
+        self.model = nets = float_model(plan.model, plan.target.level_q4, plan.device)
         self.y, self.z = analyse(nets, picture)
 
     def code(self, refined: loop.Refined) -> _Coded:
@@ -172,7 +172,7 @@ class _Carrying:
     def __init__(self, plan: Plan, picture: Picture, message: Message) -> None:
         self._plan, self._picture, self._message = plan, picture, message
         self._bits_back = bits_back_of(plan.model)
-        nets = HyperpriorNets(plan.model, plan.target.level_q4, plan.device)
+        nets = float_model(plan.model, plan.target.level_q4, plan.device)
         bits_back_nets = BitsBackNets(plan.model, plan.device)
         self.y, _ = analyse(nets, picture)
         with torch.no_grad():
@@ -218,7 +218,7 @@ def _tensor(rgb: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def analyse(nets: HyperpriorNets, picture: Picture) -> tuple[Tensor, Tensor]:
+def analyse(nets: FloatModel, picture: Picture) -> tuple[Tensor, Tensor]:
     """Return y and z of a picture of any size, scaled to the level.
 
     Raises:
@@ -259,5 +259,5 @@ def capacity_bytes(picture: Picture, options: EncodeOptions) -> tuple[int, ...]:
         raise ModelMismatchError(
             f"model {plan.model.name} has no bits-back model; its files carry nothing in their latents"
         )
-    nets = HyperpriorNets(plan.model, plan.target.level_q4, plan.device)
+    nets = float_model(plan.model, plan.target.level_q4, plan.device)
     return embed.capacity_bytes(bits_back_of(plan.model), _whole(analyse(nets, picture)[0]))

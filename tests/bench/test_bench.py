@@ -212,7 +212,12 @@ def test_bench_command_resumes_and_reports(folder, tmp_path):
         (["bench", "a.png", "--qualities", "x", "-o", "out"], 2, "numbers separated by commas"),
         (["bench", "a.png", "twice", "-o", "out"], 2, "two images are called a"),
         (["race", "a.png", "-p", "none", "--against", "jpeg", "--bytes", "5"], 1, "needs at least"),
-        (["race", "a.png", "-p", "none", "--against", "vvc", "--bytes", "5000"], 1, "cannot run here"),
+        pytest.param(
+            ["race", "a.png", "-p", "none", "--against", "vvc", "--bytes", "5000"],
+            1,
+            "cannot run here",
+            marks=pytest.mark.slow,
+        ),
         (["compare", "a.png", "b.png"], 1, "different sizes: 70x64 and 64x64"),
     ],
 )

@@ -258,6 +258,7 @@ def test_help(run, command):
     assert "Usage:" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_real_process_without_torch(tmp_path, small_file):
     """Help, the version, info and decode never import torch; warnings stay off stdout."""
     (tmp_path / "a.sga").write_bytes(small_file)

@@ -151,6 +151,7 @@ def test_errors_are_one_clear_line(run, scene_files, arguments, code, message):
 HEAD = ["--stage", "bits-back", "--model", "tiny", "--patch-size", 64, "--batch-size", 2, "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_a_bits_back_head_is_trained_resumed_and_exported(run, scene_files, tiny_model):
     """A resumed run knows its stage and its model."""
     result = run("train", scene_files, "-o", "head.pt", *HEAD, "--steps", 3, "--stop-after", 0)

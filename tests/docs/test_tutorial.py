@@ -21,6 +21,7 @@ def test_the_tutorial_is_true(capsys):
     assert capsys.readouterr().out.splitlines() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["commands.md", "messages.md"])
 def test_examples_run(name):
     code = blocks(name)

@@ -67,6 +67,7 @@ def test_a_distortion_is_never_negative():
     assert [answer.mse for answer in answers] == [1.0, 1.0, 1.0, 0.0]
 
 
+@pytest.mark.slow
 def test_refinement_extrapolates_and_loses_little(scene, tiny_options, monkeypatch):
     runs = []
     synthesise = HyperpriorNets.synthesise

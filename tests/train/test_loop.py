@@ -196,6 +196,7 @@ def test_divergence_is_an_error_and_leaves_the_last_good_state(job):
         trainer.train(change(job, options={"steps": 20, "lr": 1e20, "warmup_steps": 0}))
 
 
+@pytest.mark.slow
 def test_a_run_bounded_by_time_ends_and_goes_on(job):
     job = change(job, options={"steps": None, "seconds": 0.6}, stop_after=0.2)
     first = trainer.train(job)

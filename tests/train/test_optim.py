@@ -11,6 +11,7 @@ from sgacodec.errors import TrainError
 from sgacodec.train import loss, optim, schedule
 from sgacodec.train.data.images import load_images, random_crops
 from sgacodec.train.families import klt, mean_scale
+from sgacodec.train.families.network import Output
 from sgacodec.train.options import LAMBDAS, LEARNING_RATES, TrainOptions, continue_with
 
 CPU = torch.device("cpu")
@@ -29,6 +30,7 @@ def test_each_optimiser_solves_a_badly_scaled_problem(name):
     net.bias = nn.Parameter(torch.randn(16, generator=generator))
     net.entropy_bottleneck = nn.Module()
     net.entropy_bottleneck.quantiles = nn.Parameter(torch.ones(4))
+    net.auxiliary = lambda: [net.entropy_bottleneck.quantiles]
     curvature = torch.logspace(-1.5, 1.5, 12)[None, :, None, None]
     optimizers = optim.create(name, net, 0.3)
     losses = []
@@ -144,7 +146,7 @@ def test_one_level_is_the_plain_model():
 
 def test_rate_distortion_by_hand():
     x = torch.zeros(2, 3, 64, 64)
-    output = mean_scale.Output(
+    output = Output(
         torch.full_like(x, 1 / 255), torch.tensor([4096.0, 0.0]), torch.tensor([0.0, 2048.0]), torch.zeros(())
     )
     terms = loss.rate_distortion(x, output, torch.tensor([0.5, 2.0]))

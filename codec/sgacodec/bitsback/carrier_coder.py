@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sgacodec.arrays import Int32Array
 from sgacodec.bitsback import distributions, posterior
 from sgacodec.bitsback.carriers import Carriers
 from sgacodec.bitsback.distributions import Analysis, BitsBackModel
-from sgacodec.entropy.range_coder import Int32Array
 from sgacodec.entropy.stack import Stack
 
 

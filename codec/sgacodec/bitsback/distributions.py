@@ -11,16 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Float64Array, Int32Array, Int64Array
 from sgacodec.bitsback.carriers import Carriers
 from sgacodec.entropy.lattice import lattice_tables
-from sgacodec.entropy.range_coder import Int32Array
 from sgacodec.entropy.tables import TableSet, concatenate
 from sgacodec.errors import ModelError, ModelMismatchError
 from sgacodec.exact import fast
-from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits
+from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, clamp_bits
 from sgacodec.models.model import BitsBack, Decoder, Model
-
-Float64Array = npt.NDArray[np.float64]
 
 SCALE_FRAC_BITS = 16
 """Fractional bits of `BitsBack.scales`."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Int32Array
 from sgacodec.bitsback import distributions
 from sgacodec.bitsback.carrier_coder import CarrierCoder
 from sgacodec.bitsback.carriers import Carriers
 from sgacodec.bitsback.distributions import BitsBackModel
 from sgacodec.bitsback.extract import STACK
 from sgacodec.bitsback.message import Message, frame, to_stack
-from sgacodec.entropy.range_coder import Int32Array
 from sgacodec.entropy.stack import Stack
 from sgacodec.entropy.tables import TOTAL
 from sgacodec.format.container import Section, SectionType

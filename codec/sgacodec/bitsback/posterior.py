@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Float64Array, Int32Array, Int64Array
 from sgacodec.bitsback import distributions
-from sgacodec.bitsback.distributions import BitsBackModel, Float64Array, Posterior
-from sgacodec.entropy.range_coder import Int32Array
+from sgacodec.bitsback.distributions import BitsBackModel, Posterior
 from sgacodec.exact import fast
-from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits
+from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, clamp_bits
 from sgacodec.exact.transpose import backpropagate
 
 _RATE, _MOMENTUM = 0.375, 0.5

@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from constriction import stream
 
+from sgacodec.arrays import IndexArray, Int32Array
 from sgacodec.entropy.tables import TOTAL, TableSet, escape_numbers, escaped_values
 from sgacodec.errors import CorruptStreamError, SymbolRangeError
 from sgacodec.limits import MAX_ESCAPE_BITS
 
 _WORD_BYTES = 4
-Int32Array = npt.NDArray[np.int32]
-IndexArray = npt.NDArray[np.intp]
 
 
 class Writer:

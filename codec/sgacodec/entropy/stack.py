@@ -6,8 +6,8 @@ that is what bits-back coding needs, and what the range coder cannot do. Source:
 
 from __future__ import annotations
 
+from sgacodec.arrays import IndexArray, Int32Array
 from sgacodec.entropy import range_coder
-from sgacodec.entropy.range_coder import IndexArray, Int32Array
 from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import CorruptStreamError
 

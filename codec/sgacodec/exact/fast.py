@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Float64Array
 from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import signed_range
 from sgacodec.exact.layers import Add, Clamp, Conv, Deconv, Igdn, Layer, LeakyRelu, Network, PixelShuffle, Scale
 
-Float64Array = npt.NDArray[np.float64]
 Kept = Mapping[int, Float64Array]
 Emit = Callable[[int, int, Float64Array], None]
 

@@ -7,8 +7,8 @@ result in any order, with or without fused multiply-adds. Source: format_spec.md
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from sgacodec.arrays import Int64Array
 from sgacodec.errors import ModelError
 
 EXACT_BOUND = 2**53
@@ -19,8 +19,6 @@ SQRT_BOUND = 2**52
 
 MAX_ACTIVATION_BITS = 24
 """Widest activation, sign included."""
-
-Int64Array = npt.NDArray[np.int64]
 
 
 def shift_right(value: Int64Array, shift: int | Int64Array) -> Int64Array:

@@ -15,16 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
+from sgacodec.arrays import Array
 from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, SQRT_BOUND, require_exact, signed_range
 from sgacodec.limits import MAX_CHANNELS
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

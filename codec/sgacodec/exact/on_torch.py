@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from sgacodec.arrays import Array, Float64Array
 from sgacodec.errors import ModelError, SgacodecError
-from sgacodec.exact.fast import Float64Array, is_narrow, offset_and_factor, phase_taps
+from sgacodec.exact.fast import is_narrow, offset_and_factor, phase_taps
 from sgacodec.exact.fixedpoint import signed_range
 from sgacodec.exact.layers import (
     Add,
@@ -35,7 +35,6 @@ from sgacodec.exact.layers import (
     by_output,
 )
 
-Array = npt.NDArray[Any]
 Outputs = Sequence[Tensor]
 
 _BLOCK = 1 << 17

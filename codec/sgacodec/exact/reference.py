@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from sgacodec.arrays import Int64Array
 from sgacodec.errors import ModelError
-from sgacodec.exact.fixedpoint import Int64Array, clamp_bits, isqrt, shift_right
+from sgacodec.exact.fixedpoint import clamp_bits, isqrt, shift_right
 from sgacodec.exact.layers import Add, Clamp, Conv, Deconv, Igdn, Layer, LeakyRelu, Network, PixelShuffle, Scale
 
 Outputs = Sequence[Int64Array]

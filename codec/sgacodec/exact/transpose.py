@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sgacodec.arrays import Float64Array
 from sgacodec.errors import ModelError
 from sgacodec.exact import fast
-from sgacodec.exact.fast import Float64Array
 from sgacodec.exact.fixedpoint import SQRT_BOUND, require_exact
 from sgacodec.exact.layers import Conv, Deconv, Layer, LeakyRelu, Network
 

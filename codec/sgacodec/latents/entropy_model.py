@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Int64Array
 from sgacodec.entropy.tables import TableSet
-from sgacodec.exact.fixedpoint import Int64Array
 from sgacodec.latents.hyperprior import HyperpriorEvaluator
 from sgacodec.latents.symbols import Pass
 from sgacodec.models.model import Decoder, Hyperprior

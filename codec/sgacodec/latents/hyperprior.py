@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Int64Array
 from sgacodec.exact import fast
-from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits, shift_right
+from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, clamp_bits, shift_right
 from sgacodec.latents.symbols import Pass
 from sgacodec.models.levels import inverse_gain
 from sgacodec.models.model import Decoder, Hyperprior

@@ -12,11 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Int32Array
 from sgacodec.entropy import range_coder
 from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import CorruptStreamError, SymbolRangeError
 from sgacodec.latents.entropy_model import evaluator
-from sgacodec.latents.symbols import Int32Array, Pass, Symbols, dequantise
+from sgacodec.latents.symbols import Pass, Symbols, dequantise
 from sgacodec.limits import MAX_ESCAPE_BITS
 from sgacodec.models.model import Decoder
 

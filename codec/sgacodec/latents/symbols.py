@@ -8,9 +8,9 @@ from types import EllipsisType
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits
+from sgacodec.arrays import Int32Array, Int64Array
+from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, clamp_bits
 
-Int32Array = npt.NDArray[np.int32]
 Where = EllipsisType | tuple[slice | npt.NDArray[np.intp], ...]
 """An index into a band of y, [1, M, rows, W]; what it picks is coded in raster order."""
 

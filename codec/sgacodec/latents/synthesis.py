@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Int64Array
 from sgacodec.exact import fast
-from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, Int64Array, clamp_bits, shift_right
+from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, clamp_bits, shift_right
 from sgacodec.exact.layers import Network
 from sgacodec.models.levels import inverse_gain
 from sgacodec.models.model import Decoder

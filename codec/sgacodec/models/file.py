@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from sgacodec.arrays import Array
 from sgacodec.errors import ModelError, ModelMismatchError
 from sgacodec.limits import MAX_MODEL_BYTES
 from sgacodec.models.model import (
@@ -37,8 +37,6 @@ FORMAT = 1
 _JSON_KEY = "sgacodec"
 _DECODER_PREFIX = "decoder."
 _ENCODER_PREFIX = "encoder."
-
-Array = npt.NDArray[Any]
 
 
 def dump_model(model: Model) -> bytes:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Int64Array
 from sgacodec.errors import CorruptStreamError
-from sgacodec.exact.fixedpoint import Int64Array, shift_right
+from sgacodec.exact.fixedpoint import shift_right
 from sgacodec.models.model import Model
 
 LEVEL_STEPS = 16

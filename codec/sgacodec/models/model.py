@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Array
 from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import ModelError
@@ -29,7 +30,6 @@ from sgacodec.models.stored import to_stored
 BITS_BACK_PREFIX = "bits_back."
 _LARGEST_INPUT = 1 << (MAX_ACTIVATION_BITS - 1)
 
-Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[Any]
 
 

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.arrays import Array
 from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import ModelError
 from sgacodec.exact.layers import KINDS, Layer, Network
 from sgacodec.limits import MAX_LAYERS
 
-Array = npt.NDArray[Any]
 Part = TypeVar("Part")
 
 _TABLE_FIELDS = {"frequencies": np.uint32, "lengths": np.int32, "minima": np.int32}

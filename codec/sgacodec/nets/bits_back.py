@@ -9,8 +9,9 @@ from sgacodec.bitsback.distributions import bits_back_of
 from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.models.model import Model
 from sgacodec.nets.evaluator import FloatNetwork
-from sgacodec.nets.hyperprior import HyperpriorNets, lowest_sigma
+from sgacodec.nets.hyperprior import lowest_sigma
 from sgacodec.nets.rates import LowerBound, Round, TableRate, gaussian_bits, gaussian_entropy_bits
+from sgacodec.nets.registry import FloatModel
 
 
 class BitsBackNets:
@@ -53,7 +54,7 @@ class CarryingNets:
     Source: Yang, Bamler, Mandt 2020, section 3.3 and algorithm 1, joint stage.
     """
 
-    def __init__(self, nets: HyperpriorNets, bits_back: BitsBackNets, is_carrier: Tensor, seed: int) -> None:
+    def __init__(self, nets: FloatModel, bits_back: BitsBackNets, is_carrier: Tensor, seed: int) -> None:
         """Choose the carriers.
 
         Args:
@@ -68,7 +69,7 @@ class CarryingNets:
         self._noise = torch.randn(is_carrier.shape, generator=generator, device=is_carrier.device)
 
     def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
-        """Return the net bits of y and z, a scalar, and y_hat; arguments as in `HyperpriorNets.rate`."""
+        """Return the net bits of y and z, a scalar, and y_hat; arguments as in `registry.FloatModel.rate`."""
         z_hat, y_hat = round_(z), round_(y)
         z_bits = self._bits_back.z_bits(z_hat)
         if self._has_carriers:  # else h_a and its gradient would run for nothing

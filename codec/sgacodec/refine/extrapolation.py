@@ -44,7 +44,9 @@ class Extrapolation:
         self._calls = 0
         self._at = torch.zeros(())
         self._known = Distortion(0.0, self._at)
-        self._moved = self._bent = torch.zeros(())  # by channel: sums of d^2 and of d times the gradient's change
+        self._step_energy = self._curvature_times_energy = torch.zeros(
+            ()
+        )  # by channel: sums of d^2 and of d times the gradient's change
         self._curvature: Tensor | None = None
 
     def __call__(self, y_hat: Tensor) -> Distortion:
@@ -55,7 +57,7 @@ class Extrapolation:
             return self._extrapolated(y_hat)
         now = self._evaluate(y_hat)
         if self._calls > 1:
-            self._bend(y_hat - self._at, now.gradient - self._known.gradient)
+            self._update_curvature(y_hat - self._at, now.gradient - self._known.gradient)
         self._at, self._known = y_hat, now
         return now
 
@@ -65,12 +67,14 @@ class Extrapolation:
         mse = self._known.mse + (step * (self._known.gradient + 0.5 * bend)).sum().item()
         return Distortion(max(0.0, mse), self._known.gradient + bend)
 
-    def _bend(self, step: Tensor, change: Tensor) -> None:
-        self._moved = _MEMORY * self._moved + _by_channel(step * step)
-        self._bent = _MEMORY * self._bent + _by_channel(step * change)
-        total = self._moved.sum().clamp_min(torch.finfo(step.dtype).tiny)
-        prior = (_PRIOR * self._moved.mean()).clamp_min(torch.finfo(step.dtype).tiny)
-        self._curvature = (self._bent + prior * self._bent.sum() / total) / (self._moved + prior)
+    def _update_curvature(self, step: Tensor, change: Tensor) -> None:
+        self._step_energy = _MEMORY * self._step_energy + _by_channel(step * step)
+        self._curvature_times_energy = _MEMORY * self._curvature_times_energy + _by_channel(step * change)
+        total = self._step_energy.sum().clamp_min(torch.finfo(step.dtype).tiny)
+        prior = (_PRIOR * self._step_energy.mean()).clamp_min(torch.finfo(step.dtype).tiny)
+        self._curvature = (self._curvature_times_energy + prior * self._curvature_times_energy.sum() / total) / (
+            self._step_energy + prior
+        )
 
 
 def _by_channel(values: Tensor) -> Tensor:

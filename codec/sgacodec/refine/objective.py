@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sgacodec.latents.synthesis import Strip, strip_rows, strips
 from sgacodec.nets.rates import Round
+from sgacodec.nets.registry import RefinedModel
 from sgacodec.refine.extrapolation import Distortion, Extrapolation
 
 _STRIP_PIXELS = 2**22
@@ -47,24 +48,6 @@ class Refinable(Protocol):
 
     def rounded(self, y: Tensor, z: Tensor) -> Quality:
         """Return what plain rounding of y and z costs."""
-
-
-class RefinedModel(Protocol):
-    """What refinement asks of a model at one rate level.
-
-    Attributes:
-        y_stride: pixels per y sample along one side.
-        halo: rows of y on either side of a strip that reach its pixels.
-    """
-
-    y_stride: int
-    halo: int
-
-    def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
-        """Return the bits of y and z, a scalar, and y_hat, with gradients."""
-
-    def synthesise(self, y_hat: Tensor) -> Tensor:
-        """Return x_hat [B, 3, H, W], float32 in 0..255, not rounded, with gradients."""
 
 
 class Objective:

@@ -59,11 +59,11 @@ class Validated:
 
 
 Record = Started | Stepped | Averaged | Validated
-Sink = Callable[[Record], None]
+Listener = Callable[[Record], None]
 
 
-def json_log(path: Path) -> Sink:
-    """Return a sink that appends a line of JSON for every record but single steps."""
+def json_log(path: Path) -> Listener:
+    """Return a listener that appends a line of JSON for every record but single steps."""
 
     def write(record: Record) -> None:
         if isinstance(record, Stepped):
@@ -75,8 +75,8 @@ def json_log(path: Path) -> Sink:
     return write
 
 
-def tensorboard(folder: Path) -> Sink:
-    """Return a sink that writes TensorBoard's event files.
+def tensorboard(folder: Path) -> Listener:
+    """Return a listener that writes TensorBoard's event files.
 
     Raises:
         TrainError: TensorBoard is not installed.

@@ -147,10 +147,10 @@ def _rotate(tensor: Tensor, bases: Sequence[Tensor]) -> Tensor:
 class Optimizers:
     """All that moves the parameters in one step: a few torch optimisers and the learning rate's schedule."""
 
-    def __init__(self, scheduled: Sequence[Optimizer], quantiles: nn.Parameter) -> None:
-        """Take the optimisers that follow the schedule; the quantiles of the factorised prior have their own."""
+    def __init__(self, scheduled: Sequence[Optimizer], auxiliary: Sequence[nn.Parameter]) -> None:
+        """Take the optimisers that follow the schedule; parameters of the auxiliary loss have their own."""
         self._scheduled = scheduled
-        self._all = (*scheduled, Adam([quantiles], _AUX_RATE))
+        self._all = (*scheduled, *([Adam(auxiliary, _AUX_RATE)] if auxiliary else []))
         self._rates = [group["lr"] for optimizer in scheduled for group in optimizer.param_groups]
 
     def step(self, factor: float) -> None:
@@ -202,11 +202,11 @@ OPTIMIZERS: dict[str, Maker] = {"adam": _adam, "muon": _muon, "soap": _soap}
 
 def create(name: str, net: nn.Module, lr: float) -> Optimizers:
     """Return the optimisers called `name` (a key of `OPTIMIZERS`) for a network."""
-    quantiles = net.entropy_bottleneck.quantiles
-    trained = [p for p in net.parameters() if p.requires_grad and p is not quantiles]
+    auxiliary = net.auxiliary()
+    trained = [p for p in net.parameters() if p.requires_grad and not any(p is other for other in auxiliary)]
     kernels = [p for p in trained if _is_kernel(p)]
     others = [p for p in trained if not _is_kernel(p)]
-    return Optimizers(OPTIMIZERS[name](kernels, others, lr), quantiles)
+    return Optimizers(OPTIMIZERS[name](kernels, others, lr), auxiliary)
 
 
 def _is_kernel(parameter: nn.Parameter) -> bool:

@@ -14,7 +14,7 @@ from sgacodec.train import checkpoint, trainer
 from sgacodec.train.checkpoint import Checkpoint
 from sgacodec.train.data.images import Dataset
 from sgacodec.train.data.weights import Weights, state_file
-from sgacodec.train.events import Sink
+from sgacodec.train.events import Listener
 from sgacodec.train.export import publish
 from sgacodec.train.families.registry import family
 from sgacodec.train.options import RunOptions, TrainOptions, continue_with
@@ -105,10 +105,12 @@ def _facts(request: Request, model: Model | None) -> dict[str, Any]:
     return {"model": model.model_id.hex(), **widths, "lambdas": model.lambdas}
 
 
-def train(job: Job, sinks: Sequence[Sink] = (), stop: Callable[[], bool] = lambda: False) -> Trained:
+def train(job: Job, listeners: Sequence[Listener] = (), stop: Callable[[], bool] = lambda: False) -> Trained:
     """Train whatever the job is; see `trainer.train`."""
     return (
-        bits_back.train(job, sinks, stop) if isinstance(job, bits_back.BitsBackJob) else trainer.train(job, sinks, stop)
+        bits_back.train(job, listeners, stop)
+        if isinstance(job, bits_back.BitsBackJob)
+        else trainer.train(job, listeners, stop)
     )
 
 

@@ -20,7 +20,7 @@ from sgacodec.train import checkpoint, loss, optim, schedule
 from sgacodec.train.checkpoint import Checkpoint
 from sgacodec.train.data.images import Dataset, enlarged_crops, level_sequence
 from sgacodec.train.data.weights import Weights
-from sgacodec.train.events import Averaged, Record, Sink, Started, Stepped, Validated
+from sgacodec.train.events import Averaged, Listener, Record, Started, Stepped, Validated
 from sgacodec.train.families import mean_scale
 from sgacodec.train.families.registry import family
 from sgacodec.train.options import RunOptions, TrainOptions
@@ -78,31 +78,32 @@ class Trained:
     validation: Validated | None
 
 
-def train(job: Job, sinks: Sequence[Sink] = (), stop: Callable[[], bool] = lambda: False) -> Trained:
+def train(job: Job, listeners: Sequence[Listener] = (), stop: Callable[[], bool] = lambda: False) -> Trained:
     """Train until the schedule's end, `run.stop_after`, or `stop()`; the state is in `run.output` then.
 
     Args:
         job: what to train.
-        sinks: called with every record, in the leading process.
+        listeners: called with every record, in the leading process.
         stop: asked after every step.
 
     Raises:
         TrainError: the loss is no longer finite, or a checkpoint does not fit.
     """
-    return Trainer(job, sinks, stop).run()
+    return Trainer(job, listeners, stop).run()
 
 
 class Trainer:
     """The mutable state of a run; another stage of training says what its network, its losses and its measure are."""
 
-    def __init__(self, job: Job, sinks: Sequence[Sink], stop: Callable[[], bool]) -> None:
+    def __init__(self, job: Job, listeners: Sequence[Listener], stop: Callable[[], bool]) -> None:
         """Prepare what `train` describes."""
         self._job = job
         self._options, self._worker = job.options, job.worker
-        self._sinks, self._stop = sinks, stop
+        self._listeners, self._stop = listeners, stop
         self._net = self._prepare_net()
         module = self._choose_module()
-        self._clipped = [p for p in self._net.parameters() if p is not self._net.entropy_bottleneck.quantiles]
+        auxiliary = self._net.auxiliary()
+        self._clipped = [p for p in self._net.parameters() if not any(p is other for other in auxiliary)]
         self._optimizers = optim.create(job.options.optimizer, self._net, job.options.learning_rate)
         self._step, self._seconds = 0, 0.0
         self._seen_pixels = 0 if job.start is None else job.start.seen_pixels
@@ -313,8 +314,8 @@ class Trainer:
         return levels, self._stage.refined_loss(self._average, images, self._lambdas)
 
     def _emit(self, record: Record) -> None:
-        for sink in self._sinks if self._worker.leads else ():
-            sink(record)
+        for listener in self._listeners if self._worker.leads else ():
+            listener(record)
 
     def _facts(self) -> dict[str, Any]:
         return {

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sgacodec.arrays import Array
 from sgacodec.bitsback.distributions import SCALE_FRAC_BITS
 from sgacodec.entropy import tables
 from sgacodec.entropy.lattice import lattice_tables
@@ -38,8 +38,6 @@ _CELL_REACH = 512
 _N_ORDER_CROPS = 4
 _LEAST_BITS = 0.02
 """A channel that carries fewer bits in each z comes last."""
-
-Array = npt.NDArray[Any]
 
 
 def export(state: Mapping[str, Tensor], latents: Sequence[Tensor], decoder: Decoder) -> BitsBack:

@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sgacodec.arrays import Array
 from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import SQRT_BOUND
 from sgacodec.exact.layers import Clamp, Conv, Deconv, Igdn, Layer, LeakyRelu, Network, PixelShuffle, by_output
-
-Array = npt.NDArray[Any]
 
 ACTIVATION_FRAC_BITS = 12
 LATENT_FRAC_BITS = 10

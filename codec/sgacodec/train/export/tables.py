@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from sgacodec.arrays import Array
 from sgacodec.entropy import tables
 from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.train.export.integers import LATENT_FRAC_BITS, fixed
 from sgacodec.train.families import density
-
-Array = npt.NDArray[Any]
 
 N_SIGMAS = 64
 SIGMA_MIN, SIGMA_MAX = 0.11, 256.0

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sgacodec.arrays import Array
 from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.errors import TrainError
 from sgacodec.exact.layers import Conv, Deconv, Network
@@ -34,7 +35,6 @@ with warnings.catch_warnings():
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
     from compressai.models.utils import conv, deconv
 
-Array = npt.NDArray[Any]
 
 LATTICE_BITS = 4
 """The finest lattice of z has a step of 2^-4; training takes the density's mass in cells of that width."""
@@ -85,6 +85,10 @@ class BitsBackNet(nn.Module):
         self.entropy_bottleneck = EntropyBottleneck(n)
         self.entropy_bottleneck.quantiles.requires_grad_(False)  # the lattice has no medians
         self.gaussian_conditional = GaussianConditional(None)
+
+    def auxiliary(self) -> list[nn.Parameter]:
+        """Return the quantiles of z's density, which nothing uses."""
+        return [self.entropy_bottleneck.quantiles]
 
     def forward(self, y_hat: Tensor, noise: Noise) -> Tensor:
         """Return the net bits of y_hat: those of y_hat and z_hat, minus those that a sampled z_hat carries.

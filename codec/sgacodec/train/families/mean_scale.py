@@ -11,25 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sgacodec.train.families.network import Output
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
     from compressai.models import MeanScaleHyperprior
-
-
-class Output(NamedTuple):
-    """What one pass gives for a batch of B images.
-
-    Attributes:
-        x_hat: float32 [B, 3, H, W], nominally 0..1, not clamped.
-        y_bits: float32 [B].
-        z_bits: float32 [B].
-        aux_loss: float32 scalar, distance of the quantiles from the factorised prior's.
-    """
-
-    x_hat: Tensor
-    y_bits: Tensor
-    z_bits: Tensor
-    aux_loss: Tensor
 
 
 class Noise(NamedTuple):
@@ -51,16 +37,6 @@ class Symbols(NamedTuple):
     z: Tensor
 
 
-def draw_noise(count: int, size: int, n_channels: int, m_channels: int, generator: torch.Generator) -> Noise:
-    """Return noise for `count` square patches of side `size`, on the generator's device."""
-
-    def uniform(channels: int, stride: int) -> Tensor:
-        shape = (count, channels, size // stride, size // stride)
-        return torch.rand(shape, device=generator.device, generator=generator) - 0.5
-
-    return Noise(uniform(m_channels, 16), uniform(n_channels, 64))
-
-
 class VariableRateHyperprior(MeanScaleHyperprior):
     """Mean-scale hyperprior (Minnen et al. 2018) whose latents are scaled per channel and level before rounding.
 
@@ -80,6 +56,19 @@ class VariableRateHyperprior(MeanScaleHyperprior):
             table = strength * gains[:, None].repeat(1, channels)
             setattr(self, f"gain_{name}", nn.Parameter(table, requires_grad=learned))
             setattr(self, f"inv_gain_{name}", nn.Parameter(-table, requires_grad=learned))
+
+    def draw_noise(self, count: int, size: int, generator: torch.Generator) -> Noise:
+        """Return noise for `count` square patches of side `size`, on the generator's device."""
+
+        def uniform(channels: int, stride: int) -> Tensor:
+            shape = (count, channels, size // stride, size // stride)
+            return torch.rand(shape, device=generator.device, generator=generator) - 0.5
+
+        return Noise(uniform(self.M, 16), uniform(self.N, 64))
+
+    def auxiliary(self) -> list[nn.Parameter]:
+        """Return the quantiles of z's prior, which only the auxiliary loss moves."""
+        return [self.entropy_bottleneck.quantiles]
 
     def forward(self, x: Tensor, level: Tensor, noise: Noise | None = None) -> Output:
         """Code a batch; synthesis sees rounded latents, with gradients passed straight through.

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sgacodec.arrays import Array
 from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import ModelError, TrainError
 from sgacodec.exact.layers import Clamp, Conv, Deconv, Gdn, Igdn, LeakyRelu, Network
@@ -46,8 +47,6 @@ from sgacodec.train.export.tables import (
 from sgacodec.train.families import klt, mean_scale
 from sgacodec.train.families.base import Family
 from sgacodec.train.options import TrainOptions
-
-Array = npt.NDArray[Any]
 
 LEAKY_SLOPE_BITS = 16
 GDN_PEDESTAL = 2.0**-36

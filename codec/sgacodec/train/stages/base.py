@@ -49,13 +49,13 @@ class Base:
 
     def __init__(self, net: VariableRateHyperprior, options: TrainOptions, autocast: Autocast) -> None:
         """Leave the network as it is."""
-        self.module = net
+        self.module = self._net = net
         self._options = options
 
     def passes(self, batch: Batch, generator: torch.Generator) -> Iterator[tuple[Any, ...]]:
         """Yield the batch with noise."""
         options = self._options
-        noise = mean_scale.draw_noise(len(batch.x), options.patch_size, options.N, options.M, generator)
+        noise = self._net.draw_noise(len(batch.x), options.patch_size, generator)
         yield batch.x, batch.level, noise
 
     def refined_loss(self, net: VariableRateHyperprior, images: Tensor, lambdas: Tensor) -> None:
@@ -78,7 +78,7 @@ class Hyper:
         with torch.no_grad():
             y = self._net.g_a(batch.x).float()
         for turn in range(_TURNS):
-            noise = mean_scale.draw_noise(len(batch.x), options.patch_size, options.N, options.M, generator)
+            noise = self._net.draw_noise(len(batch.x), options.patch_size, generator)
             yield batch.x, self._net.scaled(y.roll(turn, 0), batch.level), batch.level, noise
 
     def refined_loss(self, net: VariableRateHyperprior, images: Tensor, lambdas: Tensor) -> None:
@@ -123,7 +123,7 @@ STAGES: dict[str, Callable[[VariableRateHyperprior, TrainOptions, Autocast], Sta
     "hyper": Hyper,
     "refined": Refined,
 }
-"""Every stage of a whole model by name; `options.STAGES` names them without torch, and bits-back (`bitsback.train`)."""
+"""Every stage of a whole model by name; `options.STAGES` names them without torch, and bits-back besides."""
 
 
 def create(net: VariableRateHyperprior, options: TrainOptions, autocast: Autocast) -> Stage:
@@ -132,7 +132,7 @@ def create(net: VariableRateHyperprior, options: TrainOptions, autocast: Autocas
 
 
 def prepare(net: VariableRateHyperprior, options: TrainOptions, patches: Callable[[], Tensor]) -> None:
-    """Change what the stage's new schedule starts from, where that helps.
+    """Before the stage `hyper`, repair silent channels; other stages start from the weights as they are.
 
     Args:
         net: with the weights to start from.

@@ -20,7 +20,7 @@ from sgacodec.nets.hyperprior import HyperpriorNets
 from sgacodec.nets.rates import gaussian_bits
 from sgacodec.train import loss, trainer
 from sgacodec.train.data.images import enlarged_crops
-from sgacodec.train.events import Sink
+from sgacodec.train.events import Listener
 from sgacodec.train.families import bits_back
 from sgacodec.train.families.bits_back import BitsBackRates, Noise
 from sgacodec.train.options import STRIDE
@@ -39,19 +39,21 @@ class BitsBackJob(trainer.Job):
     model: Model
 
 
-def train(job: BitsBackJob, sinks: Sequence[Sink] = (), stop: Callable[[], bool] = lambda: False) -> trainer.Trained:
+def train(
+    job: BitsBackJob, listeners: Sequence[Listener] = (), stop: Callable[[], bool] = lambda: False
+) -> trainer.Trained:
     """Train a bits-back model; see `trainer.train`."""
-    return _BitsBackTrainer(job, sinks, stop).run()
+    return _BitsBackTrainer(job, listeners, stop).run()
 
 
 class _BitsBackTrainer(trainer.Trainer):
-    def __init__(self, job: BitsBackJob, sinks: Sequence[Sink], stop: Callable[[], bool]) -> None:
+    def __init__(self, job: BitsBackJob, listeners: Sequence[Listener], stop: Callable[[], bool]) -> None:
         self._model, self._device = job.model, job.worker.device
         self._g_a = FloatNetwork(job.model.encoder.g_a, self._device)
         self._gains = torch.from_numpy(gain_table(job.model)).to(self._device)
         self._level_weights = loss.level_weights(_lambda_table(job.model)).to(self._device)
         self._pool, self._pool_index = torch.empty(0), -1
-        super().__init__(job, sinks, stop)
+        super().__init__(job, listeners, stop)
 
     def _create_net(self) -> bits_back.BitsBackNet:
         return bits_back.create(self._options.N, self._options.M, self._options.seed)

@@ -1,4 +1,4 @@
-"""Has silent channels of z carry local means of y, which a collapsed hyperprior does not learn by itself.
+"""Repairs posterior collapse: silent channels of z are rewired to transmit means of y over 2x2 places.
 
     y -> means of 2x2 -> h_a's last layer: their Haar transform in 2x2 -> z
     z_hat -> h_s's first layer: back to means -> linear interpolation -> mu

@@ -1,0 +1,54 @@
+"""The float networks of every kind of entropy model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sgacodec.models.model import Hyperprior, Model
+from sgacodec.nets.hyperprior import HyperpriorNets
+from sgacodec.nets.rates import Round
+
+
+class RefinedModel(Protocol):
+    """What refinement asks of a model.
+
+    Attributes:
+        y_stride: pixels per y sample along one side.
+        halo: rows of y on either side of a strip that reach its pixels.
+    """
+
+    y_stride: int
+    halo: int
+
+    def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
+        """Return the bits of y and z, a scalar, and y_hat, with gradients."""
+
+    def synthesise(self, y_hat: Tensor) -> Tensor:
+        """Return x_hat [B, 3, H, W], float32 in 0..255, not rounded, with gradients."""
+
+
+class FloatModel(RefinedModel, Protocol):
+    """A model at one rate level, in float torch.
+
+    Attributes:
+        device: where it runs.
+        stride: images are padded to a multiple of it.
+    """
+
+    device: torch.device
+    stride: int
+
+    def analyse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], float32, scaled to the level, of x in 0..255."""
+
+
+_NETS: dict[type, Callable[[Model, int, torch.device], FloatModel]] = {Hyperprior: HyperpriorNets}
+
+
+def float_model(model: Model, level_q4: int, device: torch.device) -> FloatModel:
+    """Return a model's networks at a level in sixteenths, on a device."""
+    return _NETS[type(model.decoder.entropy)](model, level_q4, device)
