@@ -46,7 +46,7 @@ def test_it_measures_reports_and_resumes(tmp_path, scene, capsys, monkeypatch):
     arguments = [str(tmp_path / "scene.png"), "--out", str(tmp_path / "out"), "--levels", "0", "1", "--iterations", "2"]
     arguments += ["--model", model, "--device", "cpu"]
     messages.main(arguments)
-    result = json.loads((tmp_path / "out" / "side-information.json").read_text())
+    result = json.loads((tmp_path / "out" / "messages.json").read_text())
     names = messages.variants(4)
     assert len(result["rows"]) == 2 * len(names)
     assert set(result["same"].values()) == {True}
@@ -56,10 +56,10 @@ def test_it_measures_reports_and_resumes(tmp_path, scene, capsys, monkeypatch):
     assert by_name["SGA+"]["carriers"] is None
     assert by_name["BB amortised"]["carriers"][1:] == [4, 0]
     assert by_name["section of 50"]["bytes"] > by_name["section of 50"]["appended_bytes"] >= 50
-    text = (tmp_path / "out" / "side-information.md").read_text()
+    text = (tmp_path / "out" / "messages.md").read_text()
     assert "| SGA+BB [M2] |" in text
     assert "gives the same bytes with 1, 2, 4 threads" in text
-    assert (tmp_path / "out" / "side-information.svg").stat().st_size > 5000
+    assert (tmp_path / "out" / "messages.svg").stat().st_size > 5000
 
     def measured_again(*arguments):
         raise AssertionError("measured again")

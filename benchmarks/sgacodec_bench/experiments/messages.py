@@ -1,6 +1,6 @@
 """What a message costs inside a picture: real files with and without it; resumable.
 
-python -m sgacodec_bench.experiments.messages IMAGES... --levels 1 3 5 --iterations 100 --out benchmarks/results/0.1.0/side-information
+python -m sgacodec_bench.experiments.messages IMAGES... --levels 1 3 5 --iterations 100 --out benchmarks/results/0.1.0/messages
 
 Net rate is 8 * file bytes - 8 * message bytes. Files of one image and level differ a little in quality; what one costs more than
 another is the difference of lambda * 255^2 * MSE + net bits per pixel, in bytes of the picture. Messages are random bytes, or English text.
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default=store.DEFAULT_MODEL)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
-    path = arguments.out / "side-information.json"
+    path = arguments.out / "messages.json"
     result = resume(path, arguments)
     for level in arguments.levels:
         for source in arguments.images:

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sgacodec.errors import TargetNotReachedError
 from sgacodec.picture import read_picture
 from sgacodec_bench.codecs import Absent, Codec
+from sgacodec_bench.codecs.base import Rgb
 from sgacodec_bench.experiments import claims, messages, optimizers
 from sgacodec_bench.experiments.kodak_presets import exactness, preset_table
 from sgacodec_bench.measure.equal_size import Candidate, at_most, candidate
 from sgacodec_bench.measure.results import load, load_folder
 from sgacodec_bench.report import html_page, plots
 from sgacodec_bench.report.tables import Table, bd_table, markdown
+
+log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "docs" / "results"
@@ -64,7 +69,16 @@ def _equal_size(source: Path, codecs: Sequence[Codec]) -> list[Candidate]:
     first, *others = codecs
     setting = sorted(first.settings, reverse=not first.rising)[1]
     lead = candidate(first, rgb, setting, first.encode(rgb, setting))
-    return [lead, *(at_most(codec, rgb, len(lead.data)) for codec in others)]
+    return [lead, *(found for codec in others if (found := _at_most(codec, rgb, len(lead.data))) is not None)]
+
+
+def _at_most(codec: Codec, rgb: Rgb, n_bytes: int) -> Candidate | None:
+    """Return a codec's picture of at most so many bytes, or None where the picture is too small for it."""
+    try:
+        return at_most(codec, rgb, n_bytes)
+    except TargetNotReachedError as err:
+        log.warning("left out of the report: %s", err)
+        return None
 
 
 def short_table(folder: Path) -> str:
@@ -155,7 +169,7 @@ def training_tables(folder: Path, kodak: Path) -> str:
 
 def message_tables(folder: Path) -> str:
     """Return what messages in the latents cost."""
-    return messages.table(load(folder / "side-information.json"))
+    return messages.table(load(folder / "messages.json"))
 
 
 def fill(text: str, name: str, table: str) -> str:
@@ -182,7 +196,7 @@ def tables(folder: Path) -> dict[str, str]:
         "presets": short_table(folder),
         "results": result_tables(folder),
         "refinement": refinement_tables(folder.parent / "refinement"),
-        "messages": message_tables(folder.parent / "side-information"),
+        "messages": message_tables(folder.parent / "messages"),
         "training": training_tables(folder.parent / "training", folder),
     }
 
