@@ -1,8 +1,8 @@
 """Hashes of the files that encoding writes, to hold against those of another version on the same machine.
 
-SGACODEC_MODELS=tests/golden/v1 python -m sgacodec_bench.speed.encoded_bytes --picture tests/data/lake.png --models tiny tiny-head \\
-    --out before.json
-... change the code, then the same with --against before.json
+python -m sgacodec_bench.speed.encoded_bytes --picture tests/data/lake.png --models tiny tiny-head --out before.json
+
+with SGACODEC_MODELS=tests/golden/v1; then change the code, and run it with --against before.json.
 
 Encoding computes in floating point, so the bytes may differ between machines; decoding never does.
 """
