@@ -102,22 +102,24 @@ def test_multiply_adds_by_hand():
         n_out = shape[0] if cls is Conv else shape[1]
         return cls(np.zeros(shape, np.int16), np.zeros(n_out), np.zeros(n_out), stride, shape[2] // 2, 24)
 
-    def count(*network):
-        return reference_loop.multiply_adds(network, 3, 5)
+    def count(channels, *network):
+        return reference_loop.multiply_adds(network, channels, 3, 5)
 
     conv, deconv = kernel(Conv, (8, 4, 5, 5), 2), kernel(Deconv, (8, 6, 5, 5), 2)
     norm = Igdn(np.ones(8, np.int64), np.ones((8, 8), np.int32), 8, 24)
-    assert count(conv) == 8 * 4 * 25 * (2 * 3)
-    assert count(deconv) == 8 * 6 * 25 * (3 * 5)
-    assert count(norm, LeakyRelu(41, 12), Clamp(0, 255)) == 8 * 8 * (3 * 5)
-    assert count(deconv, norm) == count(deconv) + 8 * 8 * (6 * 10)
-    assert count(conv, norm, deconv) == count(conv) + (8 * 8 + 8 * 6 * 25) * (2 * 3)
-    assert count(PixelShuffle(2), norm) == 8 * 8 * (6 * 10)
+    assert count(4, conv) == 8 * 4 * 25 * (2 * 3)
+    assert count(8, deconv) == 8 * 6 * 25 * (3 * 5)
+    assert count(8, norm, LeakyRelu(41, 12), Clamp(0, 255)) == 8 * 8 * (3 * 5)
+    deconv_8 = kernel(Deconv, (8, 8, 5, 5), 2)
+    assert count(8, deconv_8, norm) == count(8, deconv_8) + 8 * 8 * (6 * 10)
+    assert count(4, conv, norm, deconv) == count(4, conv) + (8 * 8 + 8 * 6 * 25) * (2 * 3)
+    assert count(32, PixelShuffle(2), norm) == 8 * 8 * (6 * 10)
 
 
 def test_the_operations_of_a_step_are_those_of_h_s_and_g_s_there_and_back(plan):
     decoder = plan.model.decoder
-    per_z, per_y = (reference_loop.multiply_adds(network, 1, 1) for network in (decoder.entropy.h_s, decoder.g_s))
+    per_z = reference_loop.multiply_adds(decoder.entropy.h_s, decoder.n_channels, 1, 1)
+    per_y = reference_loop.multiply_adds(decoder.g_s, decoder.m_channels, 1, 1)
     picture = to_picture(np.zeros((65, 129, 3), np.uint8))  # 2 x 3 samples of z, 8 x 12 of y
     # A multiply-add is two operations, and the way back to the input costs what the way there does.
     assert step.needed_flops(plan, picture) == 2 * 2 * (6 * per_z + 96 * per_y)

@@ -7,7 +7,6 @@ Source: the loops that accompany Yang et al. 2020 and Perugachi-Diaz et al. 2024
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sgacodec.encoding import analyse
-from sgacodec.exact import layers
+from sgacodec.exact import layers, proof
 from sgacodec.nets.hyperprior import HyperpriorNets
 from sgacodec.nets.rates import LIKELIHOOD_BOUND
 from sgacodec.picture import Picture
@@ -155,18 +154,10 @@ def gumbel_round(v: Tensor, tau: float, generator: torch.Generator) -> Tensor:
     return torch.sum(torch.stack([floor, ceiling], dim=-1) * sample, dim=-1)
 
 
-def multiply_adds(network: layers.Network, rows: int, columns: int) -> int:
+def multiply_adds(network: layers.Network, channels: int, rows: int, columns: int) -> int:
     """Return the multiply-adds of one forward pass over an input of that size, of convolutions and norms alone."""
-    total = 0
-    for layer in network:
-        if isinstance(layer, layers.Conv):
-            rows, columns = (math.ceil(size / layer.stride) for size in (rows, columns))
-        if isinstance(layer, (layers.Conv, layers.Deconv)):
-            total += layer.weight.size * rows * columns
-        if isinstance(layer, layers.Igdn):
-            total += layer.gamma.size * rows * columns
-        if isinstance(layer, layers.Deconv):
-            rows, columns = rows * layer.stride, columns * layer.stride
-        if isinstance(layer, layers.PixelShuffle):
-            rows, columns = rows * layer.factor, columns * layer.factor
-    return total
+    entering = proof.shapes(network, channels, "network")[:-1]
+    return sum(
+        layer.multiply_adds(-(-rows * shape.up // shape.down), -(-columns * shape.up // shape.down))
+        for layer, shape in zip(network, entering, strict=True)
+    )

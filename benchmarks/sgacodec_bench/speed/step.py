@@ -143,9 +143,8 @@ def needed_flops(plan: Plan, picture: Picture) -> float:
     decoder = plan.model.decoder
     rows, columns = (-(-size // decoder.z_stride) for size in picture.rgb.shape[:2])
     y_per_z = decoder.z_stride // decoder.y_stride
-    forward = multiply_adds(decoder.entropy.h_s, rows, columns) + multiply_adds(
-        decoder.g_s, rows * y_per_z, columns * y_per_z
-    )
+    forward = multiply_adds(decoder.entropy.h_s, decoder.n_channels, rows, columns)
+    forward += multiply_adds(decoder.g_s, decoder.m_channels, rows * y_per_z, columns * y_per_z)
     return 2 * 2 * forward
 
 

@@ -73,9 +73,8 @@ class Layer(ABC):
             ModelError: a field is no integer or out of range, or an accumulator may reach 2^53.
         """
 
-    @property
-    def products(self) -> int:
-        """Multiplications of the layer's matrices for each place of its output, all channels together."""
+    def multiply_adds(self, rows: int, columns: int) -> int:
+        """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
         return 0
 
 
@@ -122,10 +121,9 @@ class Conv(Layer):
         """Bound the sums of products."""
         return _kernel_bound(self, before[-1], self.weight, (1, 2, 3))
 
-    @property
-    def products(self) -> int:
-        """Multiplications of the layer's matrices for each place of its output, all channels together."""
-        return self.weight.size
+    def multiply_adds(self, rows: int, columns: int) -> int:
+        """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
+        return self.weight.size * -(-rows // self.stride) * -(-columns // self.stride)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,10 +156,9 @@ class Deconv(Layer):
         """Bound the sums of products."""
         return _kernel_bound(self, before[-1], self.weight, (0, 2, 3))
 
-    @property
-    def products(self) -> int:
-        """Multiplications of the layer's matrices for each place of its output, all channels together."""
-        return self.weight.size // self.stride**2
+    def multiply_adds(self, rows: int, columns: int) -> int:
+        """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
+        return self.weight.size * rows * columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,10 +213,9 @@ class Igdn(Layer):
         require_exact(before[-1] * int(norm**0.5 + 1) + (1 << self.shift), "a product")
         return _clamp_bound(self.bits)
 
-    @property
-    def products(self) -> int:
-        """Multiplications of the layer's matrices for each place of its output, all channels together."""
-        return self.gamma.size
+    def multiply_adds(self, rows: int, columns: int) -> int:
+        """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
+        return self.gamma.size * rows * columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,10 +235,9 @@ class Gdn(Layer):
         """Refuse: it has no integer form."""
         raise ModelError("is not an integer layer")
 
-    @property
-    def products(self) -> int:
-        """Multiplications of the layer's matrices for each place of its output, all channels together."""
-        return self.gamma.size
+    def multiply_adds(self, rows: int, columns: int) -> int:
+        """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
+        return self.gamma.size * rows * columns
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ class Checkpoint:
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint in one step; a failure leaves an older one as it was.
 
-    `sources.state_file` reads it too: `ema` and `lambdas` are where it looks.
+    `weights.state_file` reads it too: `ema` and `lambdas` are where it looks.
     """
     content = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
     content["options"] = dataclasses.asdict(checkpoint.options)
