@@ -24,6 +24,8 @@ from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.stages import bits_back as stage
 from sgacodec.train.workers import Worker
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

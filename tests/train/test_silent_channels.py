@@ -7,6 +7,8 @@ import torch.nn.functional as functional
 from sgacodec.train.families import mean_scale
 from sgacodec.train.stages import silent_channels
 
+pytestmark = pytest.mark.slow
+
 LAMBDAS = (0.003, 0.03)
 CHANNELS = [2, 5]
 

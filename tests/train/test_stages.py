@@ -15,6 +15,8 @@ from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.stages import base, batch_refinement
 from sgacodec.train.workers import Worker
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 LAMBDAS = (0.003, 0.03)
 TINY = TrainOptions(N=8, M=12, lambdas=LAMBDAS, steps=2, batch_size=4, patch_size=64, warmup_steps=2)
