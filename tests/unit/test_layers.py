@@ -208,3 +208,16 @@ def test_networks_that_cannot_be_evaluated_are_refused(name):
     network, reason = MISFITS[name]
     with pytest.raises(ModelError, match=rf"layer g_s\.\d \(\w+\): .*{reason}"):
         proof.check_synthesis(network, 3, 2**15, "g_s")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Igdn(np.ones(4, np.int64), np.full((4, 4), 2**62), 8, 24),
+        Scale(np.full(4, -(2**63)), 8, 24),
+        Scale(np.full(4, 2**64 - 2, np.uint64), 8, 24),
+    ],
+)
+def test_numbers_that_wrap_in_int64_do_not_pass_the_proof(layer):
+    with pytest.raises(ModelError):
+        proof.check_integers((layer,), 4, 2**15, "net")

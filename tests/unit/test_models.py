@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import ModelError, ModelMismatchError, ModelNotFoundError
 from sgacodec.exact.layers import Clamp, Conv
 from sgacodec.models import store
@@ -129,3 +130,17 @@ def test_an_unknown_entropy_model_is_refused(tiny_model):
     text = json.dumps(header).encode()
     with pytest.raises(ModelError, match="entropy model 'oracle', which this version does not know"):
         load_model(len(text).to_bytes(8, "little") + text + data[8 + n :])
+
+
+def test_a_header_that_nests_without_end_is_refused():
+    header = b"[" * 100_000
+    with pytest.raises(ModelError, match="not a sgacodec model file"):
+        load_model(len(header).to_bytes(8, "little") + header)
+
+
+@pytest.mark.parametrize(
+    ("frequencies", "minimum"), [([2**63 - 1, 2**63 - 1, 2**24 + 2], 0), ([2**23, 2**23], -(2**63))]
+)
+def test_tables_that_wrap_in_int64_are_refused(frequencies, minimum):
+    with pytest.raises(ModelError):
+        TableSet(np.array(frequencies), np.array([len(frequencies)]), np.array([minimum]))

@@ -13,7 +13,7 @@ from sgacodec.errors import CorruptStreamError
 
 
 class Stack:
-    """constriction's ANS coder (64-bit state, 32-bit words) with arrays, tables and escapes as in `coder`."""
+    """constriction's ANS coder (64-bit state, 32-bit words) with arrays, tables and escapes as in `range_coder`."""
 
     def __init__(self, data: bytes, section: str) -> None:
         """Start from the bytes of a stack.

@@ -45,9 +45,14 @@ class TableSet:
         """
         if self.lengths.ndim != 1 or self.lengths.shape != self.minima.shape or len(self.lengths) == 0:
             raise ModelError("frequency tables: lengths and minima do not fit")
-        if int(self.lengths.min()) < 2 or int(self.lengths.sum()) != len(self.frequencies):
+        if (
+            self.frequencies.ndim != 1
+            or int(self.lengths.min()) < 2
+            or int(self.lengths.sum()) != len(self.frequencies)
+        ):
             raise ModelError("frequency tables: lengths do not fit the frequencies")
-        if int(self.frequencies.min()) < 1 or np.abs(self.minima).max() > 2**20:
+        in_range = int(self.frequencies.min()) >= 1 and int(self.frequencies.max()) < TOTAL
+        if not in_range or int(self.minima.min()) < -(2**20) or int(self.minima.max()) > 2**20:
             raise ModelError("frequency tables: a frequency or a minimum is out of range")
         if not np.all(np.add.reduceat(self.frequencies, self._starts) == TOTAL):
             raise ModelError(f"frequency tables: a table does not sum to {TOTAL}")

@@ -203,7 +203,8 @@ class Igdn(Layer):
     def bound(self, before: Sequence[int]) -> int:
         """Bound the norm, and its root times a."""
         _require(_is_integer(self.beta) and _is_integer(self.gamma))
-        _require(int(self.beta.min()) >= 0 and int(self.gamma.min()) >= 0 and 1 <= self.shift <= 40)
+        _require(int(self.beta.min()) >= 0 and 1 <= self.shift <= 40)
+        _require(int(self.gamma.min()) >= 0 and int(self.gamma.max()) < 2**31)  # so that int64 holds their sums
         norms = (
             before[-1] ** 2 * int(total) + int(beta)
             for total, beta in zip(self.gamma.astype(np.int64).sum(axis=1), self.beta, strict=True)
@@ -365,7 +366,7 @@ def _is_integer(array: Array) -> bool:
 
 
 def _largest(array: Array) -> int:
-    return int(np.abs(array.astype(np.int64)).max())
+    return max(abs(int(array.min())), abs(int(array.max())))
 
 
 def _clamp_bound(bits: int) -> int:

@@ -94,7 +94,7 @@ def read_header(data: bytes) -> dict[str, Any]:
     try:
         (n_bytes,) = struct.unpack_from("<Q", data)
         header = json.loads(json.loads(data[8 : 8 + n_bytes])["__metadata__"][_JSON_KEY])
-    except (struct.error, ValueError, KeyError, TypeError, OverflowError) as err:
+    except (struct.error, ValueError, KeyError, TypeError, OverflowError, RecursionError) as err:
         raise ModelError("this is not a sgacodec model file") from err
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ModelError("the model file has another format version; upgrade with: pip install --upgrade sgacodec")

@@ -1,7 +1,7 @@
 """Parts of a model as a model file stores them: a JSON description, and tensors by name.
 
 A part is a frozen dataclass. Numbers stand in its description; arrays, tables and the arrays of its networks' layers
-are tensors. A field that has its default value stands nowhere, so that new fields do not change old files.
+are tensors. A layer's field that has its default value stands nowhere, so that new fields do not change old files.
 Source: format_spec.md, section 6.
 """
 
