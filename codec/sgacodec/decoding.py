@@ -128,13 +128,13 @@ def read_message(parsed: Container, model: Model, latents: Latents) -> Message |
     Raises:
         FormatError: the message is damaged.
     """
+    if latents.carried is not None:
+        from sgacodec.bitsback.extract import carried_message
+
+        return carried_message(parsed, model, latents.carried)
     section = parsed.section(SectionType.MESSAGE)
-    if latents.carried is None and section is None:
+    if section is None:
         return None
-    if latents.carried is None:
-        from sgacodec.bitsback.message import unframe
+    from sgacodec.bitsback.message import unframe
 
-        return unframe(section or b"")
-    from sgacodec.bitsback.extract import carried_message
-
-    return carried_message(parsed, model, latents.carried)
+    return unframe(section)

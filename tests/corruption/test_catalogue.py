@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.damage import Attempt, flipped, rebuilt, repaired, with_byte, with_carriers
+from support.damage import CARRYING, Attempt, flipped, rebuilt, repaired, with_byte, with_carriers
 from support.golden import file_of
 
 import sgacodec
@@ -151,20 +151,6 @@ def test_the_places_are_those_of_the_golden_file():
 
 
 # --- files whose latents carry a message ----------------------------------------------------------------------------
-
-CARRYING = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu", quality=0)
-
-
-@pytest.fixture(scope="module")
-def small(scene):
-    """A file whose latents carry all of a message."""
-    return sgacodec.encode(scene[:20, :20], CARRYING, message="lake")
-
-
-@pytest.fixture(scope="module")
-def spilling(scene):
-    """A file whose latents carry a part of a message; the rest stands in a section."""
-    return sgacodec.encode(scene[:20, :20], CARRYING, message=bytes(range(256)))
 
 
 def own(data):

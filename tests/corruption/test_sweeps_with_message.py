@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from support.damage import flipped, rebuilt, repaired, with_carriers
+from support.damage import LONG, SHORT, flipped, rebuilt, repaired, with_carriers
 
 import sgacodec
 from sgacodec.bitsback.carriers import Carriers
@@ -17,26 +17,12 @@ from sgacodec.errors import (
 from sgacodec.format import container
 from sgacodec.format.container import Section, SectionType
 
-LONG = bytes(range(256))
-TEXT = "lake"
-OPTIONS = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu", quality=0)
-
-
-@pytest.fixture(scope="module")
-def small(headed_model, scene):
-    return sgacodec.encode(scene[:20, :20], OPTIONS, message=TEXT)
-
-
-@pytest.fixture(scope="module")
-def spilling(headed_model, scene):
-    return sgacodec.encode(scene[:20, :20], OPTIONS, message=LONG)
-
 
 @pytest.fixture
 def both(small, spilling):
     assert container.parse(small).section(SectionType.MESSAGE) is None
     assert container.parse(spilling).section(SectionType.MESSAGE) is not None
-    return (small, TEXT), (spilling, LONG)
+    return (small, SHORT), (spilling, LONG)
 
 
 def test_every_truncation(both):

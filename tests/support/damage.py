@@ -7,10 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import sgacodec
 from sgacodec.bitsback.carriers import Carriers
 from sgacodec.errors import SgacodecError
 from sgacodec.format import container
 from sgacodec.format.container import Container, Section, SectionType
+
+CARRYING = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu", quality=0)
+SHORT, LONG = "lake", bytes(range(256))
+"""Messages of which a picture of 20 x 20 pixels carries all, and a part."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class CarrierCoder:
         """Compute Q.
 
         Args:
-            model: the model.
+            model: the bits-back model.
             analysis: what h_a says of z, given y.
             carriers: how many, on which lattice, with how many steps.
             y: int32 [1, M, H/16, W/16].

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,7 @@ class BitsBackModel:
 
 
 def bits_back_of(model: Model) -> BitsBackModel:
-    """Return a model's model.
+    """Return a model's bits-back model with its decoder.
 
     Raises:
         ModelMismatchError: it has none.
@@ -65,7 +66,7 @@ def bits_back_of(model: Model) -> BitsBackModel:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Discretised Gaussians: `model.tables[table_index]` holds the frequencies of values minus `floor`.
+    """Discretised Gaussians: `model.bits_back.tables[table_index]` holds the frequencies of values minus `floor`.
 
     Attributes:
         floor: int64, of the mean.
@@ -93,7 +94,7 @@ def carrier_order(model: BitsBackModel, exponent: int, analysis: Analysis) -> np
     known before y is, channels follow each other as the model says.
 
     Args:
-        model: the model.
+        model: the bits-back model.
         exponent: the lattice's.
         analysis: what h_a says of z.
     """
@@ -116,7 +117,12 @@ def _first(order: npt.NDArray[np.intp], n: int, shape: tuple[int, int, int]) -> 
 
 def z_tables(model: BitsBackModel, exponent: int) -> TableSet:
     """Return P(z): N tables of z's on a lattice, then N tables of integers."""
-    cells, cell_bits = model.bits_back.z_cells, model.bits_back.lattice_bits + 1
+    return _lattice_and_integers(model.bits_back.z_cells, model.bits_back.lattice_bits + 1, exponent)
+
+
+@lru_cache(maxsize=16)
+def _lattice_and_integers(cells: TableSet, cell_bits: int, exponent: int) -> TableSet:
+    """Keep the tables: the coder's models of them are kept by identity, and an encoder tries many variants."""
     return concatenate([lattice_tables(cells, cell_bits, exponent), lattice_tables(cells, cell_bits, 0)])
 
 
@@ -131,7 +137,7 @@ def z_hat_q(model: BitsBackModel, z: Int32Array, on_lattice: npt.NDArray[np.bool
     """Return z as h_s takes it, Q.z_frac_bits.
 
     Args:
-        model: the model.
+        model: the bits-back model.
         z: int32 [1, N, H/64, W/64], in lattice steps where it lies on the lattice.
         on_lattice: bool, same shape, see `lattice_mask`.
         exponent: the lattice's.
@@ -145,7 +151,7 @@ def gaussians(model: BitsBackModel, scale: npt.NDArray[np.intp], mean: Int64Arra
     """Return the tables of Gaussians.
 
     Args:
-        model: the model.
+        model: the bits-back model.
         scale: intp, index of the standard deviation in `scales`.
         mean: int64, same shape, with fraction_bits[scale] fractional bits.
     """
@@ -171,7 +177,7 @@ def y_grid(model: BitsBackModel, z_q: Int64Array) -> Grid:
     """Return P(y | z).
 
     Args:
-        model: the model.
+        model: the bits-back model.
         z_q: see `z_hat_q`.
 
     Returns:
@@ -244,10 +250,10 @@ def amortised_posterior(model: BitsBackModel, analysis: Analysis, exponent: int)
 
 
 def z_grid(model: BitsBackModel, posterior: Posterior, exponent: int) -> Grid:
-    """Return Q as tables of lattice values, `model.tables.without_escape`.
+    """Return Q as tables of lattice values, `model.bits_back.tables.without_escape`.
 
     Args:
-        model: the model.
+        model: the bits-back model.
         posterior: Q.
         exponent: the lattice's.
 

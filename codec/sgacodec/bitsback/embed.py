@@ -24,7 +24,7 @@ from sgacodec.bitsback.message import Message, frame, to_stack
 from sgacodec.entropy.stack import Stack
 from sgacodec.entropy.tables import TOTAL
 from sgacodec.format.container import Section, SectionType
-from sgacodec.latents.symbols import Symbols, dequantise
+from sgacodec.latents.symbols import Symbols, whole_symbols
 
 _LEFT_BITS = 20
 """Popping stops while 20 bits are left: below that the state of the coder is not random, and what is popped biased."""
@@ -109,7 +109,7 @@ def embed(
     """Code latents so that they carry a message; what they cannot carry goes to a section.
 
     Args:
-        model: the model's model.
+        model: the bits-back model.
         y: int32 [1, M, H/16, W/16], y_hat on the integers.
         message: what to carry.
         settings: how.
@@ -137,7 +137,7 @@ def likely_carriers(model: BitsBackModel, y: Int32Array, message: Message, setti
     On the integers none does: Q is too narrow there for a density to say what it costs.
 
     Args:
-        model: the model's model.
+        model: the bits-back model.
         y: int32 [1, M, H/16, W/16], close to what will be embedded in.
         message: what to carry.
         settings: how.
@@ -176,7 +176,7 @@ def capacity_bytes(model: BitsBackModel, y: Int32Array) -> tuple[int, ...]:
     """Return how many bytes all z's that may carry swallow on each lattice, coarsest first, frame included.
 
     Args:
-        model: the model's model.
+        model: the bits-back model.
         y: int32 [1, M, H/16, W/16].
     """
     analysis = distributions.analyse(model, y)
@@ -260,10 +260,8 @@ def _push_latents(latents: _Latents, carrying: CarrierCoder, stack: Stack, value
     model, carriers = latents.model, carrying.carriers
     z = latents.z.copy()
     z[carrying.is_carrier] = values
-    z_index, z_tables = (
-        distributions.z_table_index(carrying.on_lattice),
-        distributions.z_tables(model, carriers.exponent),
-    )
+    z_index = distributions.z_table_index(carrying.on_lattice)
+    z_tables = distributions.z_tables(model, carriers.exponent)
     grid = distributions.y_grid(model, distributions.z_hat_q(model, z, carrying.on_lattice, carriers.exponent))
     residual, y_index = (latents.y - grid.floor).astype(np.int32).ravel(), grid.table_index.ravel()
     y_tables = model.bits_back.tables
@@ -272,5 +270,5 @@ def _push_latents(latents: _Latents, carrying: CarrierCoder, stack: Stack, value
     )
     stack.push(residual, y_index, y_tables)
     stack.push(z.ravel(), z_index, z_tables)
-    symbols = Symbols(z, latents.y, dequantise(latents.y, 0, model.decoder.y_frac_bits))
+    symbols = whole_symbols(z, latents.y, model.decoder.y_frac_bits)
     return Embedded(stack.to_bytes(), carriers, symbols, table_bits)

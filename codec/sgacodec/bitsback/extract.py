@@ -21,7 +21,7 @@ from sgacodec.entropy.stack import Stack
 from sgacodec.errors import CorruptStreamError, LimitError, SymbolRangeError
 from sgacodec.format.container import Container, SectionType
 from sgacodec.latents.streams import z_shape
-from sgacodec.latents.symbols import Symbols, dequantise
+from sgacodec.latents.symbols import Symbols, whole_symbols
 from sgacodec.models.model import Model
 
 STACK = "bits-back stack"
@@ -60,8 +60,7 @@ def read_carried(container: Container, model: Model) -> Carried:
     z = stack.pop(distributions.z_table_index(on_lattice), tables).reshape(1, *shape)
     grid = distributions.y_grid(bits_back, distributions.z_hat_q(bits_back, z, on_lattice, carriers.exponent))
     y = stack.pop(grid.table_index.ravel(), bits_back.bits_back.tables).reshape(grid.floor.shape) + grid.floor
-    symbols = y.astype(np.int32)
-    return Carried(Symbols(z, symbols, dequantise(symbols, 0, model.decoder.y_frac_bits)), stack.to_bytes())
+    return Carried(whole_symbols(z, y.astype(np.int32), model.decoder.y_frac_bits), stack.to_bytes())
 
 
 def _bits_back_for(container: Container, model: Model) -> BitsBackModel:

@@ -45,7 +45,7 @@ def refine(model: BitsBackModel, start: Posterior, observed: Observed, steps: in
     """Return Q(z | y) after gradient steps with momentum; the same to the last bit on any machine.
 
     Args:
-        model: the model.
+        model: the bits-back model.
         start: Q as h_a has it.
         observed: what Q may depend on.
         steps: how many.

@@ -4,5 +4,6 @@
            -> stack          ANS: what is pushed last is popped first; bits-back coding needs it
            -> lattice        tables of values between the integers, from a finer grid
 
-Tables are data of a model file. `range_coder` is the only importer of constriction. Imports `errors` and `limits`.
+Tables are data of a model file. `range_coder` is the only importer of constriction. Imports `arrays`,
+`errors` and `limits`.
 """

@@ -6,6 +6,6 @@
                   layers -> on_torch      torch: exact on a GPU, real with gradients
                   layers -> transpose     gradients that both sides of a file compute
 
-Imports `errors` and `limits` alone. Only `on_torch` needs torch; who decodes on a GPU or encodes imports it when it is
-needed.
+Imports `arrays`, `errors` and `limits` alone. Only `on_torch` needs torch; who decodes on a GPU or encodes imports it
+when it is needed.
 """

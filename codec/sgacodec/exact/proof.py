@@ -28,11 +28,7 @@ def check_integers(network: Network, in_channels: int, in_bound: int, name: str)
     Raises:
         ModelError: shapes do not fit, a field is out of range, or an accumulator may reach 2^53.
     """
-    geometry, bounds = shapes(network, in_channels, name), [in_bound]
-    for index, layer in enumerate(network):
-        with _named(f"{name}.{index} ({layer.kind})"):
-            bounds.append(layer.bound(bounds))
-    return geometry[-1]
+    return _proven(network, in_channels, in_bound, name)[-1]
 
 
 def check_synthesis(network: Network, in_channels: int, in_bound: int, name: str) -> Shape:
@@ -40,12 +36,20 @@ def check_synthesis(network: Network, in_channels: int, in_bound: int, name: str
 
     Only then does it multiply an input of any size by the same factor.
     """
-    shape = check_integers(network, in_channels, in_bound, name)
-    pairs = itertools.pairwise(shapes(network, in_channels, name))
+    geometry = _proven(network, in_channels, in_bound, name)
+    pairs = itertools.pairwise(geometry)
     shrinking = [i for i, (before, after) in enumerate(pairs) if after.up * before.down < before.up * after.down]
     if shrinking:
         raise ModelError(f"layer {name}.{shrinking[0]} ({network[shrinking[0]].kind}): a synthesis has no strides")
-    return shape
+    return geometry[-1]
+
+
+def _proven(network: Network, in_channels: int, in_bound: int, name: str) -> list[Shape]:
+    geometry, bounds = shapes(network, in_channels, name), [in_bound]
+    for index, layer in enumerate(network):
+        with _named(f"{name}.{index} ({layer.kind})"):
+            bounds.append(layer.bound(bounds))
+    return geometry
 
 
 def shapes(network: Network, in_channels: int, name: str) -> list[Shape]:

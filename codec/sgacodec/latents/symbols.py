@@ -48,3 +48,8 @@ class Pass:
 def dequantise(symbols: Int32Array, mu_q: Int64Array | int, frac_bits: int) -> Int64Array:
     """Return y_hat = symbol + mu, int64, Q.frac_bits, clamped to the widest activation."""
     return clamp_bits((symbols.astype(np.int64) << frac_bits) + mu_q, MAX_ACTIVATION_BITS)
+
+
+def whole_symbols(z: Int32Array, y: Int32Array, frac_bits: int) -> Symbols:
+    """Return the symbols of a y that lies on the integers: its mu is 0."""
+    return Symbols(z, y, dequantise(y, 0, frac_bits))

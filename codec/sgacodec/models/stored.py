@@ -8,7 +8,7 @@ Source: format_spec.md, section 6.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -81,18 +81,14 @@ def network_to_stored(network: Network, prefix: str) -> tuple[list[dict[str, Any
     listing, tensors = [], {}
     for index, layer in enumerate(network):
         entry: dict[str, Any] = {"kind": layer.kind}
-        for field, value in _fields(layer):
+        for field in dataclasses.fields(layer):  # type: ignore[arg-type]
+            value = getattr(layer, field.name)
             if isinstance(value, np.ndarray):
                 tensors[f"{prefix}.{index}.{field.name}"] = value
             elif value != field.default:
                 entry[field.name] = value
         listing.append(entry)
     return listing, tensors
-
-
-def _fields(layer: Layer) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
-    for field in dataclasses.fields(layer):  # type: ignore[arg-type]
-        yield field, getattr(layer, field.name)
 
 
 def network_from_stored(listing: Any, tensors: Mapping[str, Array], prefix: str) -> Network:

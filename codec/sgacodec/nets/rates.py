@@ -65,12 +65,11 @@ class TableRate:
             bits[index, : len(frequencies)] = -np.log2(frequencies / TOTAL)
             bits[index, len(frequencies) :] = bits[index, len(frequencies) - 1]
         self._bits = torch.from_numpy(bits.astype(np.float32)).to(device)
-        self._minima = torch.from_numpy(tables.minima.astype(np.float32)).to(device)[None, :, None, None]
 
     def __call__(self, z_centred: Tensor) -> Tensor:
         """Return the bits of values, float [B, C, H, W], elementwise."""
         inside = torch.maximum(torch.minimum(z_centred, self._high), self._low)
-        position = inside - self._minima
+        position = inside - self._low
         low = position.detach().floor().long().clamp(0, self._bits.shape[1] - 2)  # from below: NaN is any integer
         channel = torch.arange(self._bits.shape[0], device=low.device)[None, :, None, None]
         start, end = self._bits[channel, low], self._bits[channel, low + 1]

@@ -107,11 +107,9 @@ def _facts(request: Request, model: Model | None) -> dict[str, Any]:
 
 def train(job: Job, listeners: Sequence[Listener] = (), stop: Callable[[], bool] = lambda: False) -> Trained:
     """Train whatever the job is; see `trainer.train`."""
-    return (
-        bits_back.train(job, listeners, stop)
-        if isinstance(job, bits_back.BitsBackJob)
-        else trainer.train(job, listeners, stop)
-    )
+    if isinstance(job, bits_back.BitsBackJob):
+        return bits_back.train(job, listeners, stop)
+    return trainer.train(job, listeners, stop)
 
 
 def export(job: Job, trained: Trained, name: str) -> Model:

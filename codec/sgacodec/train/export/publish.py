@@ -29,8 +29,8 @@ def to_model(job: Job, trained: Trained, name: str) -> Model:
         ModelError: the weights cannot be converted.
     """
     images = to_images((_calibration_patches(job) * 255).round().byte())
-    to_model = family(job.options.family).to_model
-    return to_model(checkpoint.copy_weights(trained.net), job.options.lambdas, images, name, _card(job, trained))
+    weights, options = checkpoint.copy_weights(trained.net), job.options
+    return family(options.family).to_model(weights, options.lambdas, images, name, _card(job, trained))
 
 
 def with_trained_bits_back(job: BitsBackJob, trained: Trained) -> Model:
