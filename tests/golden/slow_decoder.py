@@ -31,26 +31,71 @@ def decode(data: bytes, model_file: bytes) -> dict:
     gain_z = gain(model["inv_gain_z"], head["level_q4"])[:, None, None]
     z_hat = clamp((z << dec["z_frac_bits"]) + model["z_median"][:, None, None], 24)
     h = run(dec["h_s"], model["h_s"], clamp(shift(z_hat * gain_z, dec["h_s_shift"]), 24))
-    sigma, mu = h[: len(h) // 2], h[len(h) // 2 :]
-    table_index = (model["sigma_thresholds"][:, None, None, None] <= sigma[None]).sum(axis=0)
-
-    y = np.zeros(mu.shape, np.int64)
     rows_per_band = -(-z_shape[1] // len(head["y"])) * (s_z // s_y)
-    for band, stream in enumerate(head["y"]):
-        rows = slice(band * rows_per_band, (band + 1) * rows_per_band)
-        index = table_index[:, rows]
-        y[:, rows] = np.array(read_stream(stream, index.ravel().tolist(), model["y_tables"])).reshape(index.shape)
-
-    rgb = synthesise(head, model, y, mu)
+    bands = [h[:, first : first + rows_per_band] for first in range(0, h.shape[1], rows_per_band)]
+    read_band = read_with_context if dec.get("entropy_model") == "context" else read_with_hyperprior
+    found = [read_band(RangeDecoder(s), b, model, head["level_q4"]) for s, b in zip(head["y"], bands, strict=True)]
+    table_index, y, y_hat = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    rgb = synthesise(head, model, y_hat)
     stages = {"z": z, "table_index": table_index, "y": y, "rgb": rgb, "picture": finish(rgb, head)}
     if 6 in head["sections"]:
         stages["side_information"] = unframe(head["sections"][6])
     return stages
 
 
-def synthesise(head: dict, model: dict, y: np.ndarray, mu: np.ndarray) -> np.ndarray:
+def read_with_hyperprior(decoder, h: np.ndarray, model: dict, level_q4: int) -> tuple:
+    """Sections 5.2 and 5.3: table index, y and y_hat of a band."""
+    sigma, mu = h[: len(h) // 2], h[len(h) // 2 :]
+    index = count_thresholds(model["sigma_thresholds"], sigma)
+    y = np.array(read_values(decoder, index.ravel().tolist(), model["y_tables"])).reshape(index.shape)
+    return index, y, clamp((y << model["decoder"]["y_frac_bits"]) + mu, 24)
+
+
+def read_with_context(decoder, h: np.ndarray, model: dict, level_q4: int) -> tuple:
+    """Section 5.5: table index, the values in the stream, and what the synthesis takes, of a band."""
     dec = model["decoder"]
-    y_hat = clamp((y << dec["y_frac_bits"]) + mu, 24)
+    a, f, y_bits = dec["context_frac_bits"], dec["unit_frac_bits"], dec["y_frac_bits"]
+    inv, ln = (gain(model[name], level_q4)[:, None, None] for name in ("inv_unit", "log_unit"))
+    unit = (2 ** (f + 16) + (inv >> 1)) // inv
+    h = clamp(h + gain(model["level_bias"], level_q4)[:, None, None], 24)
+    rows, columns = h.shape[1:]
+    anchor = np.add.outer(range(rows), range(columns)) % 2 == 0
+    table_index, values, y_hat, taken = (np.zeros((len(inv), rows, columns), np.int64) for _ in range(4))
+
+    def net(name: str, number: int, x: np.ndarray) -> np.ndarray:
+        return run(dec[name][number], model[name][number], x)
+
+    def seen(channels: slice) -> np.ndarray:
+        return clamp(shift(y_hat[channels] * inv[channels], f + y_bits - a), 24)
+
+    features = run(dec["features"], model["features"], h)
+    width, first = len(features) // len(dec["out"]), 0
+    for k in range(len(dec["out"])):
+        u = features[k * width : (k + 1) * width]
+        if k > 0:
+            u = clamp(u + net("before", k - 1, seen(slice(0, first))), 24)
+        channels = slice(first, first + len(net("out", k, u)) // 4)
+        for places in (anchor, ~anchor):
+            if places is not anchor:
+                u = clamp(u + net("near", k, net("around", k, seen(channels))), 24)
+            raw, mean, delta, shrink = np.split(net("out", k, u), 4)
+            mu = clamp(shift(mean * unit[channels], a + 16 - y_bits), 24)
+            t = count_thresholds(model["log_sigma_thresholds"], raw + ln[channels])
+            s = y_bits - model["fraction_bits"][t]
+            floor, index = place_mean(model, t, (mu + (2**s >> 1)) >> s)
+            here = np.broadcast_to(places, raw.shape)
+            table_index[channels][here] = index[here]
+            values[channels][here] = read_values(decoder, index[here].tolist(), model["y_tables"])
+            y_hat[channels][here] = clamp((values[channels] + floor) << y_bits, 24)[here]
+            r = np.clip(y_hat[channels] - mu, -(2**y_bits), 2**y_bits)
+            e = np.clip(shift((delta << y_bits) + shrink * r, a), -(2**y_bits) // 2, 2**y_bits // 2)
+            taken[channels][here] = clamp(y_hat[channels] + e, 24)[here]
+        first = channels.stop
+    return table_index, values, taken
+
+
+def synthesise(head: dict, model: dict, y_hat: np.ndarray) -> np.ndarray:
+    dec = model["decoder"]
     gain_y = gain(model["inv_gain_y"], head["level_q4"])[:, None, None]
     pixels = run(dec["g_s"], model["g_s"], clamp(shift(y_hat * gain_y, dec["g_s_shift"]), 24))
     rgb = pixels[:, : head["height"], : head["width"]].transpose(1, 2, 0).astype(np.uint8)
@@ -134,9 +179,14 @@ def read_model(data: bytes) -> dict:
             model["bits_back"][name] = stripped[name].astype(np.int64)
         for name in ("tables", "z_cells"):
             model["bits_back"][name] = read_tables(stripped, name)
-    for name in ("inv_gain_y", "inv_gain_z", "z_median", "sigma_thresholds"):
-        model[name] = tensors[name].astype(np.int64)
-    model.update(networks(tensors, ("h_s", "g_s")))
+    for name, tensor in tensors.items():
+        if "." not in name:
+            model[name] = tensor.astype(np.int64)
+    model.update(networks(tensors, ("h_s", "g_s", "features")))
+    for name in ("before", "around", "near", "out"):
+        numbers = [str(k) for k in range(len(head["decoder"].get(name, [])))]
+        stripped = {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(name + ".")}
+        model[name] = list(networks(stripped, numbers).values())
     for name in ("z_tables", "y_tables"):
         model[name] = read_tables(tensors, name)
     return model
@@ -152,7 +202,7 @@ def content_id(description: dict, tensors: dict) -> bytes:
 
 def networks(tensors: dict, names: tuple) -> dict:
     return {
-        net: {name[4:]: t.astype(np.int64) for name, t in tensors.items() if name.startswith(net + ".")}
+        net: {name[len(net) + 1 :]: t.astype(np.int64) for name, t in tensors.items() if name.startswith(net + ".")}
         for net in names
     }
 
@@ -285,8 +335,26 @@ def apply(layer: dict, t: dict, outputs: list[np.ndarray]) -> np.ndarray:
         for c in range(channels):
             out[c // r**2, c % r**2 // r :: r, c % r :: r] = a[c]
         return out
+    if kind == "pixel_unshuffle":
+        r = layer["factor"]
+        return np.stack([a[c, i::r, j::r] for c in range(channels) for i in range(r) for j in range(r)])
+    if kind == "append_abs":
+        return np.concatenate([a, abs(a)])
+    if kind == "log":
+        first = channels - len(t["offset"])
+        found = [[logarithm(max(int(v), 0) + int(e), t["table"]) for v in plane.ravel()]
+                 for plane, e in zip(a[first:], t["offset"], strict=True)]  # fmt: skip
+        return np.concatenate([a[:first], clamp(np.array(found).reshape(-1, rows, columns), layer["bits"])])
     assert kind == "clamp", kind
     return np.clip(a, layer["low"], layer["high"])
+
+
+def logarithm(v: int, table: np.ndarray) -> int:
+    n = v.bit_length() - 1
+    m = (v << 24 >> n) - 2**24
+    i, r = m >> 18, m % 2**18
+    low, high = int(table[i]), int(table[i + 1])
+    return n * int(table[64] - table[0]) + low + shift((high - low) * r, 18)
 
 
 def shift_each(acc: np.ndarray, shifts: np.ndarray) -> np.ndarray:
@@ -386,7 +454,7 @@ def decode_with_bits_back(head: dict, model: dict, z_shape: tuple) -> dict:
     t = count_thresholds(model["sigma_thresholds"], sigma)
     floor, index = place_mean(bb, t, mean_of_y(model, mu, t))
     y = np.array(read_values(stack, index.ravel().tolist(), bb["tables"])).reshape(index.shape) + floor
-    rgb = synthesise(head, model, y, np.zeros_like(y))
+    rgb = synthesise(head, model, clamp(y << dec["y_frac_bits"], 24))
     stages = {"z": z, "table_index": index, "y": y, "rgb": rgb, "picture": finish(rgb, head)}
 
     mean, t = posterior(model, y, k)

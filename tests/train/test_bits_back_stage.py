@@ -17,6 +17,7 @@ from sgacodec.train import checkpoint
 from sgacodec.train.data.images import load_images
 from sgacodec.train.export import bits_back as export_bits_back
 from sgacodec.train.export import publish
+from sgacodec.train.export import tables as export_tables
 from sgacodec.train.export.tables import gaussian_tables
 from sgacodec.train.families import bits_back as network
 from sgacodec.train.families import density
@@ -251,9 +252,9 @@ def test_integer_tables_charge_what_training_charged(with_head, tiny_model, data
 
 def test_shifted_gaussians():
     scales = np.array([0.2, 3.0])
-    bits = export_bits_back.fraction_bits_of(np.array([0.01, 0.11, 0.125, 0.126, 3.0, 8.0, 256.0]))
+    bits = export_tables.fraction_bits_of(np.array([0.01, 0.11, 0.125, 0.126, 3.0, 8.0, 256.0]))
     np.testing.assert_array_equal(bits, [6, 6, 6, 6, 2, 0, 0])
-    tables = export_bits_back.shifted_tables(scales, np.array([1, 2]))
+    tables = export_tables.shifted_tables(scales, np.array([1, 2]))
     assert len(tables) == 6
     for index, (sigma, mean) in enumerate([(0.2, 0), (0.2, 0.5), (3, 0), (3, 0.25), (3, 0.5), (3, 0.75)]):
         normal = torch.distributions.Normal(torch.tensor(mean, dtype=torch.float64), sigma)

@@ -7,7 +7,19 @@ from golden import slow_decoder
 from sgacodec.errors import ModelError
 from sgacodec.exact import fast, layers, on_torch, proof, reference
 from sgacodec.exact.fixedpoint import isqrt, shift_right
-from sgacodec.exact.layers import Add, Clamp, Conv, Deconv, Igdn, LeakyRelu, PixelShuffle, Scale
+from sgacodec.exact.layers import (
+    Add,
+    AppendAbs,
+    Clamp,
+    Conv,
+    Deconv,
+    Igdn,
+    LeakyRelu,
+    Log,
+    PixelShuffle,
+    PixelUnshuffle,
+    Scale,
+)
 from sgacodec.models.stored import network_from_stored, network_to_stored
 
 RNG = np.random.default_rng(0)
@@ -30,6 +42,12 @@ def igdn(channels):
     return Igdn(RNG.integers(0, 2**40, channels), RNG.integers(0, 2**16, (channels, channels)), 18, 24)
 
 
+def log(offsets):
+    """The natural logarithm with 12 fractional bits, of numbers with as many."""
+    table = np.rint(2**12 * (np.log1p(np.arange(65) / 64) - 12 * np.log(2))).astype(np.int64)
+    return Log(np.array(offsets), table, 24)
+
+
 LAYERS = {
     "conv": (kernel(Conv, 3, 5, 5, 1),),
     "conv, stride 2": (kernel(Conv, 3, 5, 5, 2),),
@@ -47,7 +65,11 @@ LAYERS = {
     "scale": (Scale(np.array([1, 70000, 2**20]), 12, 24),),
     "add": (kernel(Conv, 3, 3, 3, 1), Add(0, 24), Add(1, 20)),
     "pixel_shuffle": (kernel(Conv, 3, 8, 3, 1), PixelShuffle(2)),
+    "pixel_unshuffle": (kernel(Conv, 3, 8, 3, 1), PixelShuffle(2), kernel(Conv, 2, 2, 3, 1), PixelUnshuffle(2)),
     "clamp": (Clamp(-5, 255),),
+    "append_abs": (AppendAbs(),),
+    "log": (log([1, 205, 2**24]),),
+    "log of the last": (AppendAbs(), kernel(Conv, 6, 6, 3, 1, groups=6), log([1, 205, 900])),
 }
 
 

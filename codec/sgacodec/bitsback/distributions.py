@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sgacodec.arrays import Float64Array, Int32Array, Int64Array
 from sgacodec.bitsback.carriers import Carriers
+from sgacodec.entropy.grid import Grid, grid, rounded_mean
 from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.entropy.tables import TableSet, concatenate
 from sgacodec.errors import ModelError, ModelMismatchError
@@ -62,19 +63,6 @@ def bits_back_of(model: Model) -> BitsBackModel:
     if model.bits_back is None:
         raise ModelMismatchError(f"model {model.name} has no bits-back model, which the file needs")
     return BitsBackModel(model.bits_back, model.decoder)
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """Discretised Gaussians: `model.bits_back.tables[table_index]` holds the frequencies of values minus `floor`.
-
-    Attributes:
-        floor: int64, of the mean.
-        table_index: intp, same shape.
-    """
-
-    floor: Int64Array
-    table_index: npt.NDArray[np.intp]
 
 
 def lattice_mask(model: BitsBackModel, carriers: Carriers, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
@@ -147,21 +135,6 @@ def z_hat_q(model: BitsBackModel, z: Int32Array, on_lattice: npt.NDArray[np.bool
     return clamp_bits(shifted, MAX_ACTIVATION_BITS)
 
 
-def gaussians(model: BitsBackModel, scale: npt.NDArray[np.intp], mean: Int64Array) -> Grid:
-    """Return the tables of Gaussians.
-
-    Args:
-        model: the bits-back model.
-        scale: intp, index of the standard deviation in `scales`.
-        mean: int64, same shape, with fraction_bits[scale] fractional bits.
-    """
-    bits_back = model.bits_back
-    bits = bits_back.fraction_bits[scale]
-    first = np.cumsum(1 << bits_back.fraction_bits) - (1 << bits_back.fraction_bits)
-    floor = mean >> bits
-    return Grid(floor, (first[scale] + mean - (floor << bits)).astype(np.intp))
-
-
 def y_scale(model: BitsBackModel, sigma_q: Int64Array) -> npt.NDArray[np.intp]:
     """Return the index of h_s's sigma in `scales`."""
     return np.searchsorted(model.decoder.entropy.sigma_thresholds, sigma_q, side="right")
@@ -169,8 +142,7 @@ def y_scale(model: BitsBackModel, sigma_q: Int64Array) -> npt.NDArray[np.intp]:
 
 def y_mean(model: BitsBackModel, mu_q: Int64Array, scale: npt.NDArray[np.intp]) -> Int64Array:
     """Round h_s's mu to the fractional bits that its scale has."""
-    dropped = model.decoder.y_frac_bits - model.bits_back.fraction_bits[scale]
-    return (mu_q + ((1 << dropped) >> 1)) >> dropped
+    return rounded_mean(model.bits_back.fraction_bits, scale, mu_q, model.decoder.y_frac_bits)
 
 
 def y_grid(model: BitsBackModel, z_q: Int64Array) -> Grid:
@@ -185,7 +157,7 @@ def y_grid(model: BitsBackModel, z_q: Int64Array) -> Grid:
     """
     sigma_q, mu_q = np.split(fast.run(model.bits_back.h_s, z_q).astype(np.int64), 2, axis=1)
     scale = y_scale(model, sigma_q)
-    return gaussians(model, scale, y_mean(model, mu_q, scale))
+    return grid(model.bits_back.fraction_bits, scale, y_mean(model, mu_q, scale))
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,8 +235,8 @@ def z_grid(model: BitsBackModel, posterior: Posterior, exponent: int) -> Grid:
     scale = _narrowed(model)[posterior.scale]
     bits = (exponent + model.bits_back.fraction_bits[scale]).astype(np.int32)
     steps = np.floor(np.ldexp(posterior.mean, bits) + 0.5).astype(np.int64)
-    grid = gaussians(model, scale, steps)
-    return Grid(np.clip(grid.floor, -MAX_LATTICE_VALUE, MAX_LATTICE_VALUE), grid.table_index)
+    found = grid(model.bits_back.fraction_bits, scale, steps)
+    return Grid(np.clip(found.floor, -MAX_LATTICE_VALUE, MAX_LATTICE_VALUE), found.table_index)
 
 
 def _narrowed(model: BitsBackModel) -> npt.NDArray[np.intp]:

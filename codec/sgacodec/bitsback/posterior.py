@@ -18,6 +18,7 @@ import numpy.typing as npt
 from sgacodec.arrays import Float64Array, Int32Array, Int64Array
 from sgacodec.bitsback import distributions
 from sgacodec.bitsback.distributions import BitsBackModel, Posterior
+from sgacodec.entropy.grid import grid
 from sgacodec.exact import fast
 from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, clamp_bits
 from sgacodec.exact.transpose import backpropagate
@@ -103,5 +104,5 @@ def _parameter_gradient(model: BitsBackModel, y: Int32Array, parameters_q: Int64
 
 def _mass(model: BitsBackModel, y: Int32Array, scale: npt.NDArray[np.intp], mean: Int64Array) -> Float64Array:
     """Return the frequencies of y in the tables of a scale and a mean, 0 off the table."""
-    grid = distributions.gaussians(model, scale, mean)
-    return model.bits_back.tables.masses(y - grid.floor, grid.table_index)
+    found = grid(model.bits_back.fraction_bits, scale, mean)
+    return model.bits_back.tables.masses(y - found.floor, found.table_index)

@@ -162,7 +162,7 @@ def _groups(sorted_index: IndexArray, n_tables: int) -> Iterator[tuple[int, slic
         start = end
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _model(tables: TableSet, table: int) -> Any:
     return stream.model.Categorical((tables.table(table) - 1).astype(np.float64), perfect=False)
 

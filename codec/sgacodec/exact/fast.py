@@ -16,7 +16,23 @@ import numpy.typing as npt
 from sgacodec.arrays import Float64Array
 from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import signed_range
-from sgacodec.exact.layers import Add, Clamp, Conv, Deconv, Igdn, Layer, LeakyRelu, Network, PixelShuffle, Scale
+from sgacodec.exact.layers import (
+    LOG_MANTISSA_BITS,
+    LOG_TABLE_BITS,
+    Add,
+    AppendAbs,
+    Clamp,
+    Conv,
+    Deconv,
+    Igdn,
+    Layer,
+    LeakyRelu,
+    Log,
+    Network,
+    PixelShuffle,
+    PixelUnshuffle,
+    Scale,
+)
 
 Kept = Mapping[int, Float64Array]
 Emit = Callable[[int, int, Float64Array], None]
@@ -230,6 +246,27 @@ def _clamp(layer: Clamp, a: Float64Array, kept: Kept) -> Float64Array:
     return np.clip(a, layer.low, layer.high, out=a)
 
 
+def _pixel_unshuffle(layer: PixelUnshuffle, a: Float64Array, kept: Kept) -> Float64Array:
+    factor, (channels, height, width) = layer.factor, a.shape
+    split = a.reshape(channels, height // factor, factor, width // factor, factor)
+    return split.transpose(0, 2, 4, 1, 3).reshape(channels * factor**2, height // factor, width // factor)
+
+
+def _append_abs(layer: AppendAbs, a: Float64Array, kept: Kept) -> Float64Array:
+    return np.concatenate([a, np.abs(a)])
+
+
+def _log(layer: Log, a: Float64Array, kept: Kept) -> Float64Array:
+    last, table = a[len(a) - len(layer.offset) :], layer.table.astype(np.float64)
+    mantissa, exponent = np.frexp(np.maximum(last, 0) + layer.offset[:, None, None])  # exact: 0.5 <= mantissa < 1
+    mantissa = (mantissa * 2 - 1) * 2**LOG_TABLE_BITS
+    index = mantissa.astype(np.intp)
+    rest = (mantissa - index) * 2.0 ** (LOG_MANTISSA_BITS - LOG_TABLE_BITS)
+    between = _shift_right(np.diff(table)[index] * rest, LOG_MANTISSA_BITS - LOG_TABLE_BITS)
+    last[...] = _clamp_bits((exponent - 1) * (table[-1] - table[0]) + table[index] + between, layer.bits)
+    return a
+
+
 RUN: dict[type[Layer], Callable[[Any, Float64Array, Kept], Float64Array]] = {
     Conv: _conv,
     Deconv: _deconv,
@@ -237,7 +274,10 @@ RUN: dict[type[Layer], Callable[[Any, Float64Array, Kept], Float64Array]] = {
     Igdn: _igdn,
     Add: _add,
     PixelShuffle: _pixel_shuffle,
+    PixelUnshuffle: _pixel_unshuffle,
     Scale: _scale,
     Clamp: _clamp,
+    AppendAbs: _append_abs,
+    Log: _log,
 }
 """What evaluates each kind of integer layer on a [C, H, W], which it may overwrite, given what `Add` needs."""

@@ -79,6 +79,7 @@ class Layer(ABC):
 
 
 Network = tuple[Layer, ...]
+Networks = tuple[Network, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,8 +323,96 @@ class Clamp(Layer):
         return max(abs(self.low), abs(self.high))
 
 
+@dataclass(frozen=True, eq=False)
+class PixelUnshuffle(Layer):
+    """Undoes `PixelShuffle`: C channels become C * factor^2 channels of 1 / factor of the height and width."""
+
+    kind: ClassVar[str] = "pixel_unshuffle"
+    factor: int
+
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Divide the size by the factor."""
+        _require(1 <= self.factor <= 16)
+        return before[-1].then(
+            before[-1].channels * self.factor**2, -(-before[-1].reach // self.factor), down=self.factor
+        )
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Keep the bound."""
+        return before[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class AppendAbs(Layer):
+    """Turns C channels into 2 * C: a, then |a|."""
+
+    kind: ClassVar[str] = "append_abs"
+
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Double the channels."""
+        return before[-1].then(2 * before[-1].channels, before[-1].reach)
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Keep the bound."""
+        return before[-1]
+
+
+LOG_TABLE_BITS = 6
+"""An integer logarithm interpolates between 2^6 values an octave: its error is below 3e-5 of a unit."""
+
+LOG_MANTISSA_BITS = 24
+"""What a logarithm is taken of is below 2^(24 + 1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Log(Layer):
+    """Replaces the last E channels by the logarithm of max(a, 0) + offset; those before them stay.
+
+    With v = max(a, 0) + offset = (1 + f) * 2^n the result is n octaves, table[64] - table[0], more than the table's
+    value at f. A float network has a table of two values, between which it is log2.
+
+    Attributes:
+        offset: int64 or float32 [E], at least 1 in an integer network.
+        table: int64 [65] or float32 [2]: the logarithm at 1, 1 + 1/64, ..., 2.
+        bits: the logarithms are clamped to this many bits, sign included.
+    """
+
+    kind: ClassVar[str] = "log"
+    offset: Array
+    table: Array
+    bits: int
+
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Keep the geometry."""
+        _require(self.offset.ndim == 1 and 1 <= len(self.offset) <= before[-1].channels)
+        _require(self.table.ndim == 1 and len(self.table) >= 2)
+        return before[-1]
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Bound what the logarithm is taken of, and the interpolation."""
+        _require(_is_integer(self.offset) and _is_integer(self.table))
+        _require(len(self.table) == 2**LOG_TABLE_BITS + 1 and _largest(self.table) < 2**23)
+        _require(int(self.offset.min()) >= 1 and bool(np.all(np.diff(self.table) >= 0)))
+        require_exact(before[-1] + _largest(self.offset), "what a logarithm is taken of", 2 << LOG_MANTISSA_BITS)
+        return max(before[-1], _clamp_bound(self.bits))
+
+
 KINDS: dict[str, type[Layer]] = {
-    cls.kind: cls for cls in (Conv, Deconv, LeakyRelu, Igdn, Gdn, Add, PixelShuffle, Scale, Clamp)
+    cls.kind: cls
+    for cls in (
+        Conv,
+        Deconv,
+        LeakyRelu,
+        Igdn,
+        Gdn,
+        Add,
+        PixelShuffle,
+        PixelUnshuffle,
+        Scale,
+        Clamp,
+        AppendAbs,
+        Log,
+    )
 }
 """Every kind of layer by the name that a model file has for it."""
 

@@ -21,7 +21,10 @@ from sgacodec.errors import ModelError, SgacodecError
 from sgacodec.exact.fast import is_narrow, offset_and_factor, phase_taps
 from sgacodec.exact.fixedpoint import signed_range
 from sgacodec.exact.layers import (
+    LOG_MANTISSA_BITS,
+    LOG_TABLE_BITS,
     Add,
+    AppendAbs,
     Clamp,
     Conv,
     Deconv,
@@ -29,8 +32,10 @@ from sgacodec.exact.layers import (
     Igdn,
     Layer,
     LeakyRelu,
+    Log,
     Network,
     PixelShuffle,
+    PixelUnshuffle,
     Scale,
     by_output,
 )
@@ -125,8 +130,34 @@ def _shuffle(layer: PixelShuffle, outputs: Outputs) -> Tensor:
     return functional.pixel_shuffle(outputs[-1], layer.factor)
 
 
+def _unshuffle(layer: PixelUnshuffle, outputs: Outputs) -> Tensor:
+    return functional.pixel_unshuffle(outputs[-1], layer.factor)
+
+
 def _clamp(layer: Clamp, outputs: Outputs) -> Tensor:
     return outputs[-1].clamp(layer.low, layer.high)
+
+
+def _append_abs(layer: AppendAbs, outputs: Outputs) -> Tensor:
+    return torch.cat([outputs[-1], outputs[-1].abs()], 1)
+
+
+def _exact_log(layer: Log, outputs: Outputs) -> Tensor:
+    kept, last = _without_last(layer, outputs[-1])
+    table, rest_bits = _constant(layer.table, last), LOG_MANTISSA_BITS - LOG_TABLE_BITS
+    mantissa, exponent = torch.frexp(last.clamp_min(0) + _constant(layer.offset, last)[:, None, None])
+    mantissa = (mantissa * 2 - 1) * 2**LOG_TABLE_BITS
+    index = mantissa.floor().long()
+    rest = (mantissa - index) * 2.0**rest_bits
+    between = _shift_right(table.diff()[index] * rest, rest_bits)
+    logarithm = (exponent - 1) * (table[-1] - table[0]) + table[index] + between
+    return torch.cat([kept, _clamp_bits(logarithm, layer.bits)], 1)
+
+
+def _without_last(layer: Log, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the channels that a logarithm keeps, and those that it is taken of."""
+    n_last = len(layer.offset)
+    return a[:, : a.shape[1] - n_last], a[:, a.shape[1] - n_last :]
 
 
 EXACT: dict[type[Layer], Callable[[Any, Outputs], Tensor]] = {
@@ -136,8 +167,11 @@ EXACT: dict[type[Layer], Callable[[Any, Outputs], Tensor]] = {
     Igdn: _exact_igdn,
     Add: _exact_add,
     PixelShuffle: _shuffle,
+    PixelUnshuffle: _unshuffle,
     Scale: _exact_scale,
     Clamp: _clamp,
+    AppendAbs: _append_abs,
+    Log: _exact_log,
 }
 """What evaluates each kind of integer layer, given the network's input and the outputs so far: float64 [1, C, H, W]."""
 
@@ -208,6 +242,15 @@ def _add(layer: Add, outputs: Outputs) -> Tensor:
     return outputs[-1] + outputs[layer.source]
 
 
+def _log_parameters(layer: Log) -> tuple[Array, ...]:
+    return layer.offset[:, None, None], layer.table[:1], layer.table[-1:] - layer.table[:1]
+
+
+def _log(layer: Log, outputs: Outputs, offset: Tensor, at_one: Tensor, octave: Tensor) -> Tensor:
+    kept, last = _without_last(layer, outputs[-1])
+    return torch.cat([kept, at_one + octave * torch.log2(last.clamp_min(0) + offset)], 1)
+
+
 REAL: dict[type[Layer], Operator] = {
     Conv: Operator(_real_kernel, _conv),
     Deconv: Operator(_deconv_parameters, _deconv),
@@ -216,8 +259,11 @@ REAL: dict[type[Layer], Operator] = {
     Gdn: Operator(lambda layer: (layer.gamma[:, :, None, None], layer.beta), _gdn),
     Add: Operator(_nothing, _add),
     PixelShuffle: Operator(_nothing, _shuffle),
+    PixelUnshuffle: Operator(_nothing, _unshuffle),
     Scale: Operator(lambda layer: (layer.multiplier[:, None, None] * 2.0**-layer.shift,), _scale),
     Clamp: Operator(_nothing, _clamp),
+    AppendAbs: Operator(_nothing, _append_abs),
+    Log: Operator(_log_parameters, _log),
 }
 """Every kind of layer as a function of real numbers, with gradients with respect to its input."""
 

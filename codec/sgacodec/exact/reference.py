@@ -13,7 +13,23 @@ import numpy as np
 from sgacodec.arrays import Int64Array
 from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import clamp_bits, isqrt, shift_right
-from sgacodec.exact.layers import Add, Clamp, Conv, Deconv, Igdn, Layer, LeakyRelu, Network, PixelShuffle, Scale
+from sgacodec.exact.layers import (
+    LOG_MANTISSA_BITS,
+    LOG_TABLE_BITS,
+    Add,
+    AppendAbs,
+    Clamp,
+    Conv,
+    Deconv,
+    Igdn,
+    Layer,
+    LeakyRelu,
+    Log,
+    Network,
+    PixelShuffle,
+    PixelUnshuffle,
+    Scale,
+)
 
 Outputs = Sequence[Int64Array]
 
@@ -92,6 +108,29 @@ def _clamp(layer: Clamp, outputs: Outputs) -> Int64Array:
     return np.clip(outputs[-1], layer.low, layer.high)
 
 
+def _pixel_unshuffle(layer: PixelUnshuffle, outputs: Outputs) -> Int64Array:
+    factor, (_, channels, height, width) = layer.factor, outputs[-1].shape
+    split = outputs[-1].reshape(channels, height // factor, factor, width // factor, factor)
+    return split.transpose(0, 2, 4, 1, 3).reshape(1, channels * factor**2, height // factor, width // factor)
+
+
+def _append_abs(layer: AppendAbs, outputs: Outputs) -> Int64Array:
+    return np.concatenate([outputs[-1], np.abs(outputs[-1])], axis=1)
+
+
+def _log(layer: Log, outputs: Outputs) -> Int64Array:
+    a, table = outputs[-1], layer.table
+    first = a.shape[1] - len(layer.offset)
+    v = np.maximum(a[:, first:], 0) + layer.offset[:, None, None]
+    n = sum((v >> power > 0).astype(np.int64) for power in range(1, LOG_MANTISSA_BITS + 1))
+    rest_bits = LOG_MANTISSA_BITS - LOG_TABLE_BITS
+    mantissa = (v << (LOG_MANTISSA_BITS - n)) - (1 << LOG_MANTISSA_BITS)
+    index, rest = mantissa >> rest_bits, mantissa & ((1 << rest_bits) - 1)
+    between = shift_right((table[index + 1] - table[index]) * rest, rest_bits)
+    logarithm = n * (table[-1] - table[0]) + table[index] + between
+    return np.concatenate([a[:, :first], clamp_bits(logarithm, layer.bits)], axis=1)
+
+
 RUN: dict[type[Layer], Callable[[Any, Outputs], Int64Array]] = {
     Conv: _conv,
     Deconv: _deconv,
@@ -99,7 +138,10 @@ RUN: dict[type[Layer], Callable[[Any, Outputs], Int64Array]] = {
     Igdn: _igdn,
     Add: _add,
     PixelShuffle: _pixel_shuffle,
+    PixelUnshuffle: _pixel_unshuffle,
     Scale: _scale,
     Clamp: _clamp,
+    AppendAbs: _append_abs,
+    Log: _log,
 }
 """What evaluates each kind of integer layer, given the network's input and the outputs so far."""

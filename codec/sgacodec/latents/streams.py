@@ -48,18 +48,18 @@ def walk(decoder: Decoder, level_q4: int, z: Int32Array, bands: Sequence[slice],
     model = evaluator(decoder, level_q4)
     context = model.begin(z)
     shape = y_shape(decoder, z)
-    y, y_hat_q = np.zeros(shape, np.int32), np.zeros(shape, np.int64)
+    y, restored_q = np.zeros(shape, np.int32), np.zeros(shape, np.int64)
     for rows in bands:
-        y_band, y_hat_band = y[:, :, rows], y_hat_q[:, :, rows]
+        y_band, restored_band = y[:, :, rows], restored_q[:, :, rows]
+        y_hat_q = np.zeros(y_band.shape, np.int64)
         visitor.open(rows)
-        for step in range(model.n_passes):
-            part = model.parameters(step, context, rows, y_hat_band)
+        for part in model.passes(context, rows, y_hat_q):
             symbols = visitor.visit(part, model.tables)
-            y_band[part.where] = symbols.reshape(y_band[part.where].shape)
-            y_hat = dequantise(symbols, part.mu_q, decoder.y_frac_bits)
-            y_hat_band[part.where] = y_hat.reshape(y_band[part.where].shape)
+            y_hat = dequantise(symbols, part.centre_q, decoder.y_frac_bits)
+            for band, values in ((y_band, symbols), (y_hat_q, y_hat), (restored_band, part.restored(y_hat))):
+                band[part.where] = values.reshape(band[part.where].shape)
         visitor.close()
-    return Symbols(z, y, y_hat_q)
+    return Symbols(z, y, restored_q)
 
 
 class Reader:
@@ -95,7 +95,7 @@ class Writer:
 
         Args:
             y: float [1, M, H/16, W/16].
-            frac_bits: fractional bits of mu.
+            frac_bits: fractional bits of a pass's centre.
         """
         self._y, self._unit = y, 2.0**-frac_bits
         self.streams: list[bytes] = []
@@ -106,8 +106,8 @@ class Writer:
         self._band, self._writer = self._y[:, :, rows], range_coder.Writer()
 
     def visit(self, part: Pass, tables: TableSet) -> Int32Array:
-        """Round y around the mu that the decoder will have, and write it."""
-        symbols = to_symbols(self._band[part.where].ravel() - part.mu_q * self._unit)
+        """Round y around the centre that the decoder will have, and write it."""
+        symbols = to_symbols(self._band[part.where].ravel() - part.centre_q * self._unit)
         self._writer.put(symbols, part.table_index, tables)
         self.table_bits += tables.information_bits(symbols, part.table_index)
         return symbols

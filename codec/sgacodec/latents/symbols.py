@@ -21,7 +21,7 @@ class Symbols:
 
     Attributes:
         z: int32 [1, N, H/64, W/64], z_hat minus its median; in bits-back files steps of a lattice where z carries.
-        y: int32 [1, M, H/16, W/16], y_hat minus mu.
+        y: int32 [1, M, H/16, W/16], what is coded: y_hat minus what the entropy model takes off it.
         y_hat_q: int64, like y, y_hat as the synthesis takes it, Q.y_frac_bits.
     """
 
@@ -36,18 +36,22 @@ class Pass:
 
     Attributes:
         where: the places.
-        mu_q: int64 [n], Q.y_frac_bits.
+        centre_q: int64 [n], Q.y_frac_bits: y_hat minus the symbol.
         table_index: intp [n], the table that codes each symbol.
     """
 
     where: Where
-    mu_q: Int64Array
+    centre_q: Int64Array
     table_index: npt.NDArray[np.intp]
 
+    def restored(self, y_hat_q: Int64Array) -> Int64Array:
+        """Return what the synthesis takes for y_hat, both int64 [n], Q.y_frac_bits."""
+        return y_hat_q
 
-def dequantise(symbols: Int32Array, mu_q: Int64Array | int, frac_bits: int) -> Int64Array:
-    """Return y_hat = symbol + mu, int64, Q.frac_bits, clamped to the widest activation."""
-    return clamp_bits((symbols.astype(np.int64) << frac_bits) + mu_q, MAX_ACTIVATION_BITS)
+
+def dequantise(symbols: Int32Array, centre_q: Int64Array | int, frac_bits: int) -> Int64Array:
+    """Return y_hat = symbol + centre, int64, Q.frac_bits, clamped to the widest activation."""
+    return clamp_bits((symbols.astype(np.int64) << frac_bits) + centre_q, MAX_ACTIVATION_BITS)
 
 
 def whole_symbols(z: Int32Array, y: Int32Array, frac_bits: int) -> Symbols:

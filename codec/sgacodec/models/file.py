@@ -19,13 +19,12 @@ from safetensors.numpy import save as save_safetensors
 from sgacodec.arrays import Array
 from sgacodec.errors import ModelError, ModelMismatchError
 from sgacodec.limits import MAX_MODEL_BYTES
+from sgacodec.models.entropy import ENTROPY_MODELS, Hyperprior
 from sgacodec.models.model import (
     BITS_BACK_PREFIX,
-    ENTROPY_MODELS,
     BitsBack,
     Decoder,
     Encoder,
-    Hyperprior,
     Model,
     canonical_json,
     decoder_content,

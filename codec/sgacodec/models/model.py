@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,103 +20,15 @@ from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import ModelError
 from sgacodec.exact import proof
-from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, require_exact
 from sgacodec.exact.layers import Clamp, Network
 from sgacodec.exact.transpose import check_transpose
 from sgacodec.format.container import MODEL_ID_BYTES
+from sgacodec.models.entropy import LARGEST_INPUT, Hyperprior, check_gains
 from sgacodec.models.stored import to_stored
 
 BITS_BACK_PREFIX = "bits_back."
-_LARGEST_INPUT = 1 << (MAX_ACTIVATION_BITS - 1)
 
 FloatArray = npt.NDArray[Any]
-
-
-class EntropyModel(ABC):
-    """What a model file stores of an entropy model: all that predicts y, and the prior of z.
-
-    A kind is a frozen dataclass that `ENTROPY_MODELS` lists; `latents` holds what evaluates it. Every kind has
-
-    Attributes:
-        z_tables: N tables, the prior of z minus its median.
-        z_median: int64 [N], Q.z_frac_bits.
-        z_frac_bits: fractional bits of z_hat before its gain.
-    """
-
-    kind: ClassVar[str]
-    z_tables: TableSet
-    z_median: Array
-    z_frac_bits: int
-
-    @abstractmethod
-    def check(self, m_channels: int, n_levels: int) -> None:
-        """Prove that every integer step is exact in float64.
-
-        Args:
-            m_channels: channels of y.
-            n_levels: rate levels of the decoder.
-
-        Raises:
-            ModelError: it is not, or shapes do not fit.
-        """
-
-    @property
-    @abstractmethod
-    def y_per_z(self) -> int:
-        """Samples of y for each sample of z along one side."""
-
-
-@dataclass(frozen=True, eq=False)
-class Hyperprior(EntropyModel):
-    """A mean-scale hyperprior (Minnen et al. 2018): h_s gives sigma and mu of all of y from z_hat.
-
-    Attributes:
-        h_s: integer network, z_hat to sigma and mu (2 * M channels, sigma first).
-        z_frac_bits: fractional bits of z_hat before its gain.
-        h_s_shift: right shift from z_hat times gain to h_s's input.
-        inv_gain_z: int64 [L, N].
-        z_median: int64 [N], Q.z_frac_bits.
-        sigma_thresholds: int64 [T - 1], ascending, Q.y_frac_bits.
-        z_tables: N tables.
-        y_tables: T tables.
-    """
-
-    kind: ClassVar[str] = "hyperprior"
-    h_s: Network
-    z_frac_bits: int
-    h_s_shift: int
-    inv_gain_z: Array
-    z_median: Array
-    sigma_thresholds: Array
-    z_tables: TableSet
-    y_tables: TableSet
-
-    @cached_property
-    def y_per_z(self) -> int:
-        """Samples of y for each sample of z along one side."""
-        return proof.upscale(self.h_s, self.inv_gain_z.shape[1])
-
-    def check(self, m_channels: int, n_levels: int) -> None:
-        """Prove h_s and the gains of z."""
-        n_channels = self.inv_gain_z.shape[1] if self.inv_gain_z.ndim == 2 else 0
-        shapes_fit = (
-            n_channels > 0
-            and self.inv_gain_z.shape[0] == n_levels
-            and self.z_median.shape == (n_channels,)
-            and len(self.z_tables) == n_channels
-            and self.sigma_thresholds.shape == (len(self.y_tables) - 1,)
-            and bool(np.all(np.diff(self.sigma_thresholds) > 0))
-        )
-        if not shapes_fit or not 1 <= self.z_frac_bits <= 20 or not 1 <= self.h_s_shift <= 40:
-            raise ModelError("the hyperprior's gains, medians, thresholds and tables do not fit together")
-        check_gains(self.inv_gain_z)
-        shape = proof.check_synthesis(self.h_s, n_channels, _LARGEST_INPUT, "h_s")
-        if shape.channels != 2 * m_channels:
-            raise ModelError(f"h_s gives {shape.channels} channels; needed are {2 * m_channels}")
-
-
-ENTROPY_MODELS: dict[str, type[EntropyModel]] = {Hyperprior.kind: Hyperprior}
-"""Every kind of entropy model by the name that a model file has for it; one that names none has a hyperprior."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +77,7 @@ class Decoder:
     @property
     def z_stride(self) -> int:
         """Pixels per z_hat sample along one side."""
-        return self.y_stride * int(self.entropy.y_per_z)
+        return self.y_stride * self.entropy.y_per_z
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,24 +211,13 @@ def check_decoder(decoder: Decoder) -> None:
     if not 1 <= decoder.y_frac_bits <= 20 or not 1 <= decoder.g_s_shift <= 40:
         raise ModelError("the model's fixed-point formats are out of range")
     check_gains(decoder.inv_gain_y)
-    decoder.entropy.check(decoder.m_channels, decoder.n_levels)
-    shape = proof.check_synthesis(decoder.g_s, decoder.m_channels, _LARGEST_INPUT, "g_s")
+    decoder.entropy.check(decoder.m_channels, decoder.n_levels, decoder.y_frac_bits)
+    shape = proof.check_synthesis(decoder.g_s, decoder.m_channels, LARGEST_INPUT, "g_s")
     if shape.channels != 3:
         raise ModelError(f"g_s gives {shape.channels} channels; needed are 3")
     last = decoder.g_s[-1]
     if not isinstance(last, Clamp) or (last.low, last.high) != (0, 255):
         raise ModelError("g_s does not end by clamping to 0..255")
-
-
-def check_gains(gains: Array) -> None:
-    """Prove that an activation times any of these gains is exact in float64.
-
-    Raises:
-        ModelError: it is not, or a gain is not positive.
-    """
-    if int(gains.min()) < 1:
-        raise ModelError("a gain is not positive")
-    require_exact(_LARGEST_INPUT * int(gains.max()) + (1 << 40), "a gain's product")
 
 
 def check_encoder(encoder: Encoder, decoder: Decoder) -> None:
@@ -365,8 +265,8 @@ def check_bits_back(bits_back: BitsBack, decoder: Decoder) -> None:
     if not shapes_fit:
         raise ModelError("the bits-back model's thresholds, scales and tables do not fit together")
     lattice_tables(bits_back.z_cells, bits_back.lattice_bits + 1, 0)
-    h_a = proof.check_integers(bits_back.h_a, m_channels, _LARGEST_INPUT, "bits-back h_a")
-    h_s = proof.check_synthesis(bits_back.h_s, n_channels, _LARGEST_INPUT, "bits-back h_s")
+    h_a = proof.check_integers(bits_back.h_a, m_channels, LARGEST_INPUT, "bits-back h_a")
+    h_s = proof.check_synthesis(bits_back.h_s, n_channels, LARGEST_INPUT, "bits-back h_s")
     if (h_a.channels, h_s.channels) != (2 * n_channels, 2 * m_channels):
         raise ModelError(f"the bits-back networks give {h_a.channels} and {h_s.channels} channels")
     if (h_a.up, h_a.down, h_s.up) != (1, prior.y_per_z, prior.y_per_z):

@@ -1,7 +1,8 @@
 """Parts of a model as a model file stores them: a JSON description, and tensors by name.
 
-A part is a frozen dataclass. Numbers stand in its description; arrays, tables and the arrays of its networks' layers
-are tensors. A layer's field that has its default value stands nowhere, so that new fields do not change old files.
+A part is a frozen dataclass whose annotations say how each field is stored: numbers (`int`) stand in its description;
+arrays (`Array`, `FloatArray`), tables (`TableSet`) and the arrays of its networks' layers (`Network`, `Networks`) are
+tensors. A field that has its default value stands nowhere, so that new fields do not change old files.
 Source: format_spec.md, section 6.
 """
 
@@ -22,24 +23,33 @@ from sgacodec.limits import MAX_LAYERS
 
 Part = TypeVar("Part")
 
+_ARRAY_TYPES = ("Array", "FloatArray")
 _TABLE_FIELDS = {"frequencies": np.uint32, "lengths": np.int32, "minima": np.int32}
 
 
 def to_stored(part: Any) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return the description and the tensors of a part."""
+    """Return the description and the tensors of a part, without those of its fields that are parts themselves."""
     description: dict[str, Any] = {}
     tensors: dict[str, Array] = {}
     for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        if field.type == "Network":
-            description[field.name], more = network_to_stored(value, field.name)
+        name, value = field.name, getattr(part, field.name)
+        if field.type == "int":
+            if value != field.default:
+                description[name] = value
+        elif field.type == "Network":
+            description[name], more = network_to_stored(value, name)
             tensors |= more
-        elif isinstance(value, np.ndarray):
-            tensors[field.name] = value
-        elif isinstance(value, TableSet):
-            tensors |= {f"{field.name}.{key}": getattr(value, key).astype(kind) for key, kind in _TABLE_FIELDS.items()}
-        elif isinstance(value, int):
-            description[field.name] = value
+        elif field.type == "Networks":
+            stored = [network_to_stored(network, f"{name}.{index}") for index, network in enumerate(value)]
+            description[name] = [listing for listing, _ in stored]
+            for _, more in stored:
+                tensors |= more
+        elif field.type == "TableSet":
+            tensors |= {f"{name}.{key}": getattr(value, key).astype(kind) for key, kind in _TABLE_FIELDS.items()}
+        elif field.type in _ARRAY_TYPES:
+            tensors[name] = value
+        elif not dataclasses.is_dataclass(value):
+            raise TypeError(f"{type(part).__name__}.{name} is a {field.type}, which has no stored form")
     return description, tensors
 
 
@@ -58,18 +68,34 @@ def from_stored(cls: type[Part], description: Mapping[str, Any], tensors: Mappin
     values = dict(others)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name not in others:
-            values[field.name] = _read_field(field.name, str(field.type), description, tensors)
+            values[field.name] = _read_field(field, description, tensors)
     return cls(**values)
 
 
-def _read_field(name: str, kind: str, description: Mapping[str, Any], tensors: Mapping[str, Array]) -> Any:
+def _read_field(field: dataclasses.Field[Any], description: Mapping[str, Any], tensors: Mapping[str, Array]) -> Any:
+    name, kind = field.name, field.type
     if kind == "Network":
         return network_from_stored(description[name], tensors, name)
+    if kind == "Networks":
+        listings = _listings(description[name], name)
+        return tuple(network_from_stored(listing, tensors, f"{name}.{index}") for index, listing in enumerate(listings))
     if kind == "int":
-        return int(description[name])
+        return _number(description.get(name, field.default), name)
     if kind == "TableSet":
         return TableSet(**{field: _integers(tensors[f"{name}.{field}"]) for field in _TABLE_FIELDS})  # type: ignore[arg-type]
     return tensors[name] if kind == "FloatArray" else _integers(tensors[name])
+
+
+def _number(value: Any, name: str) -> int:
+    if type(value) is not int:
+        raise ModelError(f"the number {name} is missing or no integer")
+    return value
+
+
+def _listings(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list) or len(value) > MAX_LAYERS:
+        raise ModelError(f"{name} is not a list of at most {MAX_LAYERS} networks")
+    return value
 
 
 def _integers(array: Array) -> npt.NDArray[np.int64]:

@@ -20,6 +20,10 @@ LIKELIHOOD_BOUND = 1e-9
 """Lower bound of a likelihood, as in CompressAI."""
 
 
+MIN_LOGISTIC_SCALE = 0.05
+"""Lower bound of a logistic distribution's scale, which is its standard deviation times sqrt(3) / pi."""
+
+
 class LowerBound(torch.autograd.Function):
     """max(x, bound) whose gradient still lets x grow from below the bound (as in CompressAI)."""
 
@@ -44,6 +48,17 @@ def gaussian_bits(residual: Tensor, sigma: Tensor) -> Tensor:
     upper = torch.erfc((distance - 0.5) * scale)
     lower = torch.erfc((distance + 0.5) * scale)
     return -torch.log2((0.5 * (upper - lower)).clamp_min(LIKELIHOOD_BOUND))
+
+
+def logistic_bits(residual: Tensor, sigma: Tensor) -> Tensor:
+    """Return -log2 of the zero-mean discretised logistic distribution's mass at `residual`, elementwise.
+
+    Its standard deviation is `sigma`, bounded below by that of the narrowest table.
+    """
+    scale = LowerBound.apply(sigma * (3**0.5 / math.pi), MIN_LOGISTIC_SCALE)
+    distance = residual.abs()
+    mass = torch.sigmoid((0.5 - distance) / scale) - torch.sigmoid((-0.5 - distance) / scale)
+    return -torch.log2(LowerBound.apply(mass, LIKELIHOOD_BOUND))
 
 
 def gaussian_entropy_bits(sigma: Tensor) -> Tensor:

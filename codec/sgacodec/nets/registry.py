@@ -8,7 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sgacodec.models.model import Hyperprior, Model
+from sgacodec.models.entropy import ContextModel, Hyperprior
+from sgacodec.models.model import Model
+from sgacodec.nets.context import ContextNets
 from sgacodec.nets.hyperprior import HyperpriorNets
 from sgacodec.nets.rates import Round
 
@@ -46,7 +48,10 @@ class FloatModel(RefinedModel, Protocol):
         """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], float32, scaled to the level, of x in 0..255."""
 
 
-_NETS: dict[type, Callable[[Model, int, torch.device], FloatModel]] = {Hyperprior: HyperpriorNets}
+_NETS: dict[type, Callable[[Model, int, torch.device], FloatModel]] = {
+    Hyperprior: HyperpriorNets,
+    ContextModel: ContextNets,
+}
 
 
 def float_model(model: Model, level_q4: int, device: torch.device) -> FloatModel:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgacodec.arrays import Array
 from sgacodec.bitsback.distributions import SCALE_FRAC_BITS
 from sgacodec.entropy import tables
 from sgacodec.entropy.lattice import lattice_tables
@@ -24,13 +23,9 @@ from sgacodec.models.model import BitsBack, Decoder
 from sgacodec.nets.evaluator import FloatNetwork
 from sgacodec.nets.rates import gaussian_bits
 from sgacodec.train.export.integers import integerise, widen
-from sgacodec.train.export.tables import SIGMA_MIN, density_tables, gaussian_pmf, sigma_scales
+from sgacodec.train.export.tables import SIGMA_MIN, density_tables, fraction_bits_of, shifted_tables, sigma_scales
 from sgacodec.train.families.bits_back import LATTICE_BITS
 from sgacodec.train.families.mean_scale_files import read_h_a, read_h_s
-
-_MAX_FRACTION_BITS = 6
-_FRACTIONS_PER_SIGMA = 8
-"""Means are resolved to an eighth of sigma, which costs 0.001 bits of a value."""
 
 _CELL_REACH = 512
 """Largest magnitude of z inside the tables of its density."""
@@ -65,22 +60,6 @@ def export(state: Mapping[str, Tensor], latents: Sequence[Tensor], decoder: Deco
         z_cells=z_cells,
         z_order=_order(h_a, h_s, latents, z_cells),
     )
-
-
-def fraction_bits_of(scales: Array) -> npt.NDArray[np.int64]:
-    """Return the smallest f with 2^f >= 8 / sigma, at most 6: narrow Gaussians need their mean exactly."""
-    wanted = np.ceil(np.log2(_FRACTIONS_PER_SIGMA / scales))
-    return np.clip(wanted, 0, _MAX_FRACTION_BITS).astype(np.int64)
-
-
-def shifted_tables(scales: Array, fraction_bits: npt.NDArray[np.int64]) -> tables.TableSet:
-    """Return the Gaussians of each scale with means of 0, 1, 2 ... steps of 2^-fraction_bits below one."""
-    found = [
-        gaussian_pmf(float(sigma), step * 2.0 ** -int(bits))
-        for sigma, bits in zip(scales, fraction_bits, strict=True)
-        for step in range(1 << int(bits))
-    ]
-    return tables.build([pmf for pmf, _ in found], [minimum for _, minimum in found])
 
 
 def _cell_edges(n_channels: int) -> npt.NDArray[np.float64]:

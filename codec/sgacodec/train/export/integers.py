@@ -17,7 +17,22 @@ import torch
 from sgacodec.arrays import Array
 from sgacodec.errors import ModelError
 from sgacodec.exact.fixedpoint import SQRT_BOUND
-from sgacodec.exact.layers import Clamp, Conv, Deconv, Igdn, Layer, LeakyRelu, Network, PixelShuffle, by_output
+from sgacodec.exact.layers import (
+    LOG_TABLE_BITS,
+    Add,
+    AppendAbs,
+    Clamp,
+    Conv,
+    Deconv,
+    Igdn,
+    Layer,
+    LeakyRelu,
+    Log,
+    Network,
+    PixelShuffle,
+    PixelUnshuffle,
+    by_output,
+)
 
 ACTIVATION_FRAC_BITS = 12
 LATENT_FRAC_BITS = 10
@@ -44,15 +59,13 @@ def integerise(network: Network, ranges: Sequence[float], in_frac_bits: int, out
     Raises:
         ModelError: a kind of layer has no integer form, or a kernel does not fit.
     """
+    room = [_frac_bits_for(largest, _activation_bits(network, index)) for index, largest in enumerate(ranges)]
+    frac_bits = _shared(_units(network), [in_frac_bits, *room], out_frac_bits)
     layers: list[Layer] = []
-    frac_bits = in_frac_bits
-    for index, (layer, largest) in enumerate(zip(network, ranges, strict=True)):
-        conversion = _conversion(layer)
-        if conversion is not None:
-            last, bits = index == len(network) - 1, _activation_bits(network, index)
-            wanted = out_frac_bits if last else _frac_bits_for(largest, bits)
-            layer, frac_bits = conversion.to_integers(layer, frac_bits, wanted, bits), wanted
-        layers.append(layer)
+    for index, layer in enumerate(network):
+        conversion, bits = _conversion(layer), _activation_bits(network, index)
+        given = frac_bits[index], frac_bits[index + 1]
+        layers.append(layer if conversion is None else conversion.to_integers(layer, *given, bits))
     return tuple(layers)
 
 
@@ -62,16 +75,47 @@ def real_units(network: Network, in_frac_bits: int, out_frac_bits: int) -> Netwo
     The file does not say in which units activations inside a network were trained. Any give the same function, and
     those of the packaged model are within a factor of two of these.
     """
+    inside = [
+        _IGDN_INPUT_FRAC_BITS if _feeds_igdn(network, index) else ACTIVATION_FRAC_BITS for index in range(len(network))
+    ]
+    frac_bits = _shared(_units(network), [in_frac_bits, *inside], out_frac_bits)
     layers: list[Layer] = []
-    frac_bits = in_frac_bits
     for index, layer in enumerate(network):
-        conversion = _conversion(layer)
-        if conversion is not None:
-            inside = _IGDN_INPUT_FRAC_BITS if _feeds_igdn(network, index) else ACTIVATION_FRAC_BITS
-            wanted = out_frac_bits if index == len(network) - 1 else inside
-            layer, frac_bits = conversion.to_floats(layer, frac_bits, wanted), wanted
-        layers.append(layer)
+        conversion, given = _conversion(layer), (frac_bits[index], frac_bits[index + 1])
+        layers.append(layer if conversion is None else conversion.to_floats(layer, *given))
     return tuple(layers)
+
+
+def _units(network: Network) -> list[int]:
+    """Return for the network's input and each layer's output a number that those of equal units share.
+
+    A kernel chooses the units of its output; all other layers keep those of their input, and what is added has one.
+    """
+    units = [0]
+    for index, layer in enumerate(network, start=1):
+        units.append(index if isinstance(layer, (Conv, Deconv, Igdn)) else units[-1])
+        if isinstance(layer, Add):
+            joined = {units[layer.source], units[-1]}
+            units = [min(joined) if unit in joined else unit for unit in units]
+    return units
+
+
+def _shared(units: Sequence[int], frac_bits: Sequence[int], out_frac_bits: int) -> list[int]:
+    """Return the fractional bits of each activation: the fewest of all that share its units, or those of an end.
+
+    Args:
+        units: see `_units`.
+        frac_bits: what each could have, that of the network's input first.
+        out_frac_bits: what the network's output must have.
+
+    Raises:
+        ModelError: the output shares the input's units, and must not.
+    """
+    ends = {units[-1]: out_frac_bits, 0: frac_bits[0]}
+    if ends[units[-1]] != out_frac_bits:
+        raise ModelError("the network's output has the units of its input, but another fixed-point format")
+    fewest = {unit: min(bits for bits, other in zip(frac_bits, units, strict=True) if other == unit) for unit in units}
+    return [ends.get(unit, fewest[unit]) for unit in units]
 
 
 def _conversion(layer: Layer) -> Conversion | None:
@@ -127,6 +171,18 @@ def _real_igdn(layer: Igdn, in_frac_bits: int, out_frac_bits: int) -> Igdn:
     return replace(layer, beta=layer.beta * 2.0 ** -(gamma_bits + 2 * in_frac_bits), gamma=gamma, shift=0)
 
 
+def _integer_log(layer: Log, in_frac_bits: int, out_frac_bits: int, bits: int) -> Log:
+    low, octave = layer.table[0], layer.table[-1] - layer.table[0]
+    octaves = np.log2(np.linspace(1, 2, 2**LOG_TABLE_BITS + 1)) - in_frac_bits
+    return Log(fixed(layer.offset, in_frac_bits), fixed(low + octave * octaves, out_frac_bits), bits)
+
+
+def _real_log(layer: Log, in_frac_bits: int, out_frac_bits: int) -> Log:
+    octave = (layer.table[-1] - layer.table[0]) * 2.0**-out_frac_bits
+    low = layer.table[0] * 2.0**-out_frac_bits + in_frac_bits * octave
+    return Log(layer.offset * 2.0**-in_frac_bits, np.array([low, low + octave]), layer.bits)
+
+
 class Conversion(NamedTuple):
     """A kind of layer between real units and integers.
 
@@ -143,8 +199,12 @@ LAYERS: dict[type[Layer], Conversion | None] = {
     Conv: Conversion(_integer_kernel, _real_kernel),
     Deconv: Conversion(_integer_kernel, _real_kernel),
     Igdn: Conversion(_integer_igdn, _real_igdn),
+    Log: Conversion(_integer_log, _real_log),
     LeakyRelu: None,
+    Add: None,
     PixelShuffle: None,
+    PixelUnshuffle: None,
+    AppendAbs: None,
     Clamp: None,
 }
 """The kinds of layers that networks for decoding are exported with; None where a layer is the same in both forms."""

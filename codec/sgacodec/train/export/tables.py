@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,20 @@ from torch import nn
 from sgacodec.arrays import Array
 from sgacodec.entropy import tables
 from sgacodec.entropy.tables import TOTAL, TableSet
+from sgacodec.nets.rates import MIN_LOGISTIC_SCALE
 from sgacodec.train.export.integers import LATENT_FRAC_BITS, fixed
 from sgacodec.train.families import density
 
 N_SIGMAS = 64
 SIGMA_MIN, SIGMA_MAX = 0.11, 256.0
+LOGISTIC_SIGMA_MAX = 1024.0
+_LOGISTIC_REACH = 8.0
+"""Standard deviations that a logistic table reaches: one in a million values escapes."""
+
+_MAX_FRACTION_BITS = 6
+_FRACTIONS_PER_SIGMA = 8
+"""Means are resolved to an eighth of sigma, which costs 0.001 bits of a value."""
+
 _TAIL = 2.0**-26
 
 
@@ -58,6 +67,45 @@ def gaussian_pmf(sigma: float, mean: float) -> tuple[npt.NDArray[np.float64], in
 
 def _upper_tail(x: float) -> float:
     return 0.5 * math.erfc(x / math.sqrt(2))
+
+
+def logistic_scales() -> npt.NDArray[np.float64]:
+    """Return the standard deviation of each scale of logistic tables: log-spaced."""
+    return np.geomspace(MIN_LOGISTIC_SCALE * math.pi / math.sqrt(3), LOGISTIC_SIGMA_MAX, N_SIGMAS)
+
+
+def logistic_tables(scales: Array, fraction_bits: npt.NDArray[np.int64]) -> tables.TableSet:
+    """Return the discretised logistic distributions of each scale, with means of 0, 1, 2 ... steps below one."""
+    return shifted_tables(scales, fraction_bits, logistic_pmf)
+
+
+def logistic_pmf(sigma: float, mean: float) -> tuple[npt.NDArray[np.float64], int]:
+    """Return the mass of a logistic distribution at integers, and the first of them; arguments as in `gaussian_pmf`."""
+    reach = math.ceil(_LOGISTIC_REACH * sigma) + 1
+    values = np.arange(-reach, reach + 1 + math.ceil(mean))
+    scale = sigma * math.sqrt(3) / math.pi
+    near, far = (np.exp((np.abs(values - mean) + side) / scale) for side in (-0.5, 0.5))
+    return 1 / (1 + near) - 1 / (1 + far), -reach
+
+
+def fraction_bits_of(scales: Array) -> npt.NDArray[np.int64]:
+    """Return the smallest f with 2^f >= 8 / sigma, at most 6: narrow distributions need their mean exactly."""
+    wanted = np.ceil(np.log2(_FRACTIONS_PER_SIGMA / scales))
+    return np.clip(wanted, 0, _MAX_FRACTION_BITS).astype(np.int64)
+
+
+def shifted_tables(
+    scales: Array,
+    fraction_bits: npt.NDArray[np.int64],
+    pmf_of: Callable[[float, float], tuple[npt.NDArray[np.float64], int]] = gaussian_pmf,
+) -> tables.TableSet:
+    """Return the distributions of each scale with means of 0, 1, 2 ... steps of 2^-fraction_bits below one."""
+    found = [
+        pmf_of(float(sigma), step * 2.0 ** -int(bits))
+        for sigma, bits in zip(scales, fraction_bits, strict=True)
+        for step in range(1 << int(bits))
+    ]
+    return tables.build([pmf for pmf, _ in found], [minimum for _, minimum in found])
 
 
 def factorised_tables(state: Mapping[str, Array], medians: Array) -> tables.TableSet:

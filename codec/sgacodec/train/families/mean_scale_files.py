@@ -23,7 +23,8 @@ from sgacodec.arrays import Array
 from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import ModelError, TrainError
 from sgacodec.exact.layers import Clamp, Conv, Deconv, Gdn, Igdn, LeakyRelu, Network
-from sgacodec.models.model import Decoder, Encoder, Hyperprior, Model, make_model
+from sgacodec.models.entropy import Hyperprior
+from sgacodec.models.model import Decoder, Encoder, Model, make_model
 from sgacodec.nets.evaluator import FloatNetwork
 from sgacodec.train.data.weights import Weights
 from sgacodec.train.export.integers import (

@@ -1,0 +1,183 @@
+"""A model with a context model, at one rate level, in float torch.
+
+x -> g_a -> y / unit -> h_a -> z                                        (analysis, the model's float part)
+z_hat -> h_s -> features; y_hat -> sigma, mu, correction of all groups  (the decoder's integer kernels, as floats)
+y_hat + correction -> g_s -> x_hat
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sgacodec.latents.context import unit_of
+from sgacodec.models.entropy import UNIT_FRAC_BITS, ContextModel
+from sgacodec.models.levels import forward_gain, inverse_gain
+from sgacodec.models.model import Model
+from sgacodec.nets.evaluator import FloatNetwork, by_channel
+from sgacodec.nets.rates import Round, TableRate, logistic_bits
+
+_LARGEST_LOG_SIGMA = 8.0
+"""Keeps exp finite while latents are far off; a file's last scale is below it."""
+
+
+Evaluate = Callable[[Tensor], Tensor]
+"""A network, for instance a `FloatNetwork`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ContextRate:
+    """The context model at one level: bits and corrections of a y_hat that is known, of all passes in one evaluation.
+
+    Attributes:
+        features, before, around, near, out: the networks, see `models.entropy.ContextModel`.
+        groups: the channels of each group.
+        one: what networks take and give for a value of 1.
+        unit: of each channel, [1, M, 1, 1].
+        log_unit: its logarithm, likewise, times `one`.
+    """
+
+    features: Evaluate
+    before: Sequence[Evaluate]
+    around: Sequence[Evaluate]
+    near: Sequence[Evaluate]
+    out: Sequence[Evaluate]
+    groups: Sequence[slice]
+    one: float
+    unit: Tensor
+    log_unit: Tensor
+
+    def __call__(self, h: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the bits of y_hat, a scalar, and y_hat with its correction, as the synthesis takes it.
+
+        Args:
+            h: float32 [B, P, H/16, W/16], what h_s gives with the level's bias.
+            y_hat: float32 [B, M, H/16, W/16], whole or relaxed.
+        """
+        features = self.features(h).chunk(len(self.groups), 1)
+        known = y_hat * (self.one / self.unit)
+        bits, restored = [], []
+        for index, (group, u) in enumerate(zip(self.groups, features, strict=True)):
+            if index:
+                u = u + self.before[index - 1](known[:, : group.start])
+            group_bits, group_restored = self._group(index, u, known[:, group], y_hat[:, group])
+            bits.append(group_bits)
+            restored.append(group_restored)
+        return torch.stack(bits).sum(), torch.cat(restored, 1)
+
+    def _group(self, index: int, u: Tensor, known: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the bits of a group, a scalar, and its y_hat with the correction."""
+        (u_anchors, u_others), (y_anchors, y_others) = _split(u), _split(y_hat)
+        around = self.around[index](known * _anchors(known))
+        u_others = u_others + self.near[index](_split(around)[1])
+        bits, anchors = self._pass(index, u_anchors, y_anchors)
+        more_bits, others = self._pass(index, u_others, y_others)
+        return bits + more_bits, _merge(anchors, others)
+
+    def _pass(self, index: int, u: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the bits of a group's places, a scalar, and their y_hat with the correction."""
+        group = self.groups[index]
+        raw, m, delta, shrink = (self.out[index](u).float() / self.one).chunk(4, 1)
+        sigma = (raw + self.log_unit[:, group] / self.one).clamp_max(_LARGEST_LOG_SIGMA).exp()
+        residual = y_hat - m * self.unit[:, group]
+        correction = (delta + shrink * residual.clamp(-1, 1)).clamp(-0.5, 0.5)
+        return logistic_bits(residual, sigma).sum(), y_hat + correction
+
+
+class ContextNets:
+    """A model at one rate level, in float torch; a `registry.FloatModel`. y_hat is whole.
+
+    Attributes:
+        device: where it runs.
+        stride: images are padded to a multiple of it.
+        y_stride: pixels per y sample along one side.
+        halo: rows of y on either side of a strip that reach its pixels.
+    """
+
+    def __init__(self, model: Model, level_q4: int, device: torch.device) -> None:
+        """Prepare the networks, gains and units of `level_q4` (sixteenths) and the prior on `device`."""
+        decoder, encoder = model.decoder, model.encoder
+        prior: ContextModel = decoder.entropy
+        self.device = device
+        self.stride, self.y_stride, self.halo = decoder.z_stride, decoder.y_stride, decoder.halo
+        self._g_a, self._h_a, self._h_s, self._g_s = (
+            FloatNetwork(network, device) for network in (encoder.g_a, encoder.h_a, prior.h_s, decoder.g_s)
+        )
+        self._gain_y = by_channel(forward_gain(encoder.gain_y, level_q4), device)
+        self._gain_z = by_channel(forward_gain(encoder.gain_z, level_q4), device)
+        y_unit, z_unit = 2.0**decoder.y_frac_bits, 2.0**prior.z_frac_bits
+        inverse_y = inverse_gain(decoder.inv_gain_y, level_q4) * 2.0**-decoder.g_s_shift * y_unit
+        inverse_z = inverse_gain(prior.inv_gain_z, level_q4) * 2.0**-prior.h_s_shift * z_unit
+        self._inverse_gain_y, self._inverse_gain_z = by_channel(inverse_y, device), by_channel(inverse_z, device)
+        self._median = by_channel(prior.z_median / z_unit, device)
+        self._z_bits = TableRate(prior.z_tables, device)
+        self._level_bias = by_channel(inverse_gain(prior.level_bias, level_q4), device)
+        self._y_rate = _y_rate(prior, level_q4, device)
+
+    def analyse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], float32, scaled to the level, of x in 0..255."""
+        y = self._g_a(x / 255)
+        return y * self._gain_y, self._h_a(y) * self._gain_z
+
+    def synthesise(self, y_hat: Tensor) -> Tensor:
+        """Return x_hat [B, 3, H, W], float32 in 0..255, not rounded."""
+        return self._g_s(y_hat * self._inverse_gain_y).float()
+
+    def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
+        """Return the bits of y and z, a scalar, and y_hat with its correction.
+
+        Args:
+            y: float32 [B, M, H/16, W/16].
+            z: float32 [B, N, H/64, W/64].
+            round_: rounds z - median and y, relaxed or not.
+        """
+        z_centred = round_(z - self._median)
+        h = self._h_s((z_centred + self._median) * self._inverse_gain_z) + self._level_bias
+        y_bits, restored = self._y_rate(h, round_(y))
+        return self._z_bits(z_centred).sum() + y_bits, restored
+
+
+def _y_rate(prior: ContextModel, level_q4: int, device: torch.device) -> ContextRate:
+    before, around, near, out = (
+        [FloatNetwork(network, device) for network in networks]
+        for networks in (prior.before, prior.around, prior.near, prior.out)
+    )
+    unit = unit_of(prior, inverse_gain(prior.inv_unit, level_q4)) * 2.0**-UNIT_FRAC_BITS
+    return ContextRate(
+        FloatNetwork(prior.features, device),
+        before,
+        around,
+        near,
+        out,
+        prior.groups,
+        one=2.0**prior.context_frac_bits,
+        unit=by_channel(unit, device),
+        log_unit=by_channel(inverse_gain(prior.log_unit, level_q4), device),
+    )
+
+
+def _anchors(like: Tensor) -> Tensor:
+    """Return 1 where row + column is even and 0 elsewhere, [H, W]."""
+    rows, columns = (torch.arange(size, device=like.device) for size in like.shape[2:])
+    return ((rows[:, None] + columns) % 2 == 0).to(like.dtype)
+
+
+def _split(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the places of both colours of a checkerboard, anchors first: [B, C, H, W] to twice [B, C, H, W/2]."""
+    pairs = t.unflatten(3, (-1, 2))
+    left, right = pairs.unbind(4)
+    odd = _odd_rows(t)
+    return torch.where(odd, right, left), torch.where(odd, left, right)
+
+
+def _merge(anchors: Tensor, others: Tensor) -> Tensor:
+    """Invert `_split`."""
+    odd = _odd_rows(anchors)
+    return torch.stack([torch.where(odd, others, anchors), torch.where(odd, anchors, others)], 4).flatten(3)
+
+
+def _odd_rows(like: Tensor) -> Tensor:
+    return (torch.arange(like.shape[2], device=like.device) % 2 == 1)[:, None]
