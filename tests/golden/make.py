@@ -9,6 +9,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import slow_decoder  # noqa: E402
 from support import tiny_head  # noqa: E402
+from support.golden import BANDS, model_of  # noqa: E402
 
 import sgacodec  # noqa: E402
 from sgacodec import encoding  # noqa: E402
@@ -46,6 +48,10 @@ def cases() -> dict:
         "escapes": (noise, 100, 0),
         "bands": (render(200, 64, np.random.default_rng(12)), 25, 0),
         "side-information": (scene, 60, 30, "Häuser am See."),
+        "context": (scene, 43, 30),
+        "context-one-pixel": (np.full((1, 1, 3), (200, 30, 90), np.uint8), 0, 0),
+        "context-escapes": (noise, 100, 0),
+        "context-bands": (render(200, 64, np.random.default_rng(12)), 27, 0),
     }
 
 
@@ -59,11 +65,10 @@ def write_headed_model() -> None:
 def write(name: str, source: object, quality: float, iterations: int, message: str | None = None) -> None:
     folder = HERE / name
     folder.mkdir()
-    model = "tiny" if message is None else "tiny-head"
+    model = model_of(name)
     options = sgacodec.EncodeOptions(quality=quality, iterations=iterations, model=model, device="cpu")
-    if name == "bands":
-        encoding._BAND_PIXELS = 64 * 64
-    data = encoding.encode(source, options, message=message)
+    with mock.patch.object(encoding, "_BAND_PIXELS", 64 * 64 if name in BANDS else encoding._BAND_PIXELS):
+        data = encoding.encode(source, options, message=message)
     stages = slow_decoder.decode(data, (HERE / f"{model}.safetensors").read_bytes())
     (folder / "file.sga").write_bytes(data)
     sgacodec.decode(data).save(folder / "picture.png")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from support.golden import CASES, V1, WITH_MESSAGE, file_of, hashes_of, sha256
+from support.golden import CASES, V1, WITH_MESSAGE, file_of, hashes_of, load_model_of, sha256
 
 from sgacodec import decoding
 from sgacodec.exact import fast
@@ -33,9 +33,8 @@ def rgb_in_strips(data, model, n_strips, monkeypatch):
 
 @pytest.mark.parametrize("n_strips", [1, 2, 4])
 @pytest.mark.parametrize("case", [*CASES, WITH_MESSAGE])
-def test_golden_files_in_strips(case, n_strips, tiny_model, headed_model, monkeypatch):
-    model = headed_model if case == WITH_MESSAGE else tiny_model
-    rgb = rgb_in_strips(file_of(case), model, n_strips, monkeypatch)
+def test_golden_files_in_strips(case, n_strips, monkeypatch):
+    rgb = rgb_in_strips(file_of(case), load_model_of(case), n_strips, monkeypatch)
     assert sha256(rgb, "u1") == hashes_of(case)["rgb"]
     with Image.open(V1 / case / "picture.png") as picture:
         if picture.mode == "RGB":

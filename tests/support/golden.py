@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from sgacodec.models.file import load_model
+
 V1 = Path(__file__).parents[1] / "golden" / "v1"
-CASES = ("scene", "one-pixel", "gray", "alpha", "metadata", "escapes", "bands")
+_HYPERPRIOR = ("scene", "one-pixel", "gray", "alpha", "metadata", "escapes", "bands")
+_CONTEXT = ("context", "context-one-pixel", "context-escapes", "context-bands")
+CASES = (*_HYPERPRIOR, *_CONTEXT)
 """The files without a message."""
+BANDS = ("bands", "context-bands")
+ESCAPES = ("escapes", "context-escapes")
 WITH_MESSAGE = "side-information"
+
+
+def model_of(case: str) -> str:
+    """The name of the model of a file."""
+    return "tiny-head" if case == WITH_MESSAGE else "tiny-context" if case in _CONTEXT else "tiny"
+
+
+def model_bytes(case: str) -> bytes:
+    """The model file of a file."""
+    return (V1 / f"{model_of(case)}.safetensors").read_bytes()
+
+
+@cache
+def load_model_of(case: str):
+    """The model of a file."""
+    return load_model(model_bytes(case))
 
 
 def file_of(case: str) -> bytes:
