@@ -11,6 +11,7 @@ import numpy as np
 
 from sgacodec.errors import ModelError
 from sgacodec.models import store
+from sgacodec.models.entropy import ContextModel
 from sgacodec.models.file import dump_model
 from sgacodec.models.model import Model
 from sgacodec_cli.files import check_output, write_output
@@ -49,12 +50,9 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _facts(model: Model) -> dict[str, object]:
-    networks = {
-        "g_a": model.encoder.g_a,
-        "h_a": model.encoder.h_a,
-        "h_s": model.decoder.entropy.h_s,
-        "g_s": model.decoder.g_s,
-    }
+    prior = model.decoder.entropy
+    networks = {"g_a": model.encoder.g_a, "h_a": model.encoder.h_a, "h_s": prior.h_s, "g_s": model.decoder.g_s}
+    groups = [group.stop - group.start for group in prior.groups] if isinstance(prior, ContextModel) else None
     if model.bits_back is not None:
         networks |= {"bits-back h_a": model.bits_back.h_a, "bits-back h_s": model.bits_back.h_s}
     return {
@@ -63,9 +61,11 @@ def _facts(model: Model) -> dict[str, object]:
         "bits-back id": None if model.bits_back_id is None else model.bits_back_id.hex(),
         "levels": model.decoder.n_levels,
         "lambdas": ", ".join(f"{value:g}" for value in model.lambdas),
-        "N": model.decoder.entropy.inv_gain_z.shape[1],
-        "M": model.decoder.inv_gain_y.shape[1],
+        "N": model.decoder.n_channels,
+        "M": model.decoder.m_channels,
         "stride": model.decoder.z_stride,
+        "entropy model": prior.kind,
+        "groups": None if groups is None else " ".join(map(str, groups)),
         **{name: " ".join(layer.kind for layer in network) for name, network in networks.items()},
         **model.card,
     }
@@ -90,24 +90,26 @@ def import_model(
     output: str | None,
     force: bool,
 ) -> None:
-    """Convert a trained mean-scale hyperprior to an integer model.
+    """Convert trained weights to an integer model.
 
-    SOURCE is 'mbt2018-mean' with --quality 1 to 8 (downloaded by CompressAI), or a PyTorch state-dict file with
-    CompressAI's parameter names.
+    SOURCE is 'mbt2018-mean' with --quality 1 to 8 (downloaded by CompressAI), a PyTorch state-dict file with the
+    parameter names of CompressAI's mean-scale hyperprior, or a checkpoint of sgacodec train.
     """
     try:
         from sgacodec.train.data.weights import ZOO, calibration_images, state_file, zoo
-        from sgacodec.train.families import mean_scale_files
+        from sgacodec.train.families import registry
     except ImportError as err:
-        raise ModelError("importing models needs torch; install it with: pip install 'sgacodec[encode]'") from err
+        raise ModelError(
+            "importing models needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
+        ) from err
     weights = zoo(source, quality) if source in ZOO else state_file(Path(source))
     name = name or weights.name
     target = output or str(store.cache_folder() / f"{name}{store.SUFFIX}")
     if output is None:
         store.cache_folder().mkdir(parents=True, exist_ok=True)
     check_output(target, force)
-    float_model = mean_scale_files.to_layers(weights.state, lambdas or weights.lambdas)
+    family = registry.family(registry.of_state(weights.state))
     images = calibration_images(calibrate, np.random.default_rng(0))
-    model = mean_scale_files.to_model(float_model, images, name, {"source": weights.origin})
+    model = family.to_model(weights.state, lambdas or weights.lambdas, images, name, {"source": weights.origin})
     write_output(target, dump_model(model))
     click.echo(f"{target}: {name}, id {model.model_id.hex()}")

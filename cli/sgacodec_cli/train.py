@@ -16,7 +16,7 @@ from tqdm import tqdm
 from sgacodec.errors import OptionError, TrainError
 from sgacodec.models.file import dump_model
 from sgacodec.models.store import SUFFIX
-from sgacodec.train.options import LEARNING_RATES, STAGES, RunOptions, TrainOptions
+from sgacodec.train.options import FAMILIES, LEARNING_RATES, STAGES, RunOptions, TrainOptions
 from sgacodec_cli.files import check_output, write_output
 
 if TYPE_CHECKING:
@@ -93,8 +93,13 @@ class _Request:
               help=f"[default: {TrainOptions.warmup_steps}]")  # fmt: skip
 @click.option("--lambda", "lambdas", type=float, multiple=True,
               help="R-D trade-off: once for a single rate, or once per level.  [default: eight levels]")  # fmt: skip
-@click.option("--N", "N", type=int, default=None, help=f"Channels of the hyper-latents.  [default: {TrainOptions.N}]")
-@click.option("--M", "M", type=int, default=None, help=f"Channels of the latents.  [default: {TrainOptions.M}]")
+@click.option("--family", type=click.Choice(FAMILIES), default=None,
+              help=f"Kind of network: a hyperprior, or a context model, which learns faster on a CPU.  "
+                   f"[default: {TrainOptions.family}, or that of the weights]")  # fmt: skip
+@click.option("--N", "N", type=int, default=None,
+              help=f"Channels of the hyper-latents.  [default: {TrainOptions.N}; context: 96]")  # fmt: skip
+@click.option("--M", "M", type=int, default=None,
+              help=f"Channels of the latents.  [default: {TrainOptions.M}; context: 320]")  # fmt: skip
 @click.option("--batch-size", type=int, default=None,
               help=f"Patches per step, all processes together.  [default: {TrainOptions.batch_size}]")  # fmt: skip
 @click.option("--patch-size", type=int, default=None,

@@ -16,7 +16,7 @@ TINY = ["--N", 8, "--M", 12, "--patch-size", 64, "--batch-size", 4, "--warmup-st
 @pytest.fixture(autouse=True)
 def _rough_fits(monkeypatch):
     """How well the prior of a model that training starts from is fitted is not what these tests are about."""
-    monkeypatch.setattr("sgacodec.train.families.mean_scale_files._FIT_STEPS", 20)
+    monkeypatch.setattr("sgacodec.train.export.tables._FIT_STEPS", 20)
     monkeypatch.setattr("sgacodec.train.families.bits_back._RECOVERY_FIT_STEPS", 20)
 
 

@@ -62,18 +62,26 @@ def leaves(value, path=""):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "stage"),
+    ("optimizer", "stage", "family"),
     [
-        ("adam", "base"),
+        ("adam", "base", "mean-scale"),
         *(
             pytest.param(*each, marks=pytest.mark.slow)
-            for each in (("muon", "base"), ("soap", "base"), ("adam", "hyper"), ("adam", "refined"))
+            for each in (
+                ("muon", "base", "mean-scale"),
+                ("soap", "base", "mean-scale"),
+                ("adam", "hyper", "mean-scale"),
+                ("adam", "refined", "mean-scale"),
+                ("adam", "base", "context"),
+                ("soap", "base", "context"),
+            )
         ),
     ],
 )
-def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path, optimizer, stage):
+def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(job, tmp_path, optimizer, stage, family):
     # 14 steps: past the first renewal of SOAP's bases
     options = {"optimizer": optimizer, "stage": stage, "steps": 14, "zoom": 1.5, "evenness": 0.5, "refine_steps": 6}
+    options |= {"family": family, "N": 8, "M": 20} if family == "context" else {}
     whole = trainer.train(change(job, options=options, output=tmp_path / "whole.pt"))
     taken = []
     first = trainer.train(change(job, options=options), stop=lambda: taken.append(0) or len(taken) == 12)

@@ -31,6 +31,7 @@ def test_each_optimiser_solves_a_badly_scaled_problem(name):
     net.entropy_bottleneck = nn.Module()
     net.entropy_bottleneck.quantiles = nn.Parameter(torch.ones(4))
     net.auxiliary = lambda: [net.entropy_bottleneck.quantiles]
+    net.rate_factor = lambda parameter: 1.0
     curvature = torch.logspace(-1.5, 1.5, 12)[None, :, None, None]
     optimizers = optim.create(name, net, 0.3)
     losses = []

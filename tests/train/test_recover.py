@@ -13,8 +13,9 @@ from sgacodec.models import store
 from sgacodec.nets.hyperprior import HyperpriorNets
 from sgacodec.synthetic import render
 from sgacodec.train import checkpoint
+from sgacodec.train.export import tables
 from sgacodec.train.export.tables import factorised_tables
-from sgacodec.train.families import mean_scale, mean_scale_files
+from sgacodec.train.families import mean_scale
 from sgacodec.train.families.mean_scale_files import from_model, to_layers, to_model, widths
 
 CPU = torch.device("cpu")
@@ -95,7 +96,7 @@ def test_they_make_the_model_again(tiny_model, recovered_tiny):
 
 
 def test_another_architecture_is_refused(tiny_model, monkeypatch):
-    monkeypatch.setattr(mean_scale_files, "_FIT_STEPS", 1)  # the prior is not what this is about
+    monkeypatch.setattr(tables, "_FIT_STEPS", 1)  # the prior is not what this is about
     shuffled = (*tiny_model.decoder.g_s[:-2], PixelShuffle(1), Clamp(0, 255))
     other = dataclasses.replace(tiny_model, decoder=dataclasses.replace(tiny_model.decoder, g_s=shuffled))
     with pytest.raises(ModelError, match="g_s does not end with a convolution"):

@@ -70,12 +70,12 @@ class ContextRate:
 
     def _group(self, index: int, u: Tensor, known: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bits of a group, a scalar, and its y_hat with the correction."""
-        (u_anchors, u_others), (y_anchors, y_others) = _split(u), _split(y_hat)
+        (u_anchors, u_others), (y_anchors, y_others) = split(u), split(y_hat)
         around = self.around[index](known * _anchors(known))
-        u_others = u_others + self.near[index](_split(around)[1])
+        u_others = u_others + self.near[index](split(around)[1])
         bits, anchors = self._pass(index, u_anchors, y_anchors)
         more_bits, others = self._pass(index, u_others, y_others)
-        return bits + more_bits, _merge(anchors, others)
+        return bits + more_bits, merge(anchors, others)
 
     def _pass(self, index: int, u: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bits of a group's places, a scalar, and their y_hat with the correction."""
@@ -165,7 +165,7 @@ def _anchors(like: Tensor) -> Tensor:
     return ((rows[:, None] + columns) % 2 == 0).to(like.dtype)
 
 
-def _split(t: Tensor) -> tuple[Tensor, Tensor]:
+def split(t: Tensor) -> tuple[Tensor, Tensor]:
     """Return the places of both colours of a checkerboard, anchors first: [B, C, H, W] to twice [B, C, H, W/2]."""
     pairs = t.unflatten(3, (-1, 2))
     left, right = pairs.unbind(4)
@@ -173,8 +173,8 @@ def _split(t: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(odd, right, left), torch.where(odd, left, right)
 
 
-def _merge(anchors: Tensor, others: Tensor) -> Tensor:
-    """Invert `_split`."""
+def merge(anchors: Tensor, others: Tensor) -> Tensor:
+    """Invert `split`."""
     odd = _odd_rows(anchors)
     return torch.stack([torch.where(odd, others, anchors), torch.where(odd, anchors, others)], 4).flatten(3)
 

@@ -203,10 +203,16 @@ OPTIMIZERS: dict[str, Maker] = {"adam": _adam, "muon": _muon, "soap": _soap}
 def create(name: str, net: nn.Module, lr: float) -> Optimizers:
     """Return the optimisers called `name` (a key of `OPTIMIZERS`) for a network."""
     auxiliary = net.auxiliary()
-    trained = [p for p in net.parameters() if p.requires_grad and not any(p is other for other in auxiliary)]
-    kernels = [p for p in trained if _is_kernel(p)]
-    others = [p for p in trained if not _is_kernel(p)]
-    return Optimizers(OPTIMIZERS[name](kernels, others, lr), auxiliary)
+    by_factor: dict[float, Parameters] = {}
+    for parameter_name, parameter in net.named_parameters():
+        if parameter.requires_grad and not any(parameter is other for other in auxiliary):
+            by_factor.setdefault(net.rate_factor(parameter_name), []).append(parameter)
+    scheduled: list[Optimizer] = []
+    for factor, trained in sorted(by_factor.items()):
+        kernels = [parameter for parameter in trained if _is_kernel(parameter)]
+        others = [parameter for parameter in trained if not _is_kernel(parameter)]
+        scheduled += OPTIMIZERS[name](kernels, others, lr * factor)
+    return Optimizers(scheduled, auxiliary)
 
 
 def _is_kernel(parameter: nn.Parameter) -> bool:

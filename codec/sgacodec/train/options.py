@@ -17,6 +17,9 @@ LAMBDAS = (0.0016, 0.0029, 0.0053, 0.0097, 0.0177, 0.0325, 0.0594, 0.1086)
 LEARNING_RATES = {"adam": 5e-4, "muon": 2e-3, "soap": 1e-3}
 """Default learning rate of each optimiser."""
 
+FAMILIES = ("mean-scale", "context")
+"""Kinds of network that can be trained, see `families.registry`."""
+
 STAGES = ("base", "hyper", "refined", "bits-back")
 """What can be trained: everything on noise, the hyperprior on the rate, the decoder on refined latents, or a bits-back
 model of a model."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgacodec.errors import OptionError
+from sgacodec.errors import OptionError, TrainError
 from sgacodec.models import store
 from sgacodec.models.model import Model
 from sgacodec.train import checkpoint, trainer
@@ -16,6 +16,7 @@ from sgacodec.train.data.images import Dataset
 from sgacodec.train.data.weights import Weights, state_file
 from sgacodec.train.events import Listener
 from sgacodec.train.export import publish
+from sgacodec.train.families import registry
 from sgacodec.train.families.registry import family
 from sgacodec.train.options import RunOptions, TrainOptions, continue_with
 from sgacodec.train.stages import bits_back
@@ -73,12 +74,14 @@ def start(request: Request) -> Start:
     if request.trains_bits_back:
         weights = None if request.resume is None else state_file(request.resume)
         return Start(TrainOptions(**request.given, **_facts(request, model)), model, weights=weights)
-    name = request.given.get("family", TrainOptions.family)
     if request.resume is not None:
-        return _further(request, name, state_file(request.resume))
+        weights = state_file(request.resume)
+        return _further(request, registry.of_state(weights.state), weights)
     if model is not None:
+        name = registry.of_model(model)
         return _further(request, name, family(name).from_model(model))
-    return Start(TrainOptions(**request.given), None)
+    name = request.given.get("family", TrainOptions.family)
+    return Start(_options(name, {}, request.given), None)
 
 
 def _resumed(request: Request, path: Path, model: Model | None) -> Start:
@@ -90,8 +93,23 @@ def _resumed(request: Request, path: Path, model: Model | None) -> Start:
 
 
 def _further(request: Request, name: str, weights: Weights) -> Start:
+    if request.given.get("family", name) != name:
+        raise OptionError(f"the weights are of the family {name}, not {request.given['family']}; leave --family out")
     implied = {**family(name).options_of(weights.state), "lambdas": weights.lambdas}
-    return Start(TrainOptions(**{**implied, **request.given}), None, weights=weights)
+    return Start(_options(name, implied, request.given), None, weights=weights)
+
+
+def _options(name: str, implied: Mapping[str, Any], given: Mapping[str, Any]) -> TrainOptions:
+    """Return options: what is given, else what the weights imply, else what the family prefers.
+
+    Raises:
+        TrainError: the family has no such stage.
+    """
+    chosen = family(name)
+    options = TrainOptions(**{**chosen.defaults, **implied, **given, "family": name})
+    if options.stage not in chosen.stages:
+        raise TrainError(f"the family {name} has no stage {options.stage}; it has: {', '.join(chosen.stages)}")
+    return options
 
 
 def _facts(request: Request, model: Model | None) -> dict[str, Any]:

@@ -98,6 +98,19 @@ def state_file(path: Path) -> Weights:
     return Weights(state, lambdas, path.stem, f"state dict {path.name}", int(content.get("seen_pixels", 0)))
 
 
+def to_input(image: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """Return a calibration image, uint8 [H, W, 3], as float32 [1, 3, H', W'] in 0..1, sides cut to multiples of 64.
+
+    Raises:
+        ModelError: it is smaller than 64x64.
+    """
+    height, width = image.shape[0] // 64 * 64, image.shape[1] // 64 * 64
+    if not height or not width:
+        raise ModelError("calibration images must be at least 64x64")
+    crop = np.ascontiguousarray(image[:height, :width].transpose(2, 0, 1))
+    return torch.from_numpy(crop)[None].float() / 255
+
+
 def calibration_images(folder: Path | None, generator: np.random.Generator) -> list[npt.NDArray[np.uint8]]:
     """Return 24 crops of 256x256: of photographs in a folder, or of rendered scenes.
 

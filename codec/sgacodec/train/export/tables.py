@@ -28,6 +28,7 @@ _FRACTIONS_PER_SIGMA = 8
 """Means are resolved to an eighth of sigma, which costs 0.001 bits of a value."""
 
 _TAIL = 2.0**-26
+_FIT_STEPS = 1000
 
 
 def sigma_scales() -> npt.NDArray[np.float64]:
@@ -167,3 +168,18 @@ def fit_density(centres: Array, masses: Array, width: float, n_steps: int) -> nn
     prior = density.create(len(centres))
     density.fit(prior, torch.from_numpy(centres).float(), width, torch.from_numpy(masses).float(), n_steps)
     return prior
+
+
+def fitted_prior(z_tables: TableSet, median: Array) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the parameters of a factorised prior with the masses that the tables hold, by CompressAI's names.
+
+    Args:
+        z_tables: one table for each channel.
+        median: of each channel, float64 [N].
+    """
+    masses = masses_of(z_tables)
+    centres = median[:, None] + z_tables.minima[:, None] + np.arange(masses.shape[1])
+    prior = fit_density(centres, masses, 1.0, _FIT_STEPS)
+    ends = (median + z_tables.minima, median, median + z_tables.minima + z_tables.lengths - 2)
+    prior.quantiles.data[:, 0] = torch.from_numpy(np.stack(ends, 1)).float()
+    return {f"entropy_bottleneck.{name}": value.detach().numpy() for name, value in prior.named_parameters()}

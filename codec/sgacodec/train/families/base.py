@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from sgacodec.models.entropy import EntropyModel
 from sgacodec.models.model import Model
 from sgacodec.train.data.weights import Weights
 from sgacodec.train.options import TrainOptions
@@ -23,6 +24,9 @@ class Family:
         options_of: returns the options that a state dict implies; raises TrainError for that of another family.
         to_model: returns the integer model of a state dict: lambdas of its levels, calibration images, name, card.
         from_model: returns a model's weights, to train on from.
+        entropy_model: what its models have for one.
+        stages: what can be trained of it, see `options.STAGES`.
+        defaults: values of `TrainOptions` that suit it better than the general ones.
     """
 
     create: Callable[[TrainOptions], nn.Module]
@@ -30,3 +34,6 @@ class Family:
     options_of: Callable[[Mapping[str, Any]], dict[str, int]]
     to_model: Callable[..., Model]
     from_model: Callable[[Model], Weights]
+    entropy_model: type[EntropyModel]
+    stages: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)

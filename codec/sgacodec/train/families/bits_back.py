@@ -86,6 +86,10 @@ class BitsBackNet(nn.Module):
         self.entropy_bottleneck.quantiles.requires_grad_(False)  # the lattice has no medians
         self.gaussian_conditional = GaussianConditional(None)
 
+    def rate_factor(self, name: str) -> float:
+        """Return the learning rate of a parameter relative to the options': the same for all."""
+        return 1.0
+
     def auxiliary(self) -> list[nn.Parameter]:
         """Return the quantiles of z's density, which nothing uses."""
         return [self.entropy_bottleneck.quantiles]

@@ -1,228 +1,52 @@
-"""Context models between training and model files.
+"""Context models between training and model files, both directions.
 
-    state dict -> float layers -> ranges on calibration images -> integer layers, tables -> Model
-
-Parameter names are those of `context.ContextNetwork`.
+state dict -> float layers -> ranges on calibration images -> integer layers, tables -> Model
+Model -> float layers -> state dict
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgacodec.arrays import Array
-from sgacodec.errors import ModelError
-from sgacodec.exact.layers import (
-    Add,
-    AppendAbs,
-    Clamp,
-    Conv,
-    Layer,
-    LeakyRelu,
-    Log,
-    Network,
-    PixelShuffle,
-    PixelUnshuffle,
-    Scale,
-)
+from sgacodec.errors import ModelError, TrainError
+from sgacodec.exact.layers import Clamp, Network
 from sgacodec.models.entropy import ContextModel
 from sgacodec.models.model import Decoder, Encoder, Model, make_model
 from sgacodec.nets.context import ContextRate
 from sgacodec.nets.evaluator import FloatNetwork, by_channel
+from sgacodec.train.data.weights import Weights, to_input
 from sgacodec.train.export.integers import (
-    ACTIVATION_BITS,
     ACTIVATION_FRAC_BITS,
     GAIN_FRAC_BITS,
     LATENT_FRAC_BITS,
     fixed,
     integerise,
+    real_units,
     to_half,
     widen,
 )
-from sgacodec.train.export.tables import factorised_tables, fraction_bits_of, logistic_scales, logistic_tables
-
-_BLOCK_FACTOR = 0.03
-_LOG_OFFSET = 0.05
-_POOLED = 4
-"""h_a sees means over so many places along each side."""
+from sgacodec.train.export.tables import (
+    factorised_tables,
+    fitted_prior,
+    fraction_bits_of,
+    logistic_scales,
+    logistic_tables,
+)
+from sgacodec.train.families import context
+from sgacodec.train.families.base import Family
+from sgacodec.train.families.context_layers import FloatLayers, to_layers, to_state
+from sgacodec.train.options import TrainOptions
 
 _UNIT_BITS = 22
 _SMALLEST_UNIT = 2.0**-6
 """A channel with a smaller unit is switched off at that level: it is never anything but zero."""
-
-_SLOPE_BITS = 16
-_SLOPE = LeakyRelu(round(0.01 * 2**_SLOPE_BITS), _SLOPE_BITS)
-
-
-@dataclass(frozen=True)
-class FloatLayers:
-    """A trained model as float layer lists in real units; names as in `ContextModel`.
-
-    Attributes:
-        networks: the single networks by name: g_a, h_a, h_s, features, g_s.
-        before, around, near, out: the networks of each group.
-        groups: the channels of each group.
-        gain_y, inv_gain_y: float64 [L, M]; gain_z, inv_gain_z: float64 [L, N].
-        level_bias: float64 [L, P].
-        unit: float64 [L, M].
-        medians: float64 [N].
-        prior: parameters of z's density, CompressAI's names.
-    """
-
-    networks: Mapping[str, Network]
-    before: tuple[Network, ...]
-    around: tuple[Network, ...]
-    near: tuple[Network, ...]
-    out: tuple[Network, ...]
-    groups: tuple[slice, ...]
-    gain_y: Array
-    inv_gain_y: Array
-    gain_z: Array
-    inv_gain_z: Array
-    level_bias: Array
-    unit: Array
-    medians: Array
-    prior: Mapping[str, Array]
-
-
-def to_layers(state: Mapping[str, Any]) -> FloatLayers:
-    """Read a state dict.
-
-    Raises:
-        ModelError: names or shapes are those of another architecture.
-    """
-    arrays = {
-        name: np.asarray(torch.as_tensor(value).float().cpu().numpy(), np.float64) for name, value in state.items()
-    }
-    try:
-        return _read(arrays)
-    except (KeyError, IndexError) as err:
-        raise ModelError(f"the weights are not those of a context model: {err} is missing") from err
-
-
-def _read(arrays: Mapping[str, Array]) -> FloatLayers:
-    sizes = [len(arrays[f"context.out.{k}.weight"]) // 4 for k in range(_count(arrays, "context.out"))]
-    ends = np.cumsum(sizes).tolist()
-    gains = {name: np.exp(arrays[name]) for name in ("gain_y", "inv_gain_y", "gain_z", "inv_gain_z")}
-    prefix = "prior."
-    prior = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    k_groups = range(len(sizes))
-    return FloatLayers(
-        networks={
-            "g_a": _g_a(arrays),
-            "h_a": _h_a(arrays),
-            "h_s": _h_s(arrays),
-            "features": (_SLOPE, _joined([_conv(arrays, f"context.feature.{k}") for k in k_groups])),
-            "g_s": _g_s(arrays),
-        },
-        before=tuple(
-            (*_around(arrays, f"context.before.{k}"), _conv(arrays, f"context.before_in.{k}")) for k in k_groups[1:]
-        ),
-        around=tuple(_around(arrays, f"context.near.{k}") for k in k_groups),
-        near=tuple((_conv(arrays, f"context.near_in.{k}"),) for k in k_groups),
-        out=tuple(
-            (_SLOPE, _conv(arrays, f"context.hidden.{k}"), _SLOPE, _conv(arrays, f"context.out.{k}")) for k in k_groups
-        ),
-        groups=tuple(slice(end - size, end) for end, size in zip(ends, sizes, strict=True)),
-        **gains,
-        level_bias=arrays["level"],
-        unit=gains["gain_y"] * arrays["unit"],
-        medians=prior["quantiles"][:, 0, 1],
-        prior={f"entropy_bottleneck.{name}": array for name, array in prior.items()},
-    )
-
-
-def _count(arrays: Mapping[str, Array], stem: str) -> int:
-    return len({name[len(stem) :].split(".")[1] for name in arrays if name.startswith(stem + ".")})
-
-
-def _conv(arrays: Mapping[str, Array], name: str, factor: float = 1.0) -> Conv:
-    """Return a convolution that keeps the size; depthwise where a kernel has one input channel."""
-    weight = arrays[f"{name}.weight"] * factor
-    bias = arrays[f"{name}.bias"] * factor if f"{name}.bias" in arrays else np.zeros(len(weight))
-    groups = len(weight) if weight.shape[1] == 1 and len(weight) > 1 else 1
-    return Conv(weight, bias, np.zeros(len(bias), np.int64), 1, weight.shape[2] // 2, ACTIVATION_BITS, groups)
-
-
-def _joined(convs: Sequence[Conv]) -> Conv:
-    """Return one 1x1 convolution that gives the channels of all."""
-    weight, bias = np.concatenate([conv.weight for conv in convs]), np.concatenate([conv.bias for conv in convs])
-    return Conv(weight, bias, np.zeros(len(bias), np.int64), 1, 0, ACTIVATION_BITS)
-
-
-def _around(arrays: Mapping[str, Array], name: str) -> Network:
-    conv = _conv(arrays, name)
-    return (AppendAbs(), conv, _log(len(conv.bias) // 2))
-
-
-def _log(channels: int) -> Log:
-    return Log(np.full(channels, _LOG_OFFSET), np.array([0.0, np.log(2.0)]), ACTIVATION_BITS)
-
-
-def _with_blocks(arrays: Mapping[str, Array], name: str, layers: list[Layer]) -> None:
-    """Append the residual blocks x + 0.03 W2 leaky_relu(W1 D (x / unit)) of a name."""
-    for index in range(_count(arrays, name)):
-        block, source = f"{name}.{index}", len(layers)
-        depthwise = _conv(arrays, f"{block}.dw")
-        scaled = Conv(
-            depthwise.weight / arrays[f"{block}.unit"][:, None, None, None],
-            depthwise.bias,
-            depthwise.shift,
-            1,
-            depthwise.padding,
-            ACTIVATION_BITS,
-            depthwise.groups,
-        )
-        layers += [scaled, _conv(arrays, f"{block}.w1"), _SLOPE, _conv(arrays, f"{block}.w2", _BLOCK_FACTOR)]
-        layers.append(Add(source, ACTIVATION_BITS))
-
-
-def _g_a(arrays: Mapping[str, Array]) -> Network:
-    patch = _conv(arrays, "transform.patch")
-    centred = patch.bias - 0.5 * patch.weight.sum((1, 2, 3))  # the network sees x - 1/2
-    layers: list[Layer] = [PixelUnshuffle(8), Conv(patch.weight, centred, patch.shift, 1, 0, ACTIVATION_BITS)]
-    _with_blocks(arrays, "transform.a8", layers)
-    layers += [PixelUnshuffle(2), _conv(arrays, "transform.merge")]
-    _with_blocks(arrays, "transform.a16", layers)
-    return tuple(layers)
-
-
-def _g_s(arrays: Mapping[str, Array]) -> Network:
-    """Return the synthesis, whose pixels are in 0..255."""
-    layers: list[Layer] = []
-    _with_blocks(arrays, "transform.s16", layers)
-    layers += [_conv(arrays, "transform.split"), PixelShuffle(2)]
-    _with_blocks(arrays, "transform.s8", layers)
-    last = _conv(arrays, "transform.unpatch", 255.0)
-    layers.append(Conv(last.weight, last.bias + 0.5 * 255, last.shift, 1, last.padding, ACTIVATION_BITS))
-    return (*layers, PixelShuffle(8))
-
-
-def _h_a(arrays: Mapping[str, Array]) -> Network:
-    """Return the hyper-analysis: means and log energies of y / unit over 4x4 places, then three 1x1 convolutions."""
-    channels, area = len(arrays["unit"]), _POOLED**2
-    mean = Conv(
-        np.full((2 * channels, area, 1, 1), 1 / area),
-        np.zeros(2 * channels),
-        np.zeros(2 * channels, np.int64),
-        1,
-        0,
-        ACTIVATION_BITS,
-        2 * channels,
-    )
-    pooled = (Scale(1 / arrays["unit"], 0, ACTIVATION_BITS), PixelUnshuffle(_POOLED), AppendAbs(), mean, _log(channels))
-    return (*pooled, _conv(arrays, "h_a.0"), _SLOPE, _conv(arrays, "h_a.1"), _SLOPE, _conv(arrays, "h_a.2"))
-
-
-def _h_s(arrays: Mapping[str, Array]) -> Network:
-    shuffle = PixelShuffle(2)
-    return (_conv(arrays, "h_s.0"), shuffle, _SLOPE, _conv(arrays, "h_s.1"), shuffle, _SLOPE, _conv(arrays, "h_s.2"))
 
 
 def to_model(
@@ -322,7 +146,7 @@ class _Calibration:
     def add(self, image: npt.NDArray[np.uint8]) -> None:
         """Code an image at every level."""
         model = self._model
-        y, median = self["g_a"](_to_input(image)), _column(model.medians)
+        y, median = self["g_a"](to_input(image)), _column(model.medians)
         z = self["h_a"](y)
         for level in range(len(model.gain_y)):
             z_hat = torch.round(z * _column(model.gain_z[level]) - median) + median
@@ -354,9 +178,87 @@ def _column(values: Array) -> Tensor:
     return by_channel(values, torch.device("cpu"))
 
 
-def _to_input(image: npt.NDArray[np.uint8]) -> Tensor:
-    height, width = image.shape[0] // 64 * 64, image.shape[1] // 64 * 64
-    if not height or not width:
-        raise ModelError("calibration images must be at least 64x64")
-    crop = np.ascontiguousarray(image[:height, :width].transpose(2, 0, 1))
-    return torch.from_numpy(crop)[None].float() / 255
+def from_model(model: Model) -> Weights:
+    """Return a model's weights as the family has them in training.
+
+    Raises:
+        ModelError: the networks are those of another architecture.
+    """
+    prior = model.decoder.entropy
+    if not isinstance(prior, ContextModel):
+        raise ModelError(f"model {model.name} has no context model; its family is another one")
+    state = to_state(_to_floats(model, prior))
+    tensors = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in state.items()}
+    return Weights(tensors, model.lambdas, model.name, f"model {model.model_id.hex()}")
+
+
+def _to_floats(model: Model, prior: ContextModel) -> FloatLayers:
+    decoder, encoder, bits = model.decoder, model.encoder, prior.context_frac_bits
+    h_s_in = prior.z_frac_bits + GAIN_FRAC_BITS - prior.h_s_shift
+    g_s_in = decoder.y_frac_bits + GAIN_FRAC_BITS - decoder.g_s_shift
+    median = prior.z_median / 2.0**prior.z_frac_bits
+    before, around, near, out = (
+        tuple(real_units(network, bits, bits) for network in networks)
+        for networks in (prior.before, prior.around, prior.near, prior.out)
+    )
+    return FloatLayers(
+        networks={
+            "g_a": encoder.g_a,
+            "h_a": encoder.h_a,
+            "h_s": real_units(prior.h_s, h_s_in, bits),
+            "features": real_units(prior.features, bits, bits),
+            "g_s": real_units(decoder.g_s[:-1], g_s_in, 0),
+        },
+        before=before,
+        around=around,
+        near=near,
+        out=out,
+        groups=prior.groups,
+        gain_y=encoder.gain_y,
+        inv_gain_y=decoder.inv_gain_y * 2.0**-GAIN_FRAC_BITS,
+        gain_z=encoder.gain_z,
+        inv_gain_z=prior.inv_gain_z * 2.0**-GAIN_FRAC_BITS,
+        level_bias=prior.level_bias * 2.0**-bits,
+        unit=np.exp(prior.log_unit * 2.0**-bits),
+        medians=median,
+        prior=fitted_prior(prior.z_tables, median),
+    )
+
+
+def _create(options: TrainOptions) -> nn.Module:
+    return context.create(context.architecture(options.N, options.M), options.lambdas, options.seed)
+
+
+def _start(net: nn.Module, options: TrainOptions, patches: Tensor) -> None:
+    if options.init == "klt":
+        net.start(patches)  # type: ignore[operator]
+
+
+def _widths(state: Mapping[str, Any]) -> dict[str, int]:
+    try:
+        return {"N": len(state["h_a.2.weight"]), "M": len(state["unit"])}
+    except (KeyError, TypeError) as err:
+        raise TrainError(f"the weights are not those of the context family: {err} is missing") from err
+
+
+def _export(
+    state: Mapping[str, Any],
+    lambdas: Sequence[float],
+    images: Sequence[npt.NDArray[np.uint8]],
+    name: str,
+    card: Mapping[str, str],
+) -> Model:
+    return to_model(to_layers(state), lambdas, images, name, card)
+
+
+FAMILY = Family(
+    create=_create,
+    start=_start,
+    options_of=_widths,
+    to_model=_export,
+    from_model=from_model,
+    entropy_model=ContextModel,
+    stages=("base",),
+    defaults={"N": 96, "M": 320, "lambdas": context.LAMBDAS, "zoom": 2.0, "evenness": 0.5},
+)
+"""The context family."""

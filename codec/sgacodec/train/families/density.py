@@ -32,6 +32,16 @@ def cell_mass(density: EntropyBottleneck, centre: Tensor, width: Tensor) -> Tens
     return (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
 
 
+def bits(density: EntropyBottleneck, z: Tensor) -> Tensor:
+    """Return the bits of z, float32 [B, C, h, w], in cells of width one: float32 [B].
+
+    CompressAI's public forward would draw its own noise from torch's global generator.
+    """
+    by_channel = z.transpose(0, 1).reshape(z.shape[1], 1, -1)
+    likelihood = density.likelihood_lower_bound(density._likelihood(by_channel)[0])
+    return -likelihood.log2().reshape(z.shape[1], z.shape[0], -1).sum((0, 2))  # type: ignore[no-any-return]
+
+
 @torch.enable_grad()
 def fit(density: EntropyBottleneck, centres: Tensor, width: float, weights: Tensor, n_steps: int) -> None:
     """Fit a density to values in cells, each with its weight: the weighted log-likelihood rises.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sgacodec.train.families import density
 from sgacodec.train.families.network import Output
 
 with warnings.catch_warnings():
@@ -65,6 +66,10 @@ class VariableRateHyperprior(MeanScaleHyperprior):
             return torch.rand(shape, device=generator.device, generator=generator) - 0.5
 
         return Noise(uniform(self.M, 16), uniform(self.N, 64))
+
+    def rate_factor(self, name: str) -> float:
+        """Return the learning rate of a parameter relative to the options': the same for all."""
+        return 1.0
 
     def auxiliary(self) -> list[nn.Parameter]:
         """Return the quantiles of z's prior, which only the auxiliary loss moves."""
@@ -153,11 +158,7 @@ class VariableRateHyperprior(MeanScaleHyperprior):
             return y_bits, self._z_bits(rated[1]), self.entropy_bottleneck.loss()
 
     def _z_bits(self, z: Tensor) -> Tensor:
-        # CompressAI's public forward would draw its own noise from torch's global generator.
-        prior = self.entropy_bottleneck
-        by_channel = z.transpose(0, 1).reshape(z.shape[1], 1, -1)
-        likelihood = prior.likelihood_lower_bound(prior._likelihood(by_channel)[0])
-        return -likelihood.log2().reshape(z.shape[1], z.shape[0], -1).sum((0, 2))
+        return density.bits(self.entropy_bottleneck, z)
 
 
 def gaussian_bits(prior: nn.Module, y: Tensor, sigma: Tensor, mu: Tensor) -> Tensor:

@@ -20,13 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from sgacodec.arrays import Array
-from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import ModelError, TrainError
 from sgacodec.exact.layers import Clamp, Conv, Deconv, Gdn, Igdn, LeakyRelu, Network
 from sgacodec.models.entropy import Hyperprior
 from sgacodec.models.model import Decoder, Encoder, Model, make_model
 from sgacodec.nets.evaluator import FloatNetwork
-from sgacodec.train.data.weights import Weights
+from sgacodec.train.data.weights import Weights, to_input
 from sgacodec.train.export.integers import (
     ACTIVATION_BITS,
     ACTIVATION_FRAC_BITS,
@@ -40,19 +39,17 @@ from sgacodec.train.export.integers import (
 )
 from sgacodec.train.export.tables import (
     factorised_tables,
-    fit_density,
+    fitted_prior,
     gaussian_tables,
-    masses_of,
     sigma_thresholds,
 )
 from sgacodec.train.families import klt, mean_scale
 from sgacodec.train.families.base import Family
-from sgacodec.train.options import TrainOptions
+from sgacodec.train.options import STAGES, TrainOptions
 
 LEAKY_SLOPE_BITS = 16
 GDN_PEDESTAL = 2.0**-36
 _BETA_MIN = 1e-6
-_FIT_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -226,7 +223,7 @@ def _calibrate(model: FloatModel, images: Sequence[npt.NDArray[np.uint8]]) -> tu
     median = torch.from_numpy(model.medians.astype(np.float32))[:, None, None]
     h_s_ranges, g_s_ranges = [0.0] * len(model.h_s), [0.0] * len(model.g_s)
     for image in images:
-        y_plain = g_a(_to_input(image))
+        y_plain = g_a(to_input(image))
         for level in range(len(model.gain_y)):
             y = y_plain * gain_y[level]
             z_hat = torch.round(h_a(y) * gain_z[level] - median) + median
@@ -235,14 +232,6 @@ def _calibrate(model: FloatModel, images: Sequence[npt.NDArray[np.uint8]]) -> tu
             g_s_outputs = g_s.activations((torch.round(y - mu) + mu) * inv_gain_y[level])[1:]
             h_s_ranges, g_s_ranges = widen(h_s_ranges, h_s_outputs), widen(g_s_ranges, g_s_outputs)
     return h_s_ranges, g_s_ranges
-
-
-def _to_input(image: npt.NDArray[np.uint8]) -> torch.Tensor:
-    height, width = image.shape[0] // 64 * 64, image.shape[1] // 64 * 64
-    if not height or not width:
-        raise ModelError("calibration images must be at least 64x64")
-    crop = np.ascontiguousarray(image[:height, :width].transpose(2, 0, 1))
-    return torch.from_numpy(crop)[None].float() / 255
 
 
 def from_model(model: Model) -> Weights:
@@ -266,7 +255,8 @@ def from_model(model: Model) -> Weights:
         arrays[f"inv_gain_{latent}"] = np.log(inverse) - np.log(2) * GAIN_FRAC_BITS
     state = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
     median = decoder.entropy.z_median / 2.0**decoder.entropy.z_frac_bits
-    state |= {f"entropy_bottleneck.{name}": value for name, value in _prior(decoder.entropy.z_tables, median).items()}
+    prior = fitted_prior(decoder.entropy.z_tables, median)
+    state |= {name: torch.from_numpy(array) for name, array in prior.items()}
     return Weights(state, model.lambdas, model.name, f"model {model.model_id.hex()}")
 
 
@@ -286,16 +276,6 @@ def parameters(net: str, network: Network) -> Iterator[tuple[str, Array]]:
         elif isinstance(layer, (Gdn, Igdn)):
             yield f"{net}.{index}.beta", np.sqrt(layer.beta + GDN_PEDESTAL)
             yield f"{net}.{index}.gamma", np.sqrt(layer.gamma + GDN_PEDESTAL)
-
-
-def _prior(tables: TableSet, median: Array) -> dict[str, Tensor]:
-    """Return the parameters of a factorised prior with the masses that the tables hold."""
-    masses = masses_of(tables)
-    centres = median[:, None] + tables.minima[:, None] + np.arange(masses.shape[1])
-    prior = fit_density(centres, masses, 1.0, _FIT_STEPS)
-    ends = (median + tables.minima, median, median + tables.minima + tables.lengths - 2)
-    prior.quantiles.data[:, 0] = torch.from_numpy(np.stack(ends, 1)).float()
-    return {name: parameter.detach() for name, parameter in prior.named_parameters()}
 
 
 def _create(options: TrainOptions) -> nn.Module:
@@ -329,5 +309,13 @@ def _export(
     return to_model(to_layers(state, lambdas), images, name, card)
 
 
-FAMILY = Family(create=_create, start=_start, options_of=widths, to_model=_export, from_model=from_model)
+FAMILY = Family(
+    create=_create,
+    start=_start,
+    options_of=widths,
+    to_model=_export,
+    from_model=from_model,
+    entropy_model=Hyperprior,
+    stages=STAGES,
+)
 """The mean-scale hyperprior as a family."""

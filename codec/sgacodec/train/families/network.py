@@ -33,5 +33,8 @@ class TrainedNetwork(Protocol):
     def draw_noise(self, count: int, size: int, generator: torch.Generator) -> Any:
         """Return what a pass takes as noise, for `count` square patches of side `size`, on the generator's device."""
 
+    def rate_factor(self, name: str) -> float:
+        """Return the learning rate of the parameter of this name, relative to the options'."""
+
     def auxiliary(self) -> list[nn.Parameter]:
         """Return the parameters that only the auxiliary loss moves, with an optimiser of their own; may be none."""

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sgacodec.errors import TrainError
-from sgacodec.train.families import mean_scale_files
+from sgacodec.models.model import Model
+from sgacodec.train.families import context_files, mean_scale_files
 from sgacodec.train.families.base import Family
 
-FAMILIES: dict[str, Family] = {"mean-scale": mean_scale_files.FAMILY}
+FAMILIES: dict[str, Family] = {"mean-scale": mean_scale_files.FAMILY, "context": context_files.FAMILY}
+
+
+def of_state(state: Mapping[str, Any]) -> str:
+    """Return the name of the family that a state dict is of.
+
+    Raises:
+        TrainError: it is of none.
+    """
+    for name, found in FAMILIES.items():
+        try:
+            found.options_of(state)
+        except TrainError:
+            continue
+        return name
+    raise TrainError(f"the weights are those of no family that sgacodec knows; it knows: {', '.join(FAMILIES)}")
+
+
+def of_model(model: Model) -> str:
+    """Return the name of the family that a model is of."""
+    kind = type(model.decoder.entropy)
+    return next(name for name, found in FAMILIES.items() if found.entropy_model is kind)
 
 
 def family(name: str) -> Family:

@@ -1,0 +1,406 @@
+"""The context family as it is trained: low-resolution residual transforms, a hyperprior, a context model on whole y.
+
+x -> g_a -> y -> h_a -> z;  z_hat -> h_s -> features;  y_hat, features -> sigma, mu, correction;  y_hat' -> g_s -> x_hat
+
+The networks of the entropy model see y in units of each channel and level, the standard deviation that it had at the
+start: without them sigma and mu of hundreds of channels, whose scales differ a thousandfold, creep to their values at
+the pace of the learning rate.
+Source: Minnen and Singh 2020 (channel groups, latent residual prediction); He et al. 2021 (checkerboard).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from sgacodec.errors import TrainError
+from sgacodec.nets.context import merge, split
+from sgacodec.nets.rates import logistic_bits
+from sgacodec.train.families import density
+from sgacodec.train.families.network import Output
+
+BLOCK_FACTOR = 0.03
+"""What a residual block says counts so much, so that one learning rate suits blocks and transforms."""
+
+LOG_OFFSET = 0.05
+"""Added to a mean magnitude before its logarithm is taken, in units of y."""
+
+POOLED = 4
+"""h_a sees means over so many places along each side."""
+
+STRIDE_Y, STRIDE_Z = 16, 64
+
+LAMBDAS = (0.0016, 0.0029, 0.0053, 0.0097, 0.0177, 0.0325, 0.0594, 0.1086, 0.1987, 0.3636)
+"""R-D trade-offs of the family's ten levels; the last one is well above 40 dB on photographs."""
+
+_ENTROPY_RATE = 4.0
+"""Learning rate of everything but the transforms, relative to theirs."""
+
+_SLOPE = 0.01
+_LATENT_GAIN = 15.0
+"""Scale of y at the middle level: pixels in 0..1 become latents worth rounding."""
+
+_WIDE_CHANNELS = 64
+"""Groups of up to so many channels look at 5x5 anchors around a place, larger ones at 3x3."""
+
+_LOG_SIGMA = (-4.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of the networks.
+
+    Attributes:
+        C: channels of the transforms at an eighth of the size.
+        M: channels of y.
+        N: channels of z.
+        P: channels of the features.
+        H: channels inside the context model.
+        analysis: blocks of g_a at an eighth and at a sixteenth of the size.
+        synthesis: blocks of g_s at a sixteenth and at an eighth.
+        groups: channels of y that are coded together; their sum is M.
+    """
+
+    C: int
+    M: int
+    N: int
+    P: int
+    H: int
+    analysis: tuple[int, int]
+    synthesis: tuple[int, int]
+    groups: tuple[int, ...]
+
+
+def architecture(n_channels: int, m_channels: int) -> Architecture:
+    """Return the family's sizes for N channels of z and M of y; the standard ones are 96 and 320.
+
+    Raises:
+        TrainError: M is not a multiple of 20.
+    """
+    if m_channels % 20:
+        raise TrainError(f"the context family divides y by twenty: M must be a multiple of 20, not {m_channels}")
+    part, width = m_channels // 20, m_channels * 3 // 5
+    groups = (part, 3 * part, 6 * part, 10 * part)
+    return Architecture(width, m_channels, n_channels, width, width, (3, 2), (2, 3), groups)
+
+
+class Noise(NamedTuple):
+    """Uniform noise in -0.5..0.5 at which training rates the latents: float32 like y and z."""
+
+    y: Tensor
+    z: Tensor
+
+
+def _conv(n_in: int, n_out: int, kernel: int = 1, groups: int = 1, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, groups=groups, bias=bias)
+
+
+def _act(x: Tensor) -> Tensor:
+    return functional.leaky_relu(x, _SLOPE)
+
+
+def _constant(channels: int) -> nn.Parameter:
+    """Return numbers that are set at the start and never learned, but belong to a checkpoint."""
+    return nn.Parameter(torch.ones(channels), requires_grad=False)
+
+
+class Block(nn.Module):
+    """x + 0.03 W2 leaky_relu(W1 D (x / unit)), D depthwise 3x3; the identity at the start.
+
+    Attributes:
+        unit: standard deviation of each channel at the start.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Start as the identity."""
+        super().__init__()
+        self.dw = _conv(channels, channels, 3, groups=channels)
+        self.w1, self.w2 = _conv(channels, 2 * channels), _conv(2 * channels, channels)
+        self.unit = _constant(channels)
+        self.dw.weight.data.mul_(0.3)[:, :, 1, 1] += 1
+        nn.init.zeros_(self.w2.weight)
+        nn.init.zeros_(self.w2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Evaluate on x, float [B, C, H, W]."""
+        return x + BLOCK_FACTOR * self.w2(_act(self.w1(self.dw(x / self.unit[:, None, None]))))
+
+
+def _blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*[Block(channels) for _ in range(count)])
+
+
+class Transform(nn.Module):
+    """g_a: 8x8 patches, blocks at 1/8, 2x2 of them merged, blocks at 1/16. g_s is the mirror image."""
+
+    def __init__(self, sizes: Architecture) -> None:
+        """Start with random kernels; `start` makes them a transform."""
+        super().__init__()
+        channels, m_channels = sizes.C, sizes.M
+        self.patch, self.a8 = _conv(192, channels), _blocks(channels, sizes.analysis[0])
+        self.merge, self.a16 = _conv(4 * channels, m_channels), _blocks(m_channels, sizes.analysis[1])
+        self.s16, self.split = _blocks(m_channels, sizes.synthesis[0]), _conv(m_channels, 4 * channels)
+        self.s8, self.unpatch = _blocks(channels, sizes.synthesis[1]), _conv(channels, 192, 3)
+
+    def g_a(self, x: Tensor) -> Tensor:
+        """Return y [B, M, H/16, W/16] of x, float [B, 3, H, W] in 0..1."""
+        patches = self.a8(self.patch(functional.pixel_unshuffle(x - 0.5, 8)))
+        return self.a16(self.merge(functional.pixel_unshuffle(patches, 2)))  # type: ignore[no-any-return]
+
+    def g_s(self, y: Tensor) -> Tensor:
+        """Return x_hat, not clamped, of y."""
+        patches = self.s8(functional.pixel_shuffle(self.split(self.s16(y)), 2))
+        return functional.pixel_shuffle(self.unpatch(patches), 8) + 0.5
+
+    @torch.no_grad()
+    def start(self, x: Tensor) -> Tensor:
+        """Make both sides an orthogonal transform of 16x16 blocks, a KLT of KLTs; return y of x."""
+        patches = functional.pixel_unshuffle(x - 0.5, 8)
+        fine = _klt(patches, self.patch.out_channels)
+        self.patch.weight.copy_(fine[:, :, None, None])
+        self.unpatch.weight.zero_()[:, :, 1, 1] = fine.T
+        for layer in (self.patch, self.merge, self.split, self.unpatch):
+            nn.init.zeros_(layer.bias)
+        eighth = self.patch(patches)
+        merged = functional.pixel_unshuffle(eighth, 2)
+        coarse = _klt(merged, self.merge.out_channels)
+        self.merge.weight.copy_(coarse[:, :, None, None])
+        self.split.weight.copy_(coarse.T[:, :, None, None])
+        y = self.merge(merged)
+        for blocks, activation in (((self.a8, self.s8), eighth), ((self.a16, self.s16), y)):
+            for block in (*blocks[0], *blocks[1]):
+                block.unit.copy_(_deviation(activation).clamp_min(0.01))
+        return y  # type: ignore[no-any-return]
+
+
+def _klt(x: Tensor, n_most: int) -> Tensor:
+    """Return the leading eigenvectors of the second moments of x's channels, [n_most, C]."""
+    rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).double()
+    vectors = torch.linalg.eigh(rows.T @ rows / len(rows))[1].flip(1)
+    return vectors[:, :n_most].T.float().contiguous()
+
+
+def _deviation(x: Tensor) -> Tensor:
+    return x.square().mean((0, 2, 3)).sqrt()
+
+
+class Around(nn.Conv2d):
+    """What lies around each place: depthwise means of y, and logarithms of those of its magnitudes.
+
+    Energies of the neighbourhood, in logarithms, are what predicts a scale, and are slowly learned from signed values.
+    """
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        """Start with plain means."""
+        super().__init__(2 * channels, 2 * channels, kernel, padding=kernel // 2, groups=2 * channels)
+        self.weight.data.mul_(0.3).add_(1 / kernel**2)
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Return [B, 2 C, H, W] of y, float [B, C, H, W]."""
+        return _log_energies(super().forward(_with_abs(y)))
+
+
+def _with_abs(y: Tensor) -> Tensor:
+    return torch.cat([y, y.abs()], 1)
+
+
+def _log_energies(x: Tensor) -> Tensor:
+    """Replace the second half of the channels, means of magnitudes, by their logarithms."""
+    mean, energy = x.chunk(2, 1)
+    return torch.cat([mean, torch.log(energy.clamp_min(0) + LOG_OFFSET)], 1)
+
+
+class Prediction(NamedTuple):
+    """What is known of places of y before they are coded, float32 [B, C, h, w] each.
+
+    Attributes:
+        sigma, mu: of a logistic distribution.
+        delta, shrink: of the correction, see `_restored`.
+    """
+
+    sigma: Tensor
+    mu: Tensor
+    delta: Tensor
+    shrink: Tensor
+
+
+class Context(nn.Module):
+    """What is known of y, group of channels by group: the anchors of a checkerboard, then the other places."""
+
+    def __init__(self, sizes: Architecture) -> None:
+        """Start with random kernels."""
+        super().__init__()
+        self.groups, width = sizes.groups, sizes.H
+        self.feature, self.before, self.before_in = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.near, self.near_in, self.hidden, self.out = (nn.ModuleList() for _ in range(4))
+        done = 0
+        for channels in sizes.groups:
+            self.feature.append(_conv(sizes.P, width))
+            self.before.append(Around(done, 3) if done else nn.Identity())
+            self.before_in.append(_conv(2 * done, width, bias=False) if done else nn.Identity())
+            self.near.append(Around(channels, 5 if channels <= _WIDE_CHANNELS else 3))
+            self.near_in.append(_conv(2 * channels, width, bias=False))
+            self.hidden.append(_conv(width, width))
+            out = _conv(width, 4 * channels)
+            out.weight.data *= 0.1
+            nn.init.zeros_(out.bias)
+            self.out.append(out)
+            done += channels
+
+    def forward(self, y: Tensor, features: Tensor, unit: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return y_hat with its correction, as g_s takes it, and the bits of y, float32 [B].
+
+        Args:
+            y: float32 [B, M, h, w], to be whole.
+            features: float [B, P, h, w].
+            unit: of y, float32 [B, M, 1, 1].
+            noise: where the rate is taken, relative to y; None is at y_hat.
+        """
+        y_hat = _round(y)
+        rated = y_hat if noise is None else y + noise
+        known, restored = y_hat / unit, []
+        bits = torch.zeros(len(y), device=y.device)
+        first = 0
+        for index, channels in enumerate(self.groups):
+            group = slice(first, first + channels)
+            u = self.feature[index](features)
+            if index:
+                u = u + self.before_in[index](self.before[index](known[:, :first]).to(u.dtype))
+            halves = zip(
+                self._both(index, u, known[:, group]), split(y_hat[:, group]), split(rated[:, group]), strict=True
+            )
+            parts = [
+                _coded(self._predict(index, u_half, unit[:, group]), y_half, rated_half)
+                for u_half, y_half, rated_half in halves
+            ]
+            bits = bits + parts[0][1] + parts[1][1]
+            restored.append(merge(parts[0][0], parts[1][0]))
+            first += channels
+        return torch.cat(restored, 1), bits
+
+    def _both(self, index: int, u: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u at a group's anchors, and at its other places, which see the anchors."""
+        anchors, others = split(u)
+        seen, unseen = split(known)
+        around = self.near[index](merge(seen, torch.zeros_like(unseen))).to(u.dtype)
+        return anchors, others + self.near_in[index](split(around)[1])
+
+    def _predict(self, index: int, u: Tensor, unit: Tensor) -> Prediction:
+        raw, mu, delta, shrink = self.out[index](_act(self.hidden[index](_act(u)))).float().chunk(4, 1)
+        return Prediction((raw + unit.log()).clamp(*_LOG_SIGMA).exp(), mu * unit, delta, shrink)
+
+
+def _coded(known: Prediction, y_hat: Tensor, rated: Tensor) -> tuple[Tensor, Tensor]:
+    """Return y_hat with its correction, and the bits at `rated`, float32 [B]."""
+    residual = (y_hat - known.mu).detach().clamp(-1, 1)
+    correction = (known.delta + known.shrink * residual).clamp(-0.5, 0.5)
+    return y_hat + correction, logistic_bits(rated - known.mu, known.sigma).sum((1, 2, 3))
+
+
+def _round(values: Tensor) -> Tensor:
+    """Round with a gradient of one."""
+    return values + (torch.round(values) - values).detach()
+
+
+class ContextNetwork(nn.Module):
+    """A variable-rate codec of the family; its latents are scaled per channel and level before rounding.
+
+    Attributes:
+        unit: standard deviation of each channel of y at the start, before the gain.
+
+    Source: Cui et al. 2021, gain units.
+    """
+
+    def __init__(self, sizes: Architecture, lambdas: Sequence[float]) -> None:
+        """Start with random weights, which follow torch's global generator."""
+        super().__init__()
+        self.sizes, n_levels = sizes, len(lambdas)
+        self.transform, self.context, self.prior = Transform(sizes), Context(sizes), density.create(sizes.N)
+        self.h_a = nn.ModuleList([_conv(2 * sizes.M, 128), _conv(128, 128), _conv(128, sizes.N)])
+        self.h_s = nn.ModuleList([_conv(sizes.N, 512, 3), _conv(128, 4 * sizes.P, 3), _conv(sizes.P, sizes.P)])
+        middle = lambdas[(n_levels - 1) // 2]
+        gains = torch.tensor([_LATENT_GAIN * min(max((value / middle) ** 0.5, 0.25), 5.0) for value in lambdas]).log()
+        self.gain_y = nn.Parameter(gains[:, None].repeat(1, sizes.M))
+        self.inv_gain_y = nn.Parameter(-gains[:, None].repeat(1, sizes.M))
+        self.gain_z = nn.Parameter(torch.full((n_levels, sizes.N), math.log(4)))
+        self.inv_gain_z = nn.Parameter(torch.zeros(n_levels, sizes.N))
+        self.level = nn.Parameter(torch.zeros(n_levels, sizes.P))
+        self.unit = _constant(sizes.M)
+
+    @torch.no_grad()
+    def start(self, x: Tensor) -> None:
+        """Make the transforms a KLT of these patches, float32 [B, 3, P, P] in 0..1, and set the units."""
+        self.unit.copy_(_deviation(self.transform.start(x)))
+
+    def draw_noise(self, count: int, size: int, generator: torch.Generator) -> Noise:
+        """Return noise for `count` square patches of side `size`, on the generator's device."""
+
+        def uniform(channels: int, stride: int) -> Tensor:
+            shape = (count, channels, size // stride, size // stride)
+            return torch.rand(shape, device=generator.device, generator=generator) - 0.5
+
+        return Noise(uniform(self.sizes.M, STRIDE_Y), uniform(self.sizes.N, STRIDE_Z))
+
+    def auxiliary(self) -> list[nn.Parameter]:
+        """Return the quantiles of z's prior, which only the auxiliary loss moves."""
+        return [self.prior.quantiles]
+
+    def rate_factor(self, name: str) -> float:
+        """Return the learning rate of a parameter relative to the options'."""
+        return 1.0 if name.startswith("transform.") else _ENTROPY_RATE
+
+    def forward(self, x: Tensor, level: Tensor, noise: Noise | None = None) -> Output:
+        """Code a batch; synthesis sees whole latents, with gradients passed straight through.
+
+        Args:
+            x: float32 [B, 3, H, W] in 0..1, sides multiples of 64.
+            level: int64 [B].
+            noise: where the rate is taken, relative to the latents; None is at the rounded latents.
+        """
+        y = self.transform.g_a(x).float()
+        z = self.hyper_analysis(y) * _gain(self.gain_z, level)
+        z_hat = _round(z - self._median) + self._median
+        gain_y = _gain(self.gain_y, level)
+        unit = gain_y * self.unit[:, None, None]
+        features = self.features(z_hat, level)
+        restored, y_bits = self.context(y * gain_y, features, unit, None if noise is None else noise.y)
+        with torch.autocast(x.device.type, enabled=False):
+            z_bits = density.bits(self.prior, z_hat if noise is None else z + noise.z)
+            aux_loss = self.prior.loss()
+        x_hat = self.transform.g_s(restored * _gain(self.inv_gain_y, level)).float()
+        return Output(x_hat, y_bits, z_bits, aux_loss)
+
+    @property
+    def _median(self) -> Tensor:
+        """Where the grid of z is centred, [1, N, 1, 1], without a gradient."""
+        return self.prior.quantiles[:, 0, 1].detach()[None, :, None, None]
+
+    def hyper_analysis(self, y: Tensor) -> Tensor:
+        """Return z before its gain, float32 [B, N, H/64, W/64], from y before its gain."""
+        seen = y / self.unit[:, None, None]
+        h = _log_energies(functional.avg_pool2d(_with_abs(seen), POOLED))
+        return self.h_a[2](_act(self.h_a[1](_act(self.h_a[0](h))))).float()  # type: ignore[no-any-return]
+
+    def features(self, z_hat: Tensor, level: Tensor) -> Tensor:
+        """Return the features, [B, P, H/16, W/16], at levels, int64 [B]."""
+        h = _act(functional.pixel_shuffle(self.h_s[0](z_hat * _gain(self.inv_gain_z, level)), 2))
+        h = _act(functional.pixel_shuffle(self.h_s[1](h), 2))
+        return _act(self.h_s[2](h) + self.level[level][:, :, None, None])
+
+
+def _gain(table: Tensor, level: Tensor) -> Tensor:
+    return table[level].exp()[:, :, None, None]
+
+
+def create(sizes: Architecture, lambdas: Sequence[float], seed: int) -> ContextNetwork:
+    """Return a network with random weights that follow from `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ContextNetwork(sizes, lambdas)

@@ -1,0 +1,174 @@
+"""The context family: its network, its way to a model file and back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import sgacodec
+from sgacodec.errors import ModelError, OptionError, TrainError
+from sgacodec.models.file import dump_model
+from sgacodec.synthetic import render
+from sgacodec.train import checkpoint, run, trainer
+from sgacodec.train.data.images import load_images
+from sgacodec.train.export import tables
+from sgacodec.train.families import context, context_files, registry
+from sgacodec.train.options import FAMILIES, RunOptions, TrainOptions
+from sgacodec.train.workers import Worker
+
+CPU = torch.device("cpu")
+SIZES = context.Architecture(8, 12, 4, 8, 8, (1, 1), (1, 1), (2, 4, 6))
+LEVELS = torch.tensor([0, 1])
+LAMBDAS = (0.005, 0.05)
+
+
+@pytest.fixture
+def net():
+    return context.create(SIZES, LAMBDAS, 0)
+
+
+@pytest.fixture(scope="module")
+def x():
+    scenes = [render(128, 64, np.random.default_rng(seed)) for seed in range(2)]
+    return torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2).float() / 255
+
+
+def test_the_seed_alone_decides_the_weights(net):
+    torch.manual_seed(99)
+    again, other = context.create(SIZES, LAMBDAS, 0), context.create(SIZES, LAMBDAS, 1)
+    pairs = zip(net.parameters(), again.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(net.h_a[0].weight, other.h_a[0].weight)
+
+
+def test_the_start_is_an_orthogonal_transform(x):
+    """With as many channels as pixels, g_s undoes g_a."""
+    wide = context.create(dataclasses.replace(SIZES, C=192, M=768, groups=(768,)), LAMBDAS, 0)
+    wide.start(x)
+    torch.testing.assert_close(wide.transform.g_s(wide.transform.g_a(x)), x, atol=1e-3, rtol=0)
+
+
+def test_gradients_reach_all_that_learns(net, x):
+    net.start(x)
+    for parameter in net.parameters():  # out of zeros that hide what lies behind them
+        if parameter.requires_grad and parameter is not net.prior.quantiles:
+            parameter.data.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    noise = context.Noise(torch.rand(2, 12, 8, 4) - 0.5, torch.rand(2, 4, 2, 1) - 0.5)
+    output = net(x, LEVELS, noise)
+    (output.x_hat.square().sum() + output.y_bits.sum() + output.z_bits.sum() + output.aux_loss).backward()
+    still = [name for name, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert still == []
+    constant = {name for name, p in net.named_parameters() if not p.requires_grad}
+    assert constant == {"unit"} | {f"transform.{blocks}.0.unit" for blocks in ("a8", "a16", "s16", "s8")}
+
+
+def test_a_place_depends_only_on_what_is_coded_before_it(net):
+    """Anchors of a group on earlier groups, its other places on these and its anchors."""
+    y = torch.randn(1, 12, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    features, unit = torch.zeros(1, 8, 8, 8), torch.ones(1, 12, 1, 1)
+    seen = {}
+    predict = net.context._predict
+
+    def recorded(index, u, group_unit):
+        found = predict(index, u, group_unit)
+        seen.setdefault(index, []).append(found)
+        return found
+
+    net.context._predict = recorded
+    net.context(y, features, unit, None)
+    odd = (torch.arange(8)[:, None] + torch.arange(8)) % 2 == 1
+    first = 0
+    for index, channels in enumerate(SIZES.groups):
+        for turn, known in enumerate(seen[index]):
+            (gradient,) = torch.autograd.grad(
+                known.sigma.sum() + known.mu.sum(), y, retain_graph=True, allow_unused=True
+            )
+            allowed = torch.zeros(1, 12, 8, 8, dtype=torch.bool)
+            allowed[:, :first] = True
+            if turn:
+                allowed[:, first : first + channels] = ~odd
+            used = torch.zeros_like(allowed) if gradient is None else gradient != 0
+            assert not (used & ~allowed).any()
+            assert used.any() == bool(first or turn)
+        first += channels
+
+
+def test_noise_has_the_latents_shapes(net):
+    noise = net.draw_noise(3, 128, torch.Generator())
+    assert noise.y.shape == (3, 12, 8, 8)
+    assert noise.z.shape == (3, 4, 2, 2)
+    assert noise.y.abs().max() <= 0.5
+
+
+def test_sizes_follow_from_two_widths():
+    standard = context.architecture(96, 320)
+    assert (standard.C, standard.P, standard.H, standard.groups) == (192, 192, 192, (16, 48, 96, 160))
+    with pytest.raises(TrainError, match="multiple of 20"):
+        context.architecture(96, 192)
+
+
+# --- model files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(scene_files, tmp_path_factory):
+    """A checkpoint of a few steps."""
+    output = tmp_path_factory.mktemp("context") / "run.pt"
+    options = TrainOptions(family="context", N=8, M=20, steps=6, batch_size=4, patch_size=64, lambdas=LAMBDAS)
+    dataset = load_images([scene_files], 64, 2, CPU)
+    job = trainer.Job(options, RunOptions(output, device="cpu"), dataset, Worker(0, 1, CPU))
+    return job, run.train(job)
+
+
+def test_a_checkpoint_becomes_a_model_that_codes_a_picture(trained, tmp_path, scene, monkeypatch):
+    model = run.export(*trained, "new")
+    path = tmp_path / "new.safetensors"
+    path.write_bytes(dump_model(model))
+    monkeypatch.setenv("SGACODEC_MODELS", str(tmp_path))
+    options = sgacodec.EncodeOptions(model=str(path), preset="none", device="cpu", level=1)
+    assert sgacodec.decode(sgacodec.encode(scene, options)).size == (130, 96)
+
+
+@pytest.mark.slow
+def test_recovered_weights_compute_what_the_trained_ones_do(trained, x, monkeypatch):
+    job, result = trained
+    monkeypatch.setattr(tables, "_FIT_STEPS", 1)  # the prior is not what this is about
+    weights = context_files.from_model(run.export(job, result, "new"))
+    assert registry.of_state(weights.state) == "context"
+    again = context_files.FAMILY.create(
+        dataclasses.replace(job.options, **context_files.FAMILY.options_of(weights.state))
+    )
+    checkpoint.load_weights(again, weights.state)
+    with torch.no_grad():
+        expected, found = result.net(x, LEVELS), again(x, LEVELS)
+    torch.testing.assert_close(found.x_hat, expected.x_hat, atol=0.02, rtol=0)  # float16 moves a y over its threshold
+    torch.testing.assert_close(found.y_bits, expected.y_bits, atol=2, rtol=2e-3)
+
+
+def test_a_model_says_of_which_family_it_is(tiny_model, trained):
+    assert registry.of_model(tiny_model) == "mean-scale"
+    assert registry.of_model(run.export(*trained, "new")) == "context"
+    with pytest.raises(ModelError, match="its family is another one"):
+        context_files.from_model(tiny_model)
+
+
+def test_options_that_do_not_fit_the_family(trained):
+    job, _ = trained
+    path = job.run.output
+    start = run.start(run.Request({"steps": 3}, resume=path, warm=True))
+    assert (start.options.family, start.options.N, start.options.M) == ("context", 8, 20)
+    with pytest.raises(OptionError, match="leave --family out"):
+        run.start(run.Request({"steps": 3, "family": "mean-scale"}, resume=path, warm=True))
+    with pytest.raises(TrainError, match="has no stage refined; it has: base"):
+        run.start(run.Request({"steps": 3, "stage": "refined"}, resume=path, warm=True))
+
+
+def test_the_family_brings_its_defaults():
+    options = run.start(run.Request({"steps": 3, "family": "context", "N": 64})).options
+    assert (options.N, options.M, options.lambdas) == (64, 320, context.LAMBDAS)
+    assert run.start(run.Request({"steps": 3})).options == TrainOptions(steps=3)
+
+
+def test_every_family_is_named_in_the_options():
+    assert tuple(registry.FAMILIES) == FAMILIES
