@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import sgacodec
-from sgacodec import EncodeOptions, encoding
+from sgacodec import EncodeOptions, devices, encoding
 from sgacodec.devices import has_fast_bfloat16, torch_device
 from sgacodec.errors import EncodeError, InvalidImageError, TargetNotReachedError
 from sgacodec.format import container
@@ -168,10 +168,14 @@ def test_pillow_plugin(scene, tmp_path):
         assert opened.convert("L").mode == "L"
 
 
-@pytest.mark.parametrize("amx", [True, False])
-def test_a_cpu_convolves_in_bfloat16_only_with_matrix_units(amx, monkeypatch):
+@pytest.mark.parametrize(
+    ("amx", "avx512", "faster", "expected"),
+    [(True, False, False, True), (False, True, True, True), (False, True, False, False), (False, False, True, False)],
+)
+def test_a_cpu_convolves_in_bfloat16_only_where_it_is_made_for_it(amx, avx512, faster, expected, monkeypatch):
     cpu = torch_device("cpu")
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx, raising=False)
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True, raising=False)
-    assert has_fast_bfloat16(cpu, 96) is amx
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(devices, "_multiplies_faster", lambda: faster)
+    assert has_fast_bfloat16(cpu, 96) is expected
     assert not has_fast_bfloat16(cpu, 24)

@@ -7,8 +7,9 @@ y_hat + correction -> g_s -> x_hat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -167,17 +168,64 @@ def _anchors(like: Tensor) -> Tensor:
 
 def split(t: Tensor) -> tuple[Tensor, Tensor]:
     """Return the places of both colours of a checkerboard, anchors first: [B, C, H, W] to twice [B, C, H, W/2]."""
-    pairs = t.unflatten(3, (-1, 2))
-    left, right = pairs.unbind(4)
-    odd = _odd_rows(t)
-    return torch.where(odd, right, left), torch.where(odd, left, right)
+    return _Split.apply(t)  # type: ignore[no-any-return]
 
 
 def merge(anchors: Tensor, others: Tensor) -> Tensor:
     """Invert `split`."""
-    odd = _odd_rows(anchors)
-    return torch.stack([torch.where(odd, others, anchors), torch.where(odd, anchors, others)], 4).flatten(3)
+    return _Merge.apply(anchors, others)  # type: ignore[no-any-return]
 
 
-def _odd_rows(like: Tensor) -> Tensor:
-    return (torch.arange(like.shape[2], device=like.device) % 2 == 1)[:, None]
+class _Split(torch.autograd.Function):
+    """Copies alone: masks, and gradients of slices, would sweep over memory several times."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> tuple[Tensor, Tensor]:
+        return _split(t)
+
+    @staticmethod
+    def backward(ctx: Any, anchors: Tensor, others: Tensor) -> Tensor:
+        return _merge(anchors, others)
+
+
+class _Merge(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, anchors: Tensor, others: Tensor) -> Tensor:
+        return _merge(anchors, others)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return _split(gradient)
+
+
+def _split(t: Tensor) -> tuple[Tensor, Tensor]:
+    batch, channels, height, width = t.shape
+    halves = [
+        torch.empty((batch, channels, height, width // 2), dtype=t.dtype, device=t.device, memory_format=_layout(t))
+        for _ in range(2)
+    ]
+    for half, whole in _rows(halves, t):
+        half.copy_(whole)
+    return halves[0], halves[1]
+
+
+def _merge(anchors: Tensor, others: Tensor) -> Tensor:
+    batch, channels, height, width = anchors.shape
+    shape, layout = (batch, channels, height, 2 * width), _layout(anchors)
+    t = torch.empty(shape, dtype=anchors.dtype, device=anchors.device, memory_format=layout)
+    for half, whole in _rows((anchors, others), t):
+        whole.copy_(half)
+    return t
+
+
+def _rows(halves: Sequence[Tensor], t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the even and the odd rows of both halves, and where they lie in the whole."""
+    for colour, half in enumerate(halves):
+        for odd in range(2):
+            yield half[:, :, odd::2], t[:, :, odd::2, (colour + odd) % 2 :: 2]
+
+
+def _layout(t: Tensor) -> torch.memory_format:
+    """Return channels last where a tensor is so: convolutions are faster with it."""
+    last = t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
