@@ -125,6 +125,8 @@ def _correlate(
 def _conv(layer: Conv, a: Float64Array, kept: Kept) -> Float64Array:
     weight, stride, padding = layer.weight.astype(np.float64), layer.stride, layer.padding
     channels, per_group, kernel, _ = weight.shape
+    if kernel == stride == layer.groups == 1:
+        return _pointwise(layer, a, weight[:, :, 0, 0])
     padded = np.pad(a, ((0, 0), (padding, padding), (padding, padding)))
     height = (padded.shape[1] - kernel) // stride + 1
     width = (padded.shape[2] - kernel) // stride + 1
@@ -142,6 +144,16 @@ def _conv(layer: Conv, a: Float64Array, kept: Kept) -> Float64Array:
 
         inputs = padded[group * per_group : (group + 1) * per_group]
         _correlate(inputs, taps, matrix, (height, width), stride, emit)
+    return out
+
+
+def _pointwise(layer: Conv, a: Float64Array, matrix: Float64Array) -> Float64Array:
+    """Multiply the channels of each place by a matrix [O, I]: nothing has to be gathered."""
+    flat, out = a.reshape(len(a), 1, -1), np.empty((len(matrix), *a.shape[1:]))
+    flat_out = out.reshape(len(matrix), 1, -1)
+    for first in range(0, flat.shape[2], _STRIP):
+        strip = slice(first, first + _STRIP)
+        flat_out[:, :, strip] = _requantise((matrix @ flat[:, 0, strip])[:, None], layer)
     return out
 
 
@@ -231,7 +243,8 @@ def _pixel_shuffle(layer: PixelShuffle, a: Float64Array, kept: Kept) -> Float64A
 
 
 def _leaky_relu(layer: LeakyRelu, a: Float64Array, kept: Kept) -> Float64Array:
-    return np.where(a >= 0, a, _shift_right(a * layer.numerator, layer.shift))
+    # The slope is below one, so the larger one of both is the right one on either side of zero.
+    return np.maximum(a, _shift_right(a * layer.numerator, layer.shift), out=a)
 
 
 def _scale(layer: Scale, a: Float64Array, kept: Kept) -> Float64Array:
