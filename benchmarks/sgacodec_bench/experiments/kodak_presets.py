@@ -23,6 +23,7 @@ import sgacodec
 from sgacodec import encoding, metrics
 from sgacodec.models import store
 from sgacodec.models.levels import LEVEL_STEPS, max_level_q4
+from sgacodec.models.model import Model
 from sgacodec.options import PRESETS, EncodeOptions
 from sgacodec.picture import read_picture
 from sgacodec.plan import make_plan
@@ -51,27 +52,27 @@ def main() -> None:
         raise SystemExit(f"{codec.reason}; {codec.remedy}")
     model = store.load_by_name(arguments.model)
     codec = replace(codec, details={**codec.details, "model": model.name, "model_id": model.model_id.hex()})
-    plan = Plan(tuple(arguments.images), (codec,), tuple(map(setting_of, arguments.levels)), arguments.out, 0)
+    settings = tuple(setting_of(level, model) for level in arguments.levels)
+    plan = Plan(tuple(arguments.images), (codec,), settings, arguments.out, 0)
     result = {**header(codec), "rows": good(known_rows(plan, codec))}
     done = {(row["image"], row["setting"]) for row in result["rows"]}
-    for level in arguments.levels:
+    for level, setting in zip(arguments.levels, settings, strict=True):
         for source in arguments.images:
-            if (source.stem, setting_of(level)) not in done:
+            if (source.stem, setting) not in done:
                 options = EncodeOptions(level=level, preset=arguments.preset, model=arguments.model)
-                result["rows"].append(measure(source, options))
+                result["rows"].append(measure(source, options, setting))
                 results.save(result_path(plan, codec), result)
                 print(json.dumps(result["rows"][-1]), flush=True)
 
 
-def setting_of(level: float) -> float:
-    """Return the quality of a level of the default model, as the result files write it."""
-    last = max_level_q4(store.load_by_name(EncodeOptions.model).decoder.n_levels)
+def setting_of(level: float, model: Model) -> float:
+    """Return the quality of a model's level, as the result files write it."""
+    last = max_level_q4(model.decoder.n_levels)
     return round(100 * level * LEVEL_STEPS / last, 4) if last else 0.0
 
 
-def measure(source: Path, options: EncodeOptions) -> Row:
-    """Encode at a level, decode, and compare with the float model."""
-    assert options.level is not None
+def measure(source: Path, options: EncodeOptions, setting: float) -> Row:
+    """Encode at a level, decode, and compare with the float model; `setting` is what the result file calls the level."""
     picture = read_picture(source)
     start = time.perf_counter()
     encoded = encoding.encode_with(make_plan(options), picture)
@@ -81,7 +82,7 @@ def measure(source: Path, options: EncodeOptions) -> Row:
     decode_seconds = time.perf_counter() - start
     return {
         "image": source.stem,
-        "setting": setting_of(options.level),
+        "setting": setting,
         "bytes": len(encoded.data),
         "bpp": round(encoded.bpp, 6),
         "psnr_db": round(metrics.psnr_db(picture.rgb, decoded), 6),
