@@ -222,7 +222,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         sigma, mu: of a logistic distribution.
-        delta, shrink: of the correction, see `_restored`.
+        delta, shrink: of the correction, see `_coded`.
     """
 
     sigma: Tensor
@@ -364,18 +364,21 @@ class ContextNetwork(nn.Module):
             level: int64 [B].
             noise: where the rate is taken, relative to the latents; None is at the rounded latents.
         """
-        y = self.transform.g_a(x).float()
-        z = self.hyper_analysis(y) * _gain(self.gain_z, level)
+        y, z = self.analyse(x, level)
         z_hat = _round(z - self._median) + self._median
-        gain_y = _gain(self.gain_y, level)
-        unit = gain_y * self.unit[:, None, None]
+        unit = _gain(self.gain_y, level) * self.unit[:, None, None]
         features = self.features(z_hat, level)
-        restored, y_bits = self.context(y * gain_y, features, unit, None if noise is None else noise.y)
+        restored, y_bits = self.context(y, features, unit, None if noise is None else noise.y)
         with torch.autocast(x.device.type, enabled=False):
             z_bits = density.bits(self.prior, z_hat if noise is None else z + noise.z)
             aux_loss = self.prior.loss()
         x_hat = self.transform.g_s(restored * _gain(self.inv_gain_y, level)).float()
         return Output(x_hat, y_bits, z_bits, aux_loss)
+
+    def analyse(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], scaled to the levels, not rounded."""
+        y = self.transform.g_a(x).float()
+        return y * _gain(self.gain_y, level), self.hyper_analysis(y) * _gain(self.gain_z, level)
 
     @property
     def _median(self) -> Tensor:
