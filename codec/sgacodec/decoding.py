@@ -1,6 +1,6 @@
 """From bytes to pixels: integer arithmetic from end to end, so every machine gives the same picture.
 
-    bytes -> container -> model -> z -> entropy model and y, pass by pass -> synthesis -> picture
+    bytes -> container -> model -> z -> entropy model and y, pass by pass -> synthesis -> overlay -> picture
 
 Source: format_spec.md, section 1.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec import limits, picture
+from sgacodec import limits, overlay, picture
 from sgacodec.errors import ChecksumError, CorruptStreamError, SgacodecError
 from sgacodec.exact import fast
 from sgacodec.format import container
@@ -117,9 +117,16 @@ def decode_latents(parsed: Container, model: Model) -> Latents:
 
 
 def reconstruct(parsed: Container, model: Model, symbols: Symbols, run: RunNetwork = fast.run) -> npt.NDArray[np.uint8]:
-    """Return the picture of decoded symbols, uint8 [H, W, 3]; `run` evaluates g_s."""
+    """Return the picture of decoded symbols, its overlay applied, uint8 [H, W, 3]; `run` evaluates g_s.
+
+    Raises:
+        CorruptStreamError: the overlay is damaged, or not one of this picture.
+    """
+    png = parsed.section(SectionType.OVERLAY)
+    checked = None if png is None else overlay.parse(png, parsed.height, parsed.width)
     padded = synthesise(model.decoder, symbols.y_hat_q, parsed.level_q4, run)
-    return np.ascontiguousarray(padded[: parsed.height, : parsed.width])
+    rgb = padded[: parsed.height, : parsed.width]
+    return np.ascontiguousarray(rgb if checked is None else overlay.apply(checked, rgb))
 
 
 def read_message(parsed: Container, model: Model, latents: Latents) -> Message | None:

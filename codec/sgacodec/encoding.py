@@ -1,12 +1,15 @@
 """From an image to bytes.
 
-picture -> plan -> analyse (g_a, h_a) -> refine -> latents/streams -> container -> decode again -> file
+picture -> plan -> analyse (g_a, h_a) -> drawn/choice -> refine -> latents/streams -> container -> decode again -> file
+
+`drawn.choice` may take parts of a drawn picture out, fill what they leave, and put an overlay over them.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +21,7 @@ from sgacodec import decoding
 from sgacodec.bitsback import embed
 from sgacodec.bitsback.distributions import bits_back_of
 from sgacodec.bitsback.message import Message, frame
+from sgacodec.drawn import choice
 from sgacodec.errors import EncodeError, ModelMismatchError, SymbolRangeError
 from sgacodec.format import container
 from sgacodec.format.container import Container, Section, SectionType
@@ -80,9 +84,10 @@ def encode(
 
 def encode_with(plan: Plan, picture: Picture, report: Report | None = None, message: Message | None = None) -> Encoded:
     """Encode a picture as planned and say what came of it; errors as in `encode`."""
-    coding = choose_coding(plan, picture, message)
-    objective = make_objective(plan, picture, coding.model)
-    refined = loop.refine(objective, coding.y, coding.z, plan.settings, report)
+    chosen = choice.choose(plan, picture, partial(choose_coding, message=message))
+    coding = chosen.coding
+    objective = make_objective(chosen.plan, chosen.picture, coding.model)
+    refined = loop.refine(objective, coding.y, coding.z, chosen.plan.settings, report)
     coded = coding.code(refined)
     rgb = _decode_own(coded, plan, message)
     data = container.serialize(replace(coded.container, pixel_crc=zlib.crc32(rgb.tobytes())))
@@ -171,9 +176,10 @@ class _Carrying:
 
     def __init__(self, plan: Plan, picture: Picture, message: Message) -> None:
         self._plan, self._picture, self._message = plan, picture, message
-        self._bits_back = bits_back_of(plan.model)
-        nets = float_model(plan.model, plan.target.level_q4, plan.device)
-        bits_back_nets = BitsBackNets(plan.model, plan.device)
+        level_q4 = plan.target.level_q4
+        self._bits_back = bits_back_of(plan.model, level_q4)
+        nets = float_model(plan.model, level_q4, plan.device)
+        bits_back_nets = BitsBackNets(plan.model, level_q4, plan.device)
         self.y, _ = analyse(nets, picture)
         with torch.no_grad():
             self.z, _ = bits_back_nets.posterior(torch.round(self.y))
@@ -259,5 +265,6 @@ def capacity_bytes(picture: Picture, options: EncodeOptions) -> tuple[int, ...]:
         raise ModelMismatchError(
             f"model {plan.model.name} has no bits-back model; its files carry nothing in their latents"
         )
-    nets = float_model(plan.model, plan.target.level_q4, plan.device)
-    return embed.capacity_bytes(bits_back_of(plan.model), _whole(analyse(nets, picture)[0]))
+    chosen = choice.choose(plan, picture, _Plain)  # what is under an overlay carries nothing
+    bits_back = bits_back_of(plan.model, chosen.plan.target.level_q4)
+    return embed.capacity_bytes(bits_back, _whole(chosen.coding.y))

@@ -58,6 +58,7 @@ class Picture:
         alpha: uint8 [H, W], or None.
         icc, exif, xmp: metadata as stored in files, or None.
         description: what the metadata says that the picture shows, or None.
+        overlay: a PNG that goes over the decoded colours (see `overlay`), or None.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -67,6 +68,7 @@ class Picture:
     exif: bytes | None = None
     xmp: bytes | None = None
     description: str | None = None
+    overlay: bytes | None = None
 
     def sections(self) -> tuple[Section, ...]:
         """Return the optional sections that carry everything but the colours."""
@@ -76,6 +78,7 @@ class Picture:
             (SectionType.EXIF, self.exif, False),
             (SectionType.XMP, self.xmp, False),
             (SectionType.ALPHA, alpha, True),
+            (SectionType.OVERLAY, self.overlay, True),
         )
         return tuple(Section(kind, data, critical) for kind, data, critical in contents if data)
 

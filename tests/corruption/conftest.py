@@ -1,18 +1,25 @@
 """Small files that carry a message, for damage."""
 
 import pytest
-from support.damage import CARRYING, LONG, SHORT
+from support.damage import LONG, SHORT, carrying
+from support.golden import V1
 
-import sgacodec
+from sgacodec.models.file import load_model_file
+
+
+@pytest.fixture(scope="session", params=SHORT)
+def carrying_model(request):
+    """A model with a bits-back model."""
+    return load_model_file(V1 / f"{request.param}.safetensors")
 
 
 @pytest.fixture(scope="session")
-def small(scene):
+def small(scene, carrying_model):
     """A file whose latents carry all of a message."""
-    return sgacodec.encode(scene[:20, :20], CARRYING, message=SHORT)
+    return carrying(scene[:20, :20], carrying_model.name, SHORT[carrying_model.name])
 
 
 @pytest.fixture(scope="session")
-def spilling(scene):
+def spilling(scene, carrying_model):
     """A file whose latents carry a part of a message; the rest stands in a section."""
-    return sgacodec.encode(scene[:20, :20], CARRYING, message=LONG)
+    return carrying(scene[:20, :20], carrying_model.name, LONG)

@@ -1,9 +1,12 @@
 """A catalogue of damage: what is wrong with the file, and the error that says so."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from support.damage import CARRYING, Attempt, flipped, rebuilt, repaired, with_byte, with_carriers
+from support.damage import Attempt, flipped, options_of, rebuilt, repaired, with_byte, with_carriers
 from support.golden import file_of
+from support.pngs import black, deflated, header, png
 
 import sgacodec
 from sgacodec.bitsback.carriers import Carriers
@@ -119,6 +122,49 @@ WITH_A_SOUND_CHECKSUM = {
 }
 
 
+def overlaid(data, content, critical=True):
+    return rebuilt(data, sections=(Section(SectionType.OVERLAY, content, critical=critical),))
+
+
+WITH_AN_OVERLAY = {
+    "no PNG": Attempt(lambda data: overlaid(data, b"GIF89a"), CorruptStreamError, "no PNG signature.*in overlay"),
+    "empty": Attempt(lambda data: overlaid(data, b""), CorruptStreamError, "no PNG signature.*in overlay"),
+    "cut": Attempt(lambda data: overlaid(data, black(101, 70)[:-9]), CorruptStreamError, "ends early.*in overlay"),
+    "a flipped bit": Attempt(
+        lambda data: overlaid(data, flipped(black(101, 70), 45, 1)), CorruptStreamError, "checksum.*in overlay"
+    ),
+    "another size": Attempt(
+        lambda data: overlaid(data, black(70, 101)), CorruptStreamError, "70x101 pixels, not the picture's.*in overlay"
+    ),
+    "a huge size": Attempt(
+        lambda data: overlaid(data, png(header(2**31 - 1, 2**31 - 1), deflated(bytes(99)))),
+        CorruptStreamError,
+        "2147483647x2147483647 pixels, not the picture's.*in overlay",
+    ),
+    "interlaced": Attempt(
+        lambda data: overlaid(data, png(header(101, 70, interlace=1), deflated(bytes(102 * 70)))),
+        CorruptStreamError,
+        "interlaced.*in overlay",
+    ),
+    "alpha 128": Attempt(
+        lambda data: overlaid(data, png(header(101, 70, 8, 4), deflated((b"\0" + b"\7\x80" * 101) * 70))),
+        CorruptStreamError,
+        "neither 0 nor 255.*in overlay",
+    ),
+    "rows cut short": Attempt(
+        lambda data: overlaid(data, png(header(101, 70), deflated(bytes(102 * 69)))),
+        CorruptStreamError,
+        "too few pixels.*in overlay",
+    ),
+    "not critical": Attempt(
+        lambda data: overlaid(data, black(101, 70), critical=False), CorruptStreamError, "an overlay must be critical"
+    ),
+    "a sound one that was not there": Attempt(
+        lambda data: overlaid(data, black(101, 70)), ChecksumError, "not the one that was encoded.*pixel CRC"
+    ),
+}
+
+
 def y_of(data):
     return container.parse(data).y_streams[0]
 
@@ -137,6 +183,17 @@ def test_damage(name):
 @pytest.mark.parametrize("name", WITH_A_SOUND_CHECKSUM)
 def test_wrong_content_with_a_sound_checksum(name):
     refuse(WITH_A_SOUND_CHECKSUM[name], file_of("scene"))
+
+
+@pytest.mark.parametrize("name", WITH_AN_OVERLAY)
+def test_wrong_overlays(name):
+    refuse(WITH_AN_OVERLAY[name], file_of("scene"))
+
+
+def test_a_deflated_overlay():
+    data = overlaid(file_of("scene"), black(101, 70))
+    place = data.index(bytes([SectionType.OVERLAY, 1]))
+    refuse(Attempt(lambda d: repaired(with_byte(d, place + 1, 3)), CorruptStreamError, "not deflated"), data)
 
 
 def test_the_places_are_those_of_the_golden_file():
@@ -187,14 +244,27 @@ def test_wrong_bits_back_parameters(name, small):
         sgacodec.decode(WITH_A_MESSAGE[name].damage(small))
 
 
-def test_a_carrying_file_that_names_the_plain_model(small, tiny_model):
-    renamed = Attempt(lambda data: rebuilt(data, model_id=tiny_model.model_id), CorruptStreamError, "does not name")
+def test_a_carrying_file_that_names_the_plain_model(small, carrying_model):
+    renamed = Attempt(lambda data: rebuilt(data, model_id=carrying_model.model_id), CorruptStreamError, "does not name")
     refuse(renamed, small)
 
 
-def test_a_plain_file_that_names_the_bits_back_model(headed_model):
-    plain = sgacodec.encode(np.zeros((9, 9, 3), np.uint8), CARRYING)
+def test_a_plain_file_that_names_the_bits_back_model(carrying_model):
+    plain = sgacodec.encode(np.zeros((9, 9, 3), np.uint8), options_of(carrying_model.name))
     wrong = Attempt(
-        lambda data: rebuilt(data, model_id=headed_model.bits_back_id), CorruptStreamError, "does not use it"
+        lambda data: rebuilt(data, model_id=carrying_model.bits_back_id), CorruptStreamError, "does not use it"
     )
     refuse(wrong, plain)
+
+
+@pytest.mark.parametrize("carrying_model", ["tiny-context-head"], indirect=True)
+def test_steps_that_a_context_model_does_not_have(small):
+    refined = Attempt(
+        lambda data: with_carriers(data, replace(own(data), steps=1)), CorruptStreamError, "do not fit the file or its"
+    )
+    refuse(refined, small)
+
+
+@pytest.mark.parametrize("carrying_model", ["tiny-context-head"], indirect=True)
+def test_a_carrying_file_of_a_level_that_its_model_does_not_have(small):
+    refuse(Attempt(lambda data: rebuilt(data, level_q4=145), CorruptStreamError, "beyond the model's 10"), small)

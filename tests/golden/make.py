@@ -19,12 +19,15 @@ os.environ["SGACODEC_MODELS"] = str(HERE)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import slow_decoder  # noqa: E402
-from support import tiny_head  # noqa: E402
+from support import tiny_context_head, tiny_head  # noqa: E402
 from support.golden import BANDS, model_of  # noqa: E402
 
 import sgacodec  # noqa: E402
 from sgacodec import encoding  # noqa: E402
+from sgacodec.bitsback import embed  # noqa: E402
 from sgacodec.models.file import dump_model, load_model_file  # noqa: E402
+from sgacodec.picture import to_picture  # noqa: E402
+from sgacodec.plan import make_plan  # noqa: E402
 from sgacodec.synthetic import render  # noqa: E402
 
 
@@ -52,14 +55,16 @@ def cases() -> dict:
         "context-one-pixel": (np.full((1, 1, 3), (200, 30, 90), np.uint8), 0, 0),
         "context-escapes": (noise, 100, 0),
         "context-bands": (render(200, 64, np.random.default_rng(12)), 27, 0),
+        "context-message": (scene, 60, 30, "Häuser am See."),
     }
 
 
-def write_headed_model() -> None:
-    path = HERE / "tiny-head.safetensors"
-    if not path.exists():
-        headed = tiny_head.add_head(replace(load_model_file(HERE / "tiny.safetensors"), name="tiny-head"))
-        path.write_bytes(dump_model(headed))
+def write_headed_models() -> None:
+    for plain, add_head in (("tiny", tiny_head.add_head), ("tiny-context", tiny_context_head.add_head)):
+        path = HERE / f"{plain}-head.safetensors"
+        if not path.exists():
+            headed = add_head(replace(load_model_file(HERE / f"{plain}.safetensors"), name=path.stem))
+            path.write_bytes(dump_model(headed))
 
 
 def write(name: str, source: object, quality: float, iterations: int, message: str | None = None) -> None:
@@ -67,8 +72,9 @@ def write(name: str, source: object, quality: float, iterations: int, message: s
     folder.mkdir()
     model = model_of(name)
     options = sgacodec.EncodeOptions(quality=quality, iterations=iterations, model=model, device="cpu")
+    plan = replace(make_plan(options), embedding=embed.Settings(must_carry=True))
     with mock.patch.object(encoding, "_BAND_PIXELS", 64 * 64 if name in BANDS else encoding._BAND_PIXELS):
-        data = encoding.encode(source, options, message=message)
+        data = encoding.encode_with(plan, to_picture(source), None, message).data
     stages = slow_decoder.decode(data, (HERE / f"{model}.safetensors").read_bytes())
     (folder / "file.sga").write_bytes(data)
     sgacodec.decode(data).save(folder / "picture.png")
@@ -87,7 +93,7 @@ def hashes(stages: dict) -> dict:
 
 
 if __name__ == "__main__":
-    write_headed_model()
+    write_headed_models()
     for case, arguments in cases().items():
         if not (HERE / case).exists():
             write(case, *arguments)

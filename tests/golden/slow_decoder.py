@@ -51,8 +51,8 @@ def read_with_hyperprior(decoder, h: np.ndarray, model: dict, level_q4: int) -> 
     return index, y, clamp((y << model["decoder"]["y_frac_bits"]) + mu, 24)
 
 
-def read_with_context(decoder, h: np.ndarray, model: dict, level_q4: int) -> tuple:
-    """Section 5.5: table index, the values in the stream, and what the synthesis takes, of a band."""
+def read_with_context(decoder, h: np.ndarray, model: dict, level_q4: int, whole: bool = False) -> tuple:
+    """Section 5.5: table index, the values in the stream or with their floor, and what the synthesis takes, of a band."""
     dec = model["decoder"]
     a, f, y_bits = dec["context_frac_bits"], dec["unit_frac_bits"], dec["y_frac_bits"]
     inv, ln = (gain(model[name], level_q4)[:, None, None] for name in ("inv_unit", "log_unit"))
@@ -90,6 +90,7 @@ def read_with_context(decoder, h: np.ndarray, model: dict, level_q4: int) -> tup
             r = np.clip(y_hat[channels] - mu, -(2**y_bits), 2**y_bits)
             e = np.clip(shift((delta << y_bits) + shrink * r, a), -(2**y_bits) // 2, 2**y_bits // 2)
             taken[channels][here] = clamp(y_hat[channels] + e, 24)[here]
+            values[channels][here] += whole * floor[here]
         first = channels.stop
     return table_index, values, taken
 
@@ -99,6 +100,8 @@ def synthesise(head: dict, model: dict, y_hat: np.ndarray) -> np.ndarray:
     gain_y = gain(model["inv_gain_y"], head["level_q4"])[:, None, None]
     pixels = run(dec["g_s"], model["g_s"], clamp(shift(y_hat * gain_y, dec["g_s_shift"]), 24))
     rgb = pixels[:, : head["height"], : head["width"]].transpose(1, 2, 0).astype(np.uint8)
+    if 7 in head["sections"]:
+        rgb = lay_over(rgb, head["sections"][7])
     assert zlib.crc32(rgb.tobytes()) == head["pixel_crc"], "pixel CRC"
     return rgb
 
@@ -110,6 +113,71 @@ def finish(rgb: np.ndarray, head: dict) -> np.ndarray:
         steps = np.frombuffer(head["sections"][4], np.uint8).reshape(rgb.shape[:2])
         planes = np.concatenate([planes, np.cumsum(steps, axis=1)[..., None] % 256], axis=2)
     return planes.astype(np.uint8)
+
+
+# --- section 7.1: the overlay ---------------------------------------------------------------------------------------
+
+
+def lay_over(rgb: np.ndarray, png: bytes) -> np.ndarray:
+    """Put a PNG's opaque pixels over a picture."""
+    height, width, _ = rgb.shape
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks, place = {}, 8
+    while place < len(png):
+        (n,) = struct.unpack(">I", png[place : place + 4])
+        name, content = png[place + 4 : place + 8], png[place + 8 : place + 8 + n]
+        assert zlib.crc32(name + content) == struct.unpack(">I", png[place + 8 + n : place + 12 + n])[0]
+        chunks[name] = chunks.get(name, b"") + content
+        place += 12 + n
+    assert list(chunks) == [name for name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND") if name in chunks]
+    *size, depth, colour_type, compression, filtering, interlace = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    assert (size, compression, filtering, interlace) == ([width, height], 0, 0, 0)
+    n_samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
+    bits = n_samples * depth
+    rows = unfilter(zlib.decompress(chunks[b"IDAT"]), -(-width * bits // 8), max(1, bits // 8))
+    assert len(rows) == height
+    out, key = rgb.copy(), chunks.get(b"tRNS", b"")
+    for y, row in enumerate(rows):
+        for x in range(width):
+            pixel = [sample_of(row, x * n_samples + k, depth) for k in range(n_samples)]
+            alpha = 255
+            if colour_type == 3:
+                (index,) = pixel
+                alpha = key[index] if index < len(key) else 255
+                colour = chunks[b"PLTE"][3 * index : 3 * index + 3]
+                assert len(colour) == 3
+            else:
+                if key and tuple(pixel) == struct.unpack(f">{n_samples}H", key):
+                    alpha = 0
+                if colour_type in (4, 6):
+                    alpha = pixel.pop()
+                colour = [sample * 255 // (2**depth - 1) for sample in pixel] * (3 // len(pixel))
+            assert alpha in (0, 255)
+            if alpha:
+                out[y, x] = list(colour)
+    return out
+
+
+def sample_of(row: bytes, number: int, depth: int) -> int:
+    first_bit = number * depth
+    return row[first_bit // 8] >> (8 - depth - first_bit % 8) & (2**depth - 1)
+
+
+def unfilter(data: bytes, row_bytes: int, step: int) -> list[bytes]:
+    """Undo the filters of PNG; step is the distance to the same byte of the pixel before, at least 1."""
+    rows, above = [], bytes(row_bytes)
+    for start in range(0, len(data), row_bytes + 1):
+        kind, row = data[start], bytearray(data[start + 1 : start + 1 + row_bytes])
+        for i in range(row_bytes):
+            a, b, c = (row[i - step], above[i], above[i - step]) if i >= step else (0, above[i], 0)
+            row[i] = (row[i] + (0, a, b, (a + b) // 2, paeth(a, b, c))[kind]) % 256
+        above = bytes(row)
+        rows.append(above)
+    return rows
+
+
+def paeth(a: int, b: int, c: int) -> int:
+    return min((abs(b - c), 0, a), (abs(a - c), 1, b), (abs(a + b - 2 * c), 2, c))[2]
 
 
 # --- section 3: the container ---------------------------------------------------------------------------------------
@@ -450,14 +518,21 @@ def decode_with_bits_back(head: dict, model: dict, z_shape: tuple) -> dict:
     p = dec["z_frac_bits"]
     z_hat = clamp(np.where(on_lattice, z << (p - k), z << p), 24)
     h = run(bb["h_s"], bb["nets"]["h_s"], z_hat)
-    sigma, mu = h[: len(h) // 2], h[len(h) // 2 :]
-    t = count_thresholds(model["sigma_thresholds"], sigma)
-    floor, index = place_mean(bb, t, mean_of_y(model, mu, t))
-    y = np.array(read_values(stack, index.ravel().tolist(), bb["tables"])).reshape(index.shape) + floor
-    rgb = synthesise(head, model, clamp(y << dec["y_frac_bits"], 24))
+    if dec.get("entropy_model") == "context":
+        assert steps == 0
+        index, y, taken = read_with_context(stack, h, model, head["level_q4"], whole=True)
+        inv, bits = gain(model["inv_unit"], head["level_q4"])[:, None, None], dec["unit_frac_bits"] + dec["y_frac_bits"]
+        seen = clamp(shift(clamp(y << dec["y_frac_bits"], 24) * inv, bits - dec["context_frac_bits"]), 24)
+    else:
+        sigma, mu = h[: len(h) // 2], h[len(h) // 2 :]
+        t = count_thresholds(model["sigma_thresholds"], sigma)
+        floor, index = place_mean(bb, t, mean_of_y(model, mu, t))
+        y = np.array(read_values(stack, index.ravel().tolist(), bb["tables"])).reshape(index.shape) + floor
+        taken, seen = clamp(y << dec["y_frac_bits"], 24), clamp(y, 24)
+    rgb = synthesise(head, model, taken)
     stages = {"z": z, "table_index": index, "y": y, "rgb": rgb, "picture": finish(rgb, head)}
 
-    mean, t = posterior(model, y, k)
+    mean, t = posterior(model, seen, k)
     is_carrier = on_lattice if k else least_certain(bb, *place_posterior(bb, mean, t, 0), n_carriers)
     mean = refine(model, y, z_hat, is_carrier, mean, bb["scales"][t] * 2.0 ** -(16 + k), steps)
     stages["posterior"], stages["is_carrier"] = mean, is_carrier
@@ -529,10 +604,10 @@ def least_certain(bb: dict, floor: np.ndarray, index: np.ndarray, n_carriers: in
     return is_carrier.reshape(index.shape)
 
 
-def posterior(model: dict, y: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Section 8.5."""
+def posterior(model: dict, seen: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Section 8.5, of what h_a sees of y."""
     bb, p = model["bits_back"], model["decoder"]["z_frac_bits"]
-    h = run(bb["h_a"], bb["nets"]["h_a"], clamp(y, 24))
+    h = run(bb["h_a"], bb["nets"]["h_a"], seen)
     mean_q, log_variance_q = h[: len(h) // 2], h[len(h) // 2 :]
     t = count_thresholds(bb["log_variance_thresholds"], log_variance_q + shift(k * 1488522236, 30 - p))
     return mean_q * 2.0**-p, t

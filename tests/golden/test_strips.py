@@ -32,7 +32,7 @@ def rgb_in_strips(data, model, n_strips, monkeypatch):
 
 
 @pytest.mark.parametrize("n_strips", [1, 2, 4])
-@pytest.mark.parametrize("case", [*CASES, WITH_MESSAGE])
+@pytest.mark.parametrize("case", [*CASES, *WITH_MESSAGE])
 def test_golden_files_in_strips(case, n_strips, monkeypatch):
     rgb = rgb_in_strips(file_of(case), load_model_of(case), n_strips, monkeypatch)
     assert sha256(rgb, "u1") == hashes_of(case)["rgb"]

@@ -5,7 +5,7 @@ from sgacodec.errors import SgacodecError
 from sgacodec.format.container import Container, Section, parse, serialize
 
 sections = st.lists(
-    st.builds(Section, st.integers(7, 255), st.binary(max_size=40), st.just(False)),
+    st.builds(Section, st.integers(8, 255), st.binary(max_size=40), st.just(False)),
     max_size=4,
     unique_by=lambda s: s.kind,
 )

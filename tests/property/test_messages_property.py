@@ -176,7 +176,7 @@ def test_large_ones_spill_into_a_section(seed, side, n_bytes, headed_model):
 @given(seed=st.integers(0, 99), n_bytes=st.integers(0, 300))
 def test_a_message_costs_no_more_than_its_section(seed, n_bytes, headed_model):
     """Carriers are used where they are worth it."""
-    head = heads.bits_back_of(headed_model)
+    head = heads.bits_back_of(headed_model, 0)
     y = np.random.default_rng(seed).integers(-3, 4, (1, 24, 8, 8)).astype(np.int32)
     empty, full = (embed.embed(head, y, np.random.default_rng(seed).bytes(n)) for n in (0, n_bytes))
     assert full.n_bytes <= empty.n_bytes + n_bytes + 12
@@ -190,13 +190,13 @@ def test_a_model_without_head_appends(content, size):
     assert container.parse(data).section(SectionType.BITS_BACK) is None
     without = sgacodec.encode(pictures(size, size, 33), options)
     assert len(data) <= len(without) + len(message.frame(content)) + 5
-    assert data[4] == 0x11
-    assert without[4] == 0x10
+    assert data[4] == max(0x11, without[4])  # a picture of a single pixel has an overlay
+    assert without[4] in (0x10, 0x12)
 
 
 def test_carriers_cost_what_the_tables_say(headed_model, scene):
     """The stream is the tables' bits: nothing is lost between frame, Q, P(y | z) and P(z)."""
-    head = heads.bits_back_of(headed_model)
+    head = heads.bits_back_of(headed_model, 0)
     y = np.random.default_rng(0).integers(-3, 4, (1, 24, 8, 12)).astype(np.int32)
     content = np.random.default_rng(1).bytes(40)
     for exponent in range(5):

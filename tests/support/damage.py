@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sgacodec
@@ -13,9 +13,25 @@ from sgacodec.errors import SgacodecError
 from sgacodec.format import container
 from sgacodec.format.container import Container, Section, SectionType
 
-CARRYING = sgacodec.EncodeOptions(model="tiny-head", preset="none", device="cpu", quality=0)
-SHORT, LONG = "lake", bytes(range(256))
-"""Messages of which a picture of 20 x 20 pixels carries all, and a part."""
+SHORT = {"tiny-head": "lake", "tiny-context-head": "la"}
+"""Models with a bits-back model, and messages of which a picture of 20 x 20 pixels carries all."""
+LONG = bytes(range(256))
+"""A message of which it carries a part."""
+
+
+def options_of(model: str) -> sgacodec.EncodeOptions:
+    return sgacodec.EncodeOptions(model=model, preset="none", device="cpu", quality=0)
+
+
+def carrying(picture: Any, model: str, message: Any) -> bytes:
+    """Return a file whose latents carry what they can of a message."""
+    from sgacodec import encoding  # needs torch
+    from sgacodec.bitsback import embed
+    from sgacodec.picture import to_picture
+    from sgacodec.plan import make_plan
+
+    plan = replace(make_plan(options_of(model)), embedding=embed.Settings(must_carry=True))
+    return encoding.encode_with(plan, to_picture(picture), None, message).data
 
 
 @dataclass(frozen=True)

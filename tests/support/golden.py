@@ -18,12 +18,13 @@ CASES = (*_HYPERPRIOR, *_CONTEXT)
 """The files without a message."""
 BANDS = ("bands", "context-bands")
 ESCAPES = ("escapes", "context-escapes")
-WITH_MESSAGE = "side-information"
+WITH_MESSAGE = {"side-information": "tiny-head", "context-message": "tiny-context-head"}
+"""The files with a message in their latents, and their models."""
 
 
 def model_of(case: str) -> str:
     """The name of the model of a file."""
-    return "tiny-head" if case == WITH_MESSAGE else "tiny-context" if case in _CONTEXT else "tiny"
+    return WITH_MESSAGE.get(case, "tiny-context" if case in _CONTEXT else "tiny")
 
 
 def model_bytes(case: str) -> bytes:

@@ -22,18 +22,18 @@ def add_head(model: Model) -> Model:
     scales = np.exp(np.linspace(math.log(0.11), math.log(256), len(decoder.entropy.y_tables)))
     fraction_bits = np.array([3 if s < 1 else 2 if s < 4 else 0 for s in scales])
     h_a = (
-        _conv(rng, n, m, 3, 1, 1 << z_bits),
+        conv(rng, n, m, 3, 1, 1 << z_bits),
         LeakyRelu(41, 12),
-        _conv(rng, n, n, 5, 2, 1),
+        conv(rng, n, n, 5, 2, 1),
         LeakyRelu(41, 12),
-        _conv(rng, 2 * n, n, 5, 2, 1, [0] * n + [-2 << z_bits] * n),
+        conv(rng, 2 * n, n, 5, 2, 1, [0] * n + [-2 << z_bits] * n),
     )
     h_s = (
         _deconv(rng, n, m, 1 << max(0, y_bits - z_bits)),
         LeakyRelu(41, 12),
         _deconv(rng, m, m, 1),
         LeakyRelu(41, 12),
-        _conv(rng, 2 * m, m, 3, 1, 1, [1 << y_bits] * m + [0] * m),
+        conv(rng, 2 * m, m, 3, 1, 1, [1 << y_bits] * m + [0] * m),
     )
     head = BitsBack(
         h_a=h_a,
@@ -42,8 +42,8 @@ def add_head(model: Model) -> Model:
         log_variance_thresholds=np.rint(np.log(scales[1:] * scales[:-1]) * 2**z_bits).astype(np.int64),
         scales=np.rint(scales * 2**16).astype(np.int64),
         fraction_bits=fraction_bits,
-        tables=_gaussians(scales, fraction_bits),
-        z_cells=_cells(n),
+        tables=gaussians(scales, fraction_bits),
+        z_cells=cells(n),
         z_order=rng.permutation(n),
     )
     return with_bits_back(model, head)
@@ -55,7 +55,7 @@ def _weights(rng, shape, fan_in, gain):
     return np.rint(float_weights * 2.0**shift).astype(np.int16), shift
 
 
-def _conv(rng, out, into, kernel, stride, gain, bias=0):
+def conv(rng, out, into, kernel, stride, gain, bias=0):
     weight, shift = _weights(rng, (out, into, kernel, kernel), into * kernel**2, gain)
     return Conv(weight, _bias(out, bias, shift), np.full(out, shift), stride, kernel // 2, 24)
 
@@ -73,7 +73,7 @@ def _cdf(x):
     return np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in np.asarray(x, float).ravel()])
 
 
-def _gaussians(scales, fraction_bits):
+def gaussians(scales, fraction_bits):
     pmfs, minima = [], []
     for sigma, bits in zip(scales, fraction_bits, strict=True):
         reach = math.ceil(5 * sigma) + 1
@@ -84,7 +84,7 @@ def _gaussians(scales, fraction_bits):
     return tables.build(pmfs, minima)
 
 
-def _cells(channels):
+def cells(channels):
     pmfs, minima = [], []
     for channel in range(channels):
         reach = (4 + channel % 5) << (LATTICE_BITS + 1)

@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import tiny_head
+from support import tiny_context_head, tiny_head
+from support.golden import load_model_of
 
 from sgacodec.bitsback import distributions as heads
-from sgacodec.bitsback import embed, message, posterior
+from sgacodec.bitsback import embed, message
 from sgacodec.bitsback.carriers import Carriers
 from sgacodec.entropy import tables
 from sgacodec.errors import CorruptStreamError, EncodeError, LimitError, ModelError, SgacodecError
 from sgacodec.exact import fast
-from sgacodec.exact.layers import Clamp, Conv, Deconv, Igdn, LeakyRelu
+from sgacodec.exact.layers import AppendAbs, Clamp, Conv, Deconv, Igdn, LeakyRelu
 from sgacodec.exact.transpose import check_transpose, transposed
 from sgacodec.models.file import dump_model, load_model
 from sgacodec.models.model import with_bits_back
@@ -21,7 +22,12 @@ from sgacodec.models.model import with_bits_back
 
 @pytest.fixture(scope="module")
 def head(headed_model):
-    return heads.bits_back_of(headed_model)
+    return heads.bits_back_of(headed_model, 0)
+
+
+@pytest.fixture(scope="module")
+def context_model():
+    return load_model_of("context")
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +58,47 @@ def test_heads_that_do_not_fit_are_refused(tiny_model):
     ):
         with pytest.raises(ModelError):
             with_bits_back(tiny_model, changed)
+
+
+def test_heads_that_do_not_fit_a_hyperprior_are_refused(tiny_model):
+    head = tiny_head.add_head(tiny_model).bits_back
+    n = len(head.scales) - 1
+    fraction_bits = head.fraction_bits[:n]
+    kept = int((1 << fraction_bits).sum())
+    lengths, minima = head.tables.lengths[:kept], head.tables.minima[:kept]
+    fewer = replace(
+        head,
+        log_variance_thresholds=head.log_variance_thresholds[1:],
+        scales=head.scales[:n],
+        fraction_bits=fraction_bits,
+        tables=tables.TableSet(head.tables.frequencies[: lengths.sum()], lengths, minima),
+    )
+    with pytest.raises(ModelError, match=f"has {n} scales, the decoder {n + 1}"):
+        with_bits_back(tiny_model, fewer)
+
+
+def test_heads_that_do_not_fit_a_context_model_are_refused(context_model):
+    head = tiny_context_head.add_head(context_model).bits_back
+    with pytest.raises(ModelError, match="networks give 16 and 32 channels"):
+        with_bits_back(context_model, replace(head, h_s=(*head.h_s, AppendAbs())))
+    with pytest.raises(ModelError, match="networks give 32 and 16 channels"):
+        with_bits_back(context_model, replace(head, h_a=(*head.h_a, AppendAbs())))
+    pointwise = Conv(np.ones((16, 8, 1, 1), np.int16), np.zeros(16, np.int64), np.ones(16, np.int64), 1, 0, 24)
+    with pytest.raises(ModelError, match="strides are not the decoder's"):
+        with_bits_back(context_model, replace(head, h_s=(pointwise,)))
+
+
+def test_what_h_a_sees_of_y_is_in_units_of_the_level(context_model):
+    """The same multiples of each channel's unit look the same at every level, but for rounding to whole y."""
+    model = tiny_context_head.add_head(context_model)
+    prior = model.decoder.entropy
+    multiples = np.random.default_rng(0).normal(0, 1, (1, model.decoder.m_channels, 8, 12))
+    for level in (0, 4, 9):
+        unit = 2.0**prior.unit_frac_bits / prior.inv_unit[level][:, None, None]
+        y = np.rint(multiples * unit).astype(np.int32)
+        seen = heads.bits_back_of(model, 16 * level).likelihood.seen(y) * 2.0**-prior.context_frac_bits
+        np.testing.assert_allclose(seen, multiples, atol=0.51 / unit.min())
+        np.testing.assert_allclose(seen * unit, y, atol=0.3)
 
 
 def kernel(cls, shape, stride, padding):
@@ -101,7 +148,7 @@ def test_quotients_of_frequencies_are_the_gradient_of_a_gaussian(head):
     sigma, mu = rng.uniform(0.3, 20, n), rng.uniform(-3, 3, n)
     values = np.rint(mu + sigma * rng.uniform(-2.2, 2.2, n)).astype(np.int32)
     parameters_q = np.rint(np.concatenate([sigma, mu]).reshape(1, -1, 1, 1) * 1024).astype(np.int64)
-    found = posterior._parameter_gradient(head, values.reshape(1, -1, 1, 1), parameters_q).ravel() * 1024
+    found = head.likelihood.slope(values.reshape(1, -1, 1, 1), parameters_q).ravel() * 1024
 
     def nats(sigma, mu):
         upper, lower = (values + 0.5 - mu) / sigma, (values - 0.5 - mu) / sigma

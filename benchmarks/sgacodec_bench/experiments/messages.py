@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def resume(path: Path, arguments: argparse.Namespace) -> Result:
     """Return the results so far; those of other settings are refused."""
     model = store.load_by_name(arguments.model)
-    distributions.bits_back_of(model)  # refuses one without a bits-back model
+    distributions.bits_back_of(model, 0)  # refuses one without a bits-back model
     what = {
         "bits_back_id": (model.bits_back_id or b"").hex(),
         "iterations": arguments.iterations,
@@ -166,7 +166,7 @@ def measure_missing(path: Path, result: Result, arguments: argparse.Namespace, s
     picture = cropped(read_picture(source), arguments.crop)
     done = {row["setting"] for row in result["rows"] if (row["image"], row["level"]) == (source.stem, level)}
     plan = make_plan(options)
-    finest = distributions.bits_back_of(plan.model).bits_back.lattice_bits
+    finest = distributions.bits_back_of(plan.model, plan.target.level_q4).bits_back.lattice_bits
     missing = {name: variant for name, variant in variants(finest).items() if name not in done}
     if not missing:
         return

@@ -38,6 +38,7 @@ PAGES = {
     "refinement": RESULTS / "refinement.md",
     "messages": RESULTS / "bits-back.md",
     "training": RESULTS / "training.md",
+    "context": RESULTS / "context.md",
 }
 """The page that has a table between its markers, `<!-- name: begin -->` and `<!-- name: end -->`."""
 
@@ -150,21 +151,35 @@ def training_tables(folder: Path, kodak: Path) -> str:
         kodak: results of the packaged model and of other codecs.
     """
     compared = [optimizers.table(load(folder / name)) for name in ("optimizers.json", "further.json")]
-    anchor = {ANCHOR: load_folder(kodak)[ANCHOR]}
-    states = [
-        f"After {int(state.name.removesuffix('-patches')):,} patches:\n\n"
-        f"{markdown(preset_table({**load_folder(state), **anchor}, ANCHOR))}"
-        for state in sorted(folder.glob("*-patches"))
-    ]
     return "\n".join(
         [
             compared[0],
             "Further from trained weights, with patches of 256x256:\n",
             compared[1],
             "What the packaged model was before it was trained further, on Kodak:\n",
-            *states,
+            *(
+                f"After {int(state.name.removesuffix('-patches')):,} patches:\n\n{_state_table(state, kodak)}"
+                for state in sorted(folder.glob("*-patches"))
+            ),
         ]
     )
+
+
+def context_tables(folder: Path, kodak: Path) -> str:
+    """Return what the context family reached on Kodak, and what its files cost against the float model.
+
+    Args:
+        folder: a folder of results for each state, by gigapixels seen.
+        kodak: results of other codecs.
+    """
+    states = sorted(folder.glob("*-gpx"), key=lambda state: float(state.name.removesuffix("-gpx")))
+    tables = [f"After {state.name.removesuffix('-gpx')} Gpx:\n\n{_state_table(state, kodak)}" for state in states]
+    return "\n".join([*tables, exactness(load_folder(states[-1]))])
+
+
+def _state_table(state: Path, kodak: Path) -> str:
+    """Return what a state of a model reached, against the anchor's files."""
+    return markdown(preset_table({**load_folder(state), ANCHOR: load_folder(kodak)[ANCHOR]}, ANCHOR))
 
 
 def message_tables(folder: Path) -> str:
@@ -198,6 +213,7 @@ def tables(folder: Path) -> dict[str, str]:
         "refinement": refinement_tables(folder.parent / "refinement"),
         "messages": message_tables(folder.parent / "messages"),
         "training": training_tables(folder.parent / "training", folder),
+        "context": context_tables(folder.parent / "context", folder),
     }
 
 
@@ -217,6 +233,8 @@ def main() -> None:
         page.write_text(fresh, encoding="utf-8")
     if not arguments.check:
         plots.draw_all(load_folder(arguments.results), ANCHOR, arguments.results / "plots")
+        context = arguments.results.parent / "context"
+        plots.draw_course(json.loads((context / "curve.json").read_text()), context / "curve.svg")
 
 
 if __name__ == "__main__":

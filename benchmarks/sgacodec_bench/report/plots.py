@@ -44,6 +44,27 @@ def draw_all(results: Mapping[str, Result], anchor: str, out: Path) -> list[Path
     return paths
 
 
+def draw_course(course: Mapping[str, Any], out: Path) -> None:
+    """Draw the course of a training as SVG: the running loss, and BD-rates of states with a falling learning rate.
+
+    Args:
+        course: `running` with seen_gpx and loss, `decayed` with seen_gpx and bd_rate_percent_against_bpg_444.
+        out: the file.
+    """
+    figure, losses = plt.subplots(figsize=(7, 4))
+    running, decayed = course["running"], course["decayed"]
+    losses.plot([p["seen_gpx"] for p in running], [p["loss"] for p in running], color="tab:blue", linewidth=1)
+    losses.set_xlabel("pixels seen (Gpx)")
+    losses.set_ylabel("running loss", color="tab:blue")
+    losses.grid(alpha=0.3)
+    rates = losses.twinx()
+    points = [(p["seen_gpx"], p["bd_rate_percent_against_bpg_444"]) for p in decayed]
+    rates.plot(*zip(*points, strict=True), "o-", color="tab:red", linewidth=1.5)
+    rates.set_ylabel("BD-rate against BPG 4:4:4 (%)", color="tab:red")
+    figure.savefig(out, bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+
+
 def _style(index: int, name: str) -> dict[str, Any]:
     ours = name.startswith("sgacodec")
     return {

@@ -1,4 +1,4 @@
-"""The distributions of bits-back coding: P(z), P(y | z) and Q(z | y), as tables, for encoder and decoder alike.
+"""The distributions of bits-back coding, P(z) and Q(z | y), as tables, for encoder and decoder alike.
 
 Source: format_spec.md, sections 8.4 to 8.6.
 """
@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from sgacodec.arrays import Float64Array, Int32Array, Int64Array
 from sgacodec.bitsback.carriers import Carriers
-from sgacodec.entropy.grid import Grid, grid, rounded_mean
+from sgacodec.bitsback.likelihood import SCALE_FRAC_BITS, Likelihood, likelihood
+from sgacodec.entropy.grid import Grid, grid
 from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.entropy.tables import TableSet, concatenate
 from sgacodec.errors import ModelError, ModelMismatchError
 from sgacodec.exact import fast
 from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, clamp_bits
+from sgacodec.latents import streams
+from sgacodec.latents.entropy_model import Prediction
+from sgacodec.latents.symbols import Symbols
 from sgacodec.models.model import BitsBack, Decoder, Model
-
-SCALE_FRAC_BITS = 16
-"""Fractional bits of `BitsBack.scales`."""
 
 MAX_LATTICE_VALUE = 2**19
 """Largest magnitude of floor(mean) of Q, in lattice steps; a popped value then always has a code in P."""
@@ -38,31 +39,42 @@ _TWO_LN_2_Q30 = 1488522236
 
 @dataclass(frozen=True, eq=False)
 class BitsBackModel:
-    """A bits-back model with the decoder that it belongs to.
+    """A bits-back model at one rate level, with the decoder that it belongs to.
 
     Attributes:
         bits_back: networks, tables and the density of z.
-        decoder: whose fixed-point formats and thresholds it shares.
+        decoder: whose fixed-point formats and thresholds or context model it shares.
+        level_q4: the level in sixteenths.
     """
 
     bits_back: BitsBack
     decoder: Decoder
+    level_q4: int
 
     @property
     def n_channels(self) -> int:
         """Channels of z, N."""
         return len(self.bits_back.z_cells)
 
+    @cached_property
+    def likelihood(self) -> Likelihood:
+        """P(y | z).
 
-def bits_back_of(model: Model) -> BitsBackModel:
-    """Return a model's bits-back model with its decoder.
+        Raises:
+            CorruptStreamError: the level is beyond the model's last.
+        """
+        return likelihood(self.bits_back, self.decoder, self.level_q4)
+
+
+def bits_back_of(model: Model, level_q4: int) -> BitsBackModel:
+    """Return a model's bits-back model, with its decoder, at a level in sixteenths.
 
     Raises:
         ModelMismatchError: it has none.
     """
     if model.bits_back is None:
         raise ModelMismatchError(f"model {model.name} has no bits-back model, which the file needs")
-    return BitsBackModel(model.bits_back, model.decoder)
+    return BitsBackModel(model.bits_back, model.decoder, level_q4)
 
 
 def lattice_mask(model: BitsBackModel, carriers: Carriers, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
@@ -135,29 +147,21 @@ def z_hat_q(model: BitsBackModel, z: Int32Array, on_lattice: npt.NDArray[np.bool
     return clamp_bits(shifted, MAX_ACTIVATION_BITS)
 
 
-def y_scale(model: BitsBackModel, sigma_q: Int64Array) -> npt.NDArray[np.intp]:
-    """Return the index of h_s's sigma in `scales`."""
-    return np.searchsorted(model.decoder.entropy.sigma_thresholds, sigma_q, side="right")
-
-
-def y_mean(model: BitsBackModel, mu_q: Int64Array, scale: npt.NDArray[np.intp]) -> Int64Array:
-    """Round h_s's mu to the fractional bits that its scale has."""
-    return rounded_mean(model.bits_back.fraction_bits, scale, mu_q, model.decoder.y_frac_bits)
-
-
-def y_grid(model: BitsBackModel, z_q: Int64Array) -> Grid:
-    """Return P(y | z).
+def walk_y(
+    model: BitsBackModel, z: Int32Array, on_lattice: npt.NDArray[np.bool_], exponent: int, visitor: streams.Visitor
+) -> Symbols:
+    """Go through y, all of it in one band, with P(y | z); arguments else as in `z_hat_q`.
 
     Args:
         model: the bits-back model.
-        z_q: see `z_hat_q`.
-
-    Returns:
-        Grid of [1, M, H/16, W/16].
+        z: int32 [1, N, H/64, W/64].
+        on_lattice: bool, same shape.
+        exponent: the lattice's.
+        visitor: gives the symbols of each pass.
     """
-    sigma_q, mu_q = np.split(fast.run(model.bits_back.h_s, z_q).astype(np.int64), 2, axis=1)
-    scale = y_scale(model, sigma_q)
-    return grid(model.bits_back.fraction_bits, scale, y_mean(model, mu_q, scale))
+    context = model.likelihood.begin(z_hat_q(model, z, on_lattice, exponent))
+    bands = streams.y_bands(model.decoder, z.shape[2], 1)
+    return streams.walk_predicted(Prediction(model.likelihood, context), model.decoder, z, bands, visitor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +205,7 @@ def analyse(model: BitsBackModel, y: Int32Array) -> Analysis:
         ModelError: its layers do not keep y and z aligned.
     """
     stride = model.decoder.entropy.y_per_z
-    clamped = clamp_bits(y.astype(np.int64), MAX_ACTIVATION_BITS)
-    mean_q, log_variance_q = np.split(fast.run(model.bits_back.h_a, clamped), 2, axis=1)
+    mean_q, log_variance_q = np.split(fast.run(model.bits_back.h_a, model.likelihood.seen(y)), 2, axis=1)
     if mean_q.shape[2:] != (y.shape[2] // stride, y.shape[3] // stride):
         raise ModelError("the bits-back h_a does not give z its size")
     return Analysis(mean_q, log_variance_q)

@@ -1,6 +1,6 @@
 """Writing a file whose latents carry a message: the door of encoding.
 
-frame -> stack, pop carriers z with Q(z | y), push y with P(y | z), push z with P(z) -> bytes
+frame -> stack, pop carriers z with Q(z | y), push y with P(y | z), last pass first, push z with P(z) -> bytes
 
 Source: Yang, Bamler, Mandt 2020, section 3.3; format_spec.md, section 8.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec.arrays import Int32Array
+from sgacodec.arrays import IndexArray, Int32Array
 from sgacodec.bitsback import distributions
 from sgacodec.bitsback.carrier_coder import CarrierCoder
 from sgacodec.bitsback.carriers import Carriers
@@ -22,9 +22,10 @@ from sgacodec.bitsback.distributions import BitsBackModel
 from sgacodec.bitsback.extract import STACK
 from sgacodec.bitsback.message import Message, frame, to_stack
 from sgacodec.entropy.stack import Stack
-from sgacodec.entropy.tables import TOTAL
+from sgacodec.entropy.tables import TOTAL, TableSet
+from sgacodec.errors import EncodeError
 from sgacodec.format.container import Section, SectionType
-from sgacodec.latents.symbols import Symbols, whole_symbols
+from sgacodec.latents.symbols import Pass, Symbols
 
 _LEFT_BITS = 20
 """Popping stops while 20 bits are left: below that the state of the coder is not random, and what is popped biased."""
@@ -56,7 +57,8 @@ class Settings:
     """How to embed.
 
     Attributes:
-        steps: refinement steps of Q, which extraction repeats; None takes fewer for a larger picture.
+        steps: refinement steps of Q, which extraction repeats; None takes fewer for a larger picture, and none where
+            the model has no slope for them.
         exponent: the lattice has a step of 2^-exponent; None takes the integers, or for a long message a finer one.
         tries: how many variants of the message's bits are tried; the shortest file wins.
         must_carry: whether the message may not go to a section where that is shorter.
@@ -75,7 +77,7 @@ class Embedded:
     Attributes:
         stream: the file's only y stream; its z stream is empty.
         carriers: how z is used.
-        symbols: z, with carriers in lattice steps, and y.
+        symbols: z, with carriers in lattice steps, and whole y.
         table_bits: what y and z cost by the tables, and what the carriers left of the frame.
         appended: what of the frame found no room.
     """
@@ -116,15 +118,18 @@ def embed(
         z_plain: int32 [1, N, H/64, W/64], values of the z's that are no carriers; None takes the nearest to Q's mean.
 
     Raises:
-        EncodeError: the message is too long, or a latent too large.
+        EncodeError: the message is too long, or a latent too large; or steps are wanted that the model does not have.
     """
     framed, settings = frame(message), settings or Settings()
+    steps = _choose_steps(model, y) if settings.steps is None else settings.steps
+    if steps and not model.likelihood.has_steps:
+        raise EncodeError("this model's posterior cannot be refined; set steps to 0")
     analysis = distributions.analyse(model, y)
     if z_plain is None:
         z_plain = np.floor(distributions.amortised_posterior(model, analysis, 0).mean + 0.5).astype(np.int32)
     latents = _Latents(model, analysis, y, z_plain)
     exponent = _choose_lattice(model, analysis, _bits_for_carriers(len(framed)), settings)
-    start = Carriers(0, exponent, _choose_steps(y) if settings.steps is None else settings.steps)
+    start = Carriers(0, exponent, steps)
     carried = min(_candidates(latents, start, framed, settings.tries), key=lambda embedded: embedded.n_bytes)
     if settings.must_carry or settings.exponent is not None:
         return carried
@@ -201,7 +206,9 @@ def _choose_lattice(model: BitsBackModel, analysis: distributions.Analysis, want
     )
 
 
-def _choose_steps(y: Int32Array) -> int:
+def _choose_steps(model: BitsBackModel, y: Int32Array) -> int:
+    if not model.likelihood.has_steps:
+        return 0
     return max(_FEWEST_STEPS, min(_MOST_STEPS, _STEPS_TIMES_Y // (y.shape[2] * y.shape[3])))
 
 
@@ -262,13 +269,37 @@ def _push_latents(latents: _Latents, carrying: CarrierCoder, stack: Stack, value
     z[carrying.is_carrier] = values
     z_index = distributions.z_table_index(carrying.on_lattice)
     z_tables = distributions.z_tables(model, carriers.exponent)
-    grid = distributions.y_grid(model, distributions.z_hat_q(model, z, carrying.on_lattice, carriers.exponent))
-    residual, y_index = (latents.y - grid.floor).astype(np.int32).ravel(), grid.table_index.ravel()
-    y_tables = model.bits_back.tables
-    table_bits = (
-        stack.n_bits + y_tables.information_bits(residual, y_index) + z_tables.information_bits(z.ravel(), z_index)
-    )
-    stack.push(residual, y_index, y_tables)
+    recorder = _Recorder(latents.y, model.decoder.y_frac_bits)
+    coded = distributions.walk_y(model, z, carrying.on_lattice, carriers.exponent, recorder)
+    y_tables = model.likelihood.tables
+    y_bits = sum(y_tables.information_bits(*part) for part in recorder.parts)
+    table_bits = stack.n_bits + y_bits + z_tables.information_bits(z.ravel(), z_index)
+    for values_of_pass, index in reversed(recorder.parts):  # what is popped first is pushed last
+        stack.push(values_of_pass, index, y_tables)
     stack.push(z.ravel(), z_index, z_tables)
-    symbols = whole_symbols(z, latents.y, model.decoder.y_frac_bits)
-    return Embedded(stack.to_bytes(), carriers, symbols, table_bits)
+    return Embedded(stack.to_bytes(), carriers, replace(coded, y=latents.y), table_bits)
+
+
+class _Recorder:
+    """Keeps the symbols of a y that is given.
+
+    Attributes:
+        parts: symbols of each pass, int32 [n], and their tables, intp [n].
+    """
+
+    def __init__(self, y: Int32Array, frac_bits: int) -> None:
+        """Take whole y, int32 [1, M, H/16, W/16], and the fractional bits of a pass's centre."""
+        self._y, self._frac_bits = y, frac_bits
+        self.parts: list[tuple[Int32Array, IndexArray]] = []
+
+    def open(self, rows: slice) -> None:
+        """Begin the only band."""
+
+    def visit(self, part: Pass, tables: TableSet) -> Int32Array:
+        """Take a pass around the centre that the decoder will have."""
+        symbols = (self._y[part.where].ravel() - (part.centre_q >> self._frac_bits)).astype(np.int32)
+        self.parts.append((symbols, part.table_index))
+        return symbols
+
+    def close(self) -> None:
+        """End the band."""

@@ -46,10 +46,14 @@ class SectionType(IntEnum):
     ALPHA = 4
     BITS_BACK = 5
     MESSAGE = 6
+    OVERLAY = 7
 
 
-_SINCE_MINOR: dict[int, int] = {SectionType.BITS_BACK: 1, SectionType.MESSAGE: 1}
+_SINCE_MINOR: dict[int, int] = {SectionType.BITS_BACK: 1, SectionType.MESSAGE: 1, SectionType.OVERLAY: 2}
 """The minor version that a file with such a section has; all others have minor version 0."""
+
+_CRITICAL_AS_IT_IS = {SectionType.BITS_BACK: "bits-back parameters", SectionType.OVERLAY: "an overlay"}
+"""Sections that must be critical and never deflated, and what they are called."""
 
 
 @dataclass(frozen=True)
@@ -331,9 +335,10 @@ def _read_section(reader: Reader, entry: _StoredSection, header: Header) -> Sect
     start = reader.offset
     stored = reader.take(entry.n_bytes, "section")
     critical = bool(entry.flags & _SECTION_CRITICAL)
-    if entry.kind == SectionType.BITS_BACK and entry.flags != _SECTION_CRITICAL:
-        raise CorruptStreamError("bits-back parameters must be critical and not deflated", offset=start)
     known = entry.kind in set(SectionType)
+    called = _CRITICAL_AS_IT_IS.get(SectionType(entry.kind)) if known else None
+    if called and entry.flags != _SECTION_CRITICAL:
+        raise CorruptStreamError(f"{called} must be critical and not deflated", offset=start)
     if critical and not known:
         raise UnsupportedVersionError(
             f"the file needs section type {entry.kind}, which this version does not know; "
@@ -347,6 +352,6 @@ def _read_section(reader: Reader, entry: _StoredSection, header: Header) -> Sect
 
 def _pack_section(section: Section) -> tuple[int, int, bytes]:
     deflated = zlib.compress(section.data, 9)
-    shorter = len(deflated) < len(section.data)
+    shorter = len(deflated) < len(section.data) and section.kind not in _CRITICAL_AS_IT_IS
     flags = _SECTION_CRITICAL * section.critical | _SECTION_DEFLATED * shorter
     return section.kind, flags, deflated if shorter else section.data

@@ -70,8 +70,11 @@ class ContextEvaluator:
 
     def begin(self, z: npt.NDArray[np.int32]) -> Float64Array:
         """Run h_s, and add the level's bias: integers [1, P, H/16, W/16]."""
-        bias = inverse_gain(self._prior.level_bias, self._level_q4)[:, None, None]
-        return _clamped(run_h_s(self._prior, z, self._level_q4) + bias)
+        return self.begin_from(run_h_s(self._prior, z, self._level_q4))
+
+    def begin_from(self, h: Float64Array) -> Float64Array:
+        """Add the level's bias to what an h_s gives, integers [1, P, H/16, W/16]."""
+        return _clamped(h + inverse_gain(self._prior.level_bias, self._level_q4)[:, None, None])
 
     def passes(self, context: Float64Array, rows: slice, y_hat_q: Int64Array) -> Iterator[Pass]:
         """Yield the anchors and the other places of each group."""
@@ -88,6 +91,10 @@ class ContextEvaluator:
                     u_here = _clamped(u_here + fast.run(prior.near[index], _at(around, places)))
                 yield self._pass(index, group, places, u_here)
                 known[0][(group, *places)] = self._in_units(y_hat_q[0][(group, *places)], group)
+
+    def seen(self, y_hat_q: Int64Array) -> Int64Array:
+        """Return y_hat / unit as networks take it, Q.context_frac_bits, of int64 [1, M, H/16, W/16], Q.y_frac_bits."""
+        return self._in_units(y_hat_q.reshape(y_hat_q.shape[1], -1), slice(None)).reshape(y_hat_q.shape)
 
     def _in_units(self, y_hat_q: Int64Array, group: slice) -> Int64Array:
         """Return y_hat / unit, [C, n], as networks take it."""

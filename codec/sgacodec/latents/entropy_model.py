@@ -7,6 +7,7 @@ it. Source: format_spec.md, section 5.2.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,21 +22,14 @@ from sgacodec.models.entropy import ContextModel, Hyperprior
 from sgacodec.models.model import Decoder
 
 
-class Evaluator(Protocol):
-    """An entropy model at one rate level, in exact integers.
+class Passes(Protocol):
+    """A model of y in exact integers: what comes after z.
 
     Attributes:
         tables: what `Pass.table_index` picks from.
     """
 
     tables: TableSet
-
-    def begin(self, z: npt.NDArray[np.int32]) -> Any:
-        """Return the context of a picture, from z minus its median, int32 [1, N, H/64, W/64].
-
-        Raises:
-            CorruptStreamError: the level is beyond the model's last.
-        """
 
     def passes(self, context: Any, rows: slice, y_hat_q: Int64Array) -> Iterator[Pass]:
         """Yield the passes of a band: places that are coded together, and what is known of them.
@@ -45,6 +39,30 @@ class Evaluator(Protocol):
             rows: the band's rows of y.
             y_hat_q: int64 [1, M, rows, W], zero; whoever asks for the next pass has written y_hat of the last one here.
         """
+
+
+class Evaluator(Passes, Protocol):
+    """An entropy model at one rate level, in exact integers."""
+
+    def begin(self, z: npt.NDArray[np.int32]) -> Any:
+        """Return the context of a picture, from z minus its median, int32 [1, N, H/64, W/64].
+
+        Raises:
+            CorruptStreamError: the level is beyond the model's last.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What is known of a picture's y from z, as the walk takes it.
+
+    Attributes:
+        model: yields the passes.
+        context: of the picture, as the model began it.
+    """
+
+    model: Passes
+    context: Any
 
 
 _EVALUATORS: dict[type, Callable[[Decoder, int], Evaluator]] = {

@@ -16,7 +16,7 @@ from sgacodec.arrays import Int32Array
 from sgacodec.entropy import range_coder
 from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import CorruptStreamError, SymbolRangeError
-from sgacodec.latents.entropy_model import evaluator
+from sgacodec.latents.entropy_model import Prediction, evaluator
 from sgacodec.latents.symbols import Pass, Symbols, dequantise
 from sgacodec.limits import MAX_ESCAPE_BITS
 from sgacodec.models.model import Decoder
@@ -46,15 +46,29 @@ def walk(decoder: Decoder, level_q4: int, z: Int32Array, bands: Sequence[slice],
         visitor: gives the symbols of each pass.
     """
     model = evaluator(decoder, level_q4)
-    context = model.begin(z)
+    return walk_predicted(Prediction(model, model.begin(z)), decoder, z, bands, visitor)
+
+
+def walk_predicted(
+    prediction: Prediction, decoder: Decoder, z: Int32Array, bands: Sequence[slice], visitor: Visitor
+) -> Symbols:
+    """Go through y as `walk` does, with a prediction that need not be that of the decoder's own entropy model.
+
+    Args:
+        prediction: what yields the passes.
+        decoder: for sizes and fixed-point formats.
+        z: int32 [1, N, H/64, W/64].
+        bands: the y rows of each band.
+        visitor: gives the symbols of each pass.
+    """
     shape = y_shape(decoder, z)
     y, restored_q = np.zeros(shape, np.int32), np.zeros(shape, np.int64)
     for rows in bands:
         y_band, restored_band = y[:, :, rows], restored_q[:, :, rows]
         y_hat_q = np.zeros(y_band.shape, np.int64)
         visitor.open(rows)
-        for part in model.passes(context, rows, y_hat_q):
-            symbols = visitor.visit(part, model.tables)
+        for part in prediction.model.passes(prediction.context, rows, y_hat_q):
+            symbols = visitor.visit(part, prediction.model.tables)
             y_hat = dequantise(symbols, part.centre_q, decoder.y_frac_bits)
             for band, values in ((y_band, symbols), (y_hat_q, y_hat), (restored_band, part.restored(y_hat))):
                 band[part.where] = values.reshape(band[part.where].shape)

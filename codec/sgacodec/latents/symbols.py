@@ -21,7 +21,8 @@ class Symbols:
 
     Attributes:
         z: int32 [1, N, H/64, W/64], z_hat minus its median; in bits-back files steps of a lattice where z carries.
-        y: int32 [1, M, H/16, W/16], what is coded: y_hat minus what the entropy model takes off it.
+        y: int32 [1, M, H/16, W/16], what is coded: y_hat minus what the entropy model takes off it; in bits-back files
+            y_hat itself, which is whole.
         y_hat_q: int64, like y, y_hat as the synthesis takes it, Q.y_frac_bits.
     """
 
@@ -52,8 +53,3 @@ class Pass:
 def dequantise(symbols: Int32Array, centre_q: Int64Array | int, frac_bits: int) -> Int64Array:
     """Return y_hat = symbol + centre, int64, Q.frac_bits, clamped to the widest activation."""
     return clamp_bits((symbols.astype(np.int64) << frac_bits) + centre_q, MAX_ACTIVATION_BITS)
-
-
-def whole_symbols(z: Int32Array, y: Int32Array, frac_bits: int) -> Symbols:
-    """Return the symbols of a y that lies on the integers: its mu is 0."""
-    return Symbols(z, y, dequantise(y, 0, frac_bits))

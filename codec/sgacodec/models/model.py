@@ -23,7 +23,7 @@ from sgacodec.exact import proof
 from sgacodec.exact.layers import Clamp, Network
 from sgacodec.exact.transpose import check_transpose
 from sgacodec.format.container import MODEL_ID_BYTES
-from sgacodec.models.entropy import LARGEST_INPUT, Hyperprior, check_gains
+from sgacodec.models.entropy import LARGEST_INPUT, ContextModel, Hyperprior, check_gains
 from sgacodec.models.stored import to_stored
 
 BITS_BACK_PREFIX = "bits_back."
@@ -101,17 +101,20 @@ class Encoder:
 class BitsBack:
     """The model for bits-back coding: a second hyper network, of integer y_hat (format_spec.md, section 8).
 
-    N, M, T (number of scales), `y_frac_bits`, `z_frac_bits` and `sigma_thresholds` are the decoder's.
+    N, M, `y_frac_bits` and `z_frac_bits` are the decoder's. With a hyperprior T, the number of scales, and
+    `sigma_thresholds` are so too; with a context model that model, its units and its tables of y.
 
     Attributes:
-        h_a: integer network, y_hat (integers) to mean and natural log-variance of z (2 * N channels, mean first),
-            both Q.z_frac_bits.
-        h_s: integer network, z_hat (Q.z_frac_bits, no gain) to sigma and mu of y (2 * M channels, sigma first).
+        h_a: integer network, y_hat to mean and natural log-variance of z (2 * N channels, mean first), both
+            Q.z_frac_bits; with a hyperprior it sees integers, with a context model what that sees: y_hat / unit.
+        h_s: integer network, z_hat (Q.z_frac_bits, no gain) to what the decoder's own h_s gives: sigma and mu of y
+            (2 * M channels, sigma first), or P channels to which the level's bias is added.
         lattice_bits: the finest lattice of z has a step of 2^-lattice_bits.
         log_variance_thresholds: int64 [T - 1], ascending, Q.z_frac_bits: where the next scale begins.
         scales: int64 [T], the sigma of each scale, Q.16.
         fraction_bits: int64 [T]; scale t has 2^fraction_bits[t] tables, one for each fraction of the mean.
-        tables: Gaussians of unit-step values minus floor(mean), ordered by scale, then fraction.
+        tables: Gaussians of unit-step values minus floor(mean), ordered by scale, then fraction: of Q(z | y), and with
+            a hyperprior of P(y | z).
         z_cells: N tables of the density's mass in cells of width 2^-(lattice_bits + 1); cell c covers c .. c + 1.
         z_order: int64 [N], the channels in the order in which they carry a message.
     """
@@ -243,10 +246,9 @@ def check_bits_back(bits_back: BitsBack, decoder: Decoder) -> None:
     Raises:
         ModelError: it is not, or does not.
     """
-    prior = decoder.entropy
-    if not isinstance(prior, Hyperprior):
-        raise ModelError("a bits-back model needs a hyperprior")
-    n_channels, m_channels, n_scales = decoder.n_channels, decoder.m_channels, len(prior.y_tables)
+    prior, n_channels, n_scales = decoder.entropy, decoder.n_channels, len(bits_back.scales)
+    if not isinstance(prior, (Hyperprior, ContextModel)):
+        raise ModelError(f"there is no bits-back coding with the entropy model {prior.kind}")
     shapes_fit = (
         n_scales >= 2
         and 0 <= bits_back.lattice_bits <= prior.z_frac_bits
@@ -265,13 +267,17 @@ def check_bits_back(bits_back: BitsBack, decoder: Decoder) -> None:
     if not shapes_fit:
         raise ModelError("the bits-back model's thresholds, scales and tables do not fit together")
     lattice_tables(bits_back.z_cells, bits_back.lattice_bits + 1, 0)
-    h_a = proof.check_integers(bits_back.h_a, m_channels, LARGEST_INPUT, "bits-back h_a")
+    h_a = proof.check_integers(bits_back.h_a, decoder.m_channels, LARGEST_INPUT, "bits-back h_a")
     h_s = proof.check_synthesis(bits_back.h_s, n_channels, LARGEST_INPUT, "bits-back h_s")
-    if (h_a.channels, h_s.channels) != (2 * n_channels, 2 * m_channels):
+    own_h_s = proof.shapes(prior.h_s, n_channels, "h_s")[-1]
+    if (h_a.channels, h_s.channels) != (2 * n_channels, own_h_s.channels):
         raise ModelError(f"the bits-back networks give {h_a.channels} and {h_s.channels} channels")
     if (h_a.up, h_a.down, h_s.up) != (1, prior.y_per_z, prior.y_per_z):
         raise ModelError("the bits-back networks' strides are not the decoder's")
-    check_transpose(bits_back.h_s, "bits-back h_s")
+    if isinstance(prior, Hyperprior):  # its scales are those of y, too, and Q is refined through h_s
+        if n_scales != len(prior.y_tables):
+            raise ModelError(f"the bits-back model has {n_scales} scales, the decoder {len(prior.y_tables)}")
+        check_transpose(bits_back.h_s, "bits-back h_s")
 
 
 def decoder_content(decoder: Decoder) -> tuple[dict[str, Any], dict[str, Array]]:

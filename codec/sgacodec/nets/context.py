@@ -59,7 +59,7 @@ class ContextRate:
             y_hat: float32 [B, M, H/16, W/16], whole or relaxed.
         """
         features = self.features(h).chunk(len(self.groups), 1)
-        known = y_hat * (self.one / self.unit)
+        known = self.seen(y_hat)
         bits, restored = [], []
         for index, (group, u) in enumerate(zip(self.groups, features, strict=True)):
             if index:
@@ -68,6 +68,10 @@ class ContextRate:
             bits.append(group_bits)
             restored.append(group_restored)
         return torch.stack(bits).sum(), torch.cat(restored, 1)
+
+    def seen(self, y_hat: Tensor) -> Tensor:
+        """Return y_hat, float32 [B, M, H/16, W/16], in the units in which networks see it."""
+        return y_hat * (self.one / self.unit)
 
     def _group(self, index: int, u: Tensor, known: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bits of a group, a scalar, and its y_hat with the correction."""
@@ -116,7 +120,7 @@ class ContextNets:
         self._median = by_channel(prior.z_median / z_unit, device)
         self._z_bits = TableRate(prior.z_tables, device)
         self._level_bias = by_channel(inverse_gain(prior.level_bias, level_q4), device)
-        self._y_rate = _y_rate(prior, level_q4, device)
+        self._y_rate = context_rate(prior, level_q4, device)
 
     def analyse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], float32, scaled to the level, of x in 0..255."""
@@ -141,7 +145,8 @@ class ContextNets:
         return self._z_bits(z_centred).sum() + y_bits, restored
 
 
-def _y_rate(prior: ContextModel, level_q4: int, device: torch.device) -> ContextRate:
+def context_rate(prior: ContextModel, level_q4: int, device: torch.device) -> ContextRate:
+    """Return a stored context model at a level in sixteenths, on a device."""
     before, around, near, out = (
         [FloatNetwork(network, device) for network in networks]
         for networks in (prior.before, prior.around, prior.near, prior.out)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgacodec.bitsback.distributions import SCALE_FRAC_BITS
+from sgacodec.bitsback.likelihood import SCALE_FRAC_BITS
 from sgacodec.entropy import tables
 from sgacodec.entropy.lattice import lattice_tables
 from sgacodec.exact.layers import Network
