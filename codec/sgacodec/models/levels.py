@@ -42,8 +42,27 @@ def inverse_gain(gains: Int64Array, level_q4: int) -> Int64Array:
     return shift_right(gains[level] * (LEVEL_STEPS - fraction) + gains[upper] * fraction, 4)
 
 
-def forward_gain(gains: npt.NDArray[Any], level_q4: int) -> npt.NDArray[np.float64]:
-    """Interpolate gains geometrically between two levels; float [L, C] to float64 [C]."""
+def forward_gain(gains: npt.NDArray[Any], inverse_gains: Int64Array, level_q4: int) -> npt.NDArray[np.float64]:
+    """Interpolate gains between two levels so that latents come back as large as they were.
+
+    Between levels a latent goes through a geometric mean of what it goes through at them. The decoder takes linear
+    means of inverse gains, which are up to a hundredth larger than geometric ones: too bright by that at high quality.
+
+    Args:
+        gains: float [L, C].
+        inverse_gains: the decoder's, int64 [L, C], in any unit.
+        level_q4: level in sixteenths.
+
+    Returns:
+        float64 [C].
+    """
+    found = _geometric_mean(gains, level_q4)
+    if level_q4 % LEVEL_STEPS == 0:
+        return found
+    return found * _geometric_mean(inverse_gains, level_q4) / inverse_gain(inverse_gains, level_q4)
+
+
+def _geometric_mean(gains: npt.NDArray[Any], level_q4: int) -> npt.NDArray[np.float64]:
     level, fraction = divmod(level_q4, LEVEL_STEPS)
     upper = min(level + 1, len(gains) - 1)
     weight = fraction / LEVEL_STEPS

@@ -111,8 +111,8 @@ class ContextNets:
         self._g_a, self._h_a, self._h_s, self._g_s = (
             FloatNetwork(network, device) for network in (encoder.g_a, encoder.h_a, prior.h_s, decoder.g_s)
         )
-        self._gain_y = by_channel(forward_gain(encoder.gain_y, level_q4), device)
-        self._gain_z = by_channel(forward_gain(encoder.gain_z, level_q4), device)
+        self._gain_y = by_channel(forward_gain(encoder.gain_y, decoder.inv_gain_y, level_q4), device)
+        self._gain_z = by_channel(forward_gain(encoder.gain_z, prior.inv_gain_z, level_q4), device)
         y_unit, z_unit = 2.0**decoder.y_frac_bits, 2.0**prior.z_frac_bits
         inverse_y = inverse_gain(decoder.inv_gain_y, level_q4) * 2.0**-decoder.g_s_shift * y_unit
         inverse_z = inverse_gain(prior.inv_gain_z, level_q4) * 2.0**-prior.h_s_shift * z_unit

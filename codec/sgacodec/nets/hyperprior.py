@@ -39,8 +39,8 @@ class HyperpriorNets:
         self._g_a, self._h_a, self._h_s, self._g_s = (
             FloatNetwork(network, device) for network in (encoder.g_a, encoder.h_a, decoder.entropy.h_s, decoder.g_s)
         )
-        self._gain_y = by_channel(forward_gain(encoder.gain_y, level_q4), device)
-        self._gain_z = by_channel(forward_gain(encoder.gain_z, level_q4), device)
+        self._gain_y = by_channel(forward_gain(encoder.gain_y, decoder.inv_gain_y, level_q4), device)
+        self._gain_z = by_channel(forward_gain(encoder.gain_z, decoder.entropy.inv_gain_z, level_q4), device)
         y_unit, z_unit = 2.0**decoder.y_frac_bits, 2.0**decoder.entropy.z_frac_bits
         inverse_y = inverse_gain(decoder.inv_gain_y, level_q4) * 2.0**-decoder.g_s_shift * y_unit
         inverse_z = inverse_gain(decoder.entropy.inv_gain_z, level_q4) * 2.0**-decoder.entropy.h_s_shift * z_unit

@@ -152,7 +152,7 @@ def _start_from_hyperprior(net: BitsBackNet, model: Model) -> None:
         _expected_values(decoder.entropy.z_tables),
     )
     silent = expected.std(axis=1) < _SILENT_STD
-    _start_h_a(net.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, level_q4))
+    _start_h_a(net.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, decoder.entropy.inv_gain_z, level_q4))
     _silence(net.h_a[4], silent)
     inverse_gain_z = inverse_gain(decoder.entropy.inv_gain_z, level_q4) / 2.0**GAIN_FRAC_BITS
     _start_h_s(net.h_s, real_h_s(model), inverse_gain_z * np.where(silent, medians, 1))

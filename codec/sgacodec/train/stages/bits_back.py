@@ -115,8 +115,9 @@ class _BitsBackTrainer(trainer.Trainer):
 
 def gain_table(model: Model) -> npt.NDArray[np.float32]:
     """Return y's gain at every sixteenth of a level: float32 [16 * (L - 1) + 1, M]."""
+    gains, inverse = model.encoder.gain_y, model.decoder.inv_gain_y
     levels = range(max_level_q4(model.decoder.n_levels) + 1)
-    return np.stack([forward_gain(model.encoder.gain_y, level_q4) for level_q4 in levels]).astype(np.float32)
+    return np.stack([forward_gain(gains, inverse, level_q4) for level_q4 in levels]).astype(np.float32)
 
 
 def _lambda_table(model: Model) -> Tensor:
