@@ -21,6 +21,7 @@ from sgacodec.train.export import tables as export_tables
 from sgacodec.train.export.tables import gaussian_tables
 from sgacodec.train.families import bits_back as network
 from sgacodec.train.families import density
+from sgacodec.train.families.mean_scale import copy_of
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.stages import bits_back as stage
 from sgacodec.train.workers import Worker
@@ -28,6 +29,8 @@ from sgacodec.train.workers import Worker
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
+ANY_LEVEL = torch.zeros(1, dtype=torch.int64)
+"""A hyperprior's model of y is the same at every level."""
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +75,8 @@ def change(job, *, options=None, **run):
 
 @pytest.fixture(scope="module")
 def started(tiny_model):
-    net = network.create(tiny_model.encoder.gain_z.shape[1], tiny_model.encoder.gain_y.shape[1], 0)
-    network.start_from(net, tiny_model)
+    net = stage.create(tiny_model, 0)
+    stage.start(net, tiny_model, lambda: torch.empty(0))
     return net
 
 
@@ -85,8 +88,8 @@ def noise_like(z, rounded):
 def test_it_starts_as_the_models_own_hyperprior(tiny_model, dataset):
     """A channel that always has its median's value becomes a one, whose kernels in h_s hold the median."""
     model = dataclasses.replace(tiny_model, decoder=with_silent_channel(tiny_model.decoder, 2))
-    started = network.create(model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1], 0)
-    network.start_from(started, model)
+    started = stage.create(model, 0)
+    stage.start(started, model, lambda: torch.empty(0))
     nets = HyperpriorNets(model, 56, CPU)  # the middle of eight levels
     y, z = nets.analyse(dataset.validation[:1].float())
     mean, log_variance = started.h_a(y).chunk(2, 1)
@@ -113,15 +116,17 @@ def with_silent_channel(decoder, channel):
 @torch.no_grad()
 def test_it_starts_as_the_head_that_a_model_has(with_head, dataset):
     trained, model = with_head
-    net = network.create(model.encoder.gain_z.shape[1], model.encoder.gain_y.shape[1], 1)
-    network.start_from(net, model)
+    net = stage.create(model, 1)
+    stage.start(net, model, lambda: torch.empty(0))
     for y_hat in stage.integer_latents(model, dataset.validation[:1].float() / 255):
         mean, log_variance = trained.net.h_a(y_hat).chunk(2, 1)
         torch.testing.assert_close(net.h_a(y_hat), torch.cat([mean, log_variance], 1), atol=0.01, rtol=1e-3)
         torch.testing.assert_close(net.h_s(mean), trained.net.h_s(mean), atol=0.01, rtol=1e-3)
         for rounded in (True, False):  # the density is not copied but fitted
             noise = noise_like(mean, rounded)
-            assert net(y_hat, noise).item() == pytest.approx(trained.net(y_hat, noise).item(), rel=0.02)
+            assert net(y_hat, ANY_LEVEL, noise).item() == pytest.approx(
+                trained.net(y_hat, ANY_LEVEL, noise).item(), rel=0.02
+            )
 
 
 @torch.no_grad()
@@ -155,7 +160,7 @@ def test_net_bits_by_hand(started):
     cells = density.cell_mass(started.entropy_bottleneck, z.reshape(-1, 1, 1), torch.tensor(width))
     q = torch.distributions.Normal(mean, (0.5 * log_variance).exp()).log_prob(z) / math.log(2)
     expected = y_bits - (cells / width).log2().sum() + q.sum()
-    assert started(y_hat, noise).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert started(y_hat, ANY_LEVEL, noise).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.slow
@@ -192,7 +197,7 @@ def test_the_plain_models_weights_do_not_move(job, tiny_model):
     stage.train(change(job, options={"steps": 3}))
     assert dump_model(tiny_model) == before
     assert set(torch.load(job.run.output, weights_only=True)["ema"]) == set(
-        dict(network.create(8, 8, 0).named_parameters())
+        dict(stage.create(tiny_model, 0).named_parameters())
     )
 
 
@@ -246,7 +251,7 @@ def test_integer_tables_charge_what_training_charged(with_head, tiny_model, data
     table, value = starts + steps % (1 << f), y_hat.numpy().astype(np.int64) - (steps >> f)
     y_bits = exported.tables.information_bits(value.ravel().astype(np.int32), table.ravel())
     z = torch.zeros(z_q.shape)
-    expected = trained.net(y_hat, noise_like(z, True)).item()
+    expected = trained.net(y_hat, ANY_LEVEL, noise_like(z, True)).item()
     assert z_bits + y_bits == pytest.approx(expected, rel=0.01)
 
 
@@ -271,7 +276,8 @@ def test_the_plain_tables_are_what_they_were():
 
 def test_channels_come_by_what_their_bits_cost(started, tiny_model, dataset):
     """One that carries nothing comes after one that h_s does not read, whose bits cost z's own."""
-    state = checkpoint.copy_weights(started)
+    net = copy_of(started)
+    state = checkpoint.copy_weights(net)
     n_channels = len(tiny_model.decoder.entropy.z_median)
     state["h_a.4.weight"][n_channels + 3] = 0
     state["h_a.4.bias"][n_channels + 3] = -20.0
@@ -280,7 +286,8 @@ def test_channels_come_by_what_their_bits_cost(started, tiny_model, dataset):
     state["h_a.4.bias"][4], state["h_a.4.bias"][n_channels + 4] = 0.0, math.log(1.5)
     state["h_s.0.weight"][4] = 0
     latents = stage.integer_latents(tiny_model, dataset.validation.float() / 255)
-    order = list(export_bits_back.export(state, latents, tiny_model.decoder).z_order)
+    checkpoint.load_weights(net, state)
+    order = list(export_bits_back.export(net, latents, tiny_model.decoder).z_order)
     assert order.index(4) < order.index(3)
     assert order.index(3) >= n_channels // 2
 

@@ -71,7 +71,8 @@ class ContextLikelihood:
 
     def rate(self, y_hat: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bits of y_hat, and y_hat with its correction."""
-        return self._rate(h + self._level_bias, y_hat)
+        bits, restored = self._rate(h + self._level_bias, y_hat)
+        return bits.sum(), restored
 
 
 _LIKELIHOODS: dict[type, Callable[[Decoder, int, torch.device], Likelihood]] = {

@@ -37,7 +37,7 @@ class ContextRate:
         features, before, around, near, out: the networks, see `models.entropy.ContextModel`.
         groups: the channels of each group.
         one: what networks take and give for a value of 1.
-        unit: of each channel, [1, M, 1, 1].
+        unit: of each channel, [1, M, 1, 1] or for each sample of a batch its own.
         log_unit: its logarithm, likewise, times `one`.
     """
 
@@ -52,7 +52,7 @@ class ContextRate:
     log_unit: Tensor
 
     def __call__(self, h: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bits of y_hat, a scalar, and y_hat with its correction, as the synthesis takes it.
+        """Return the bits of y_hat, float32 [B], and y_hat with its correction, as the synthesis takes it.
 
         Args:
             h: float32 [B, P, H/16, W/16], what h_s gives with the level's bias.
@@ -67,14 +67,14 @@ class ContextRate:
             group_bits, group_restored = self._group(index, u, known[:, group], y_hat[:, group])
             bits.append(group_bits)
             restored.append(group_restored)
-        return torch.stack(bits).sum(), torch.cat(restored, 1)
+        return torch.stack(bits).sum(0), torch.cat(restored, 1)
 
     def seen(self, y_hat: Tensor) -> Tensor:
         """Return y_hat, float32 [B, M, H/16, W/16], in the units in which networks see it."""
         return y_hat * (self.one / self.unit)
 
     def _group(self, index: int, u: Tensor, known: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bits of a group, a scalar, and its y_hat with the correction."""
+        """Return the bits of a group, float32 [B], and its y_hat with the correction."""
         (u_anchors, u_others), (y_anchors, y_others) = split(u), split(y_hat)
         around = self.around[index](known * _anchors(known))
         u_others = u_others + self.near[index](split(around)[1])
@@ -83,13 +83,13 @@ class ContextRate:
         return bits + more_bits, merge(anchors, others)
 
     def _pass(self, index: int, u: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bits of a group's places, a scalar, and their y_hat with the correction."""
+        """Return the bits of a group's places, float32 [B], and their y_hat with the correction."""
         group = self.groups[index]
         raw, m, delta, shrink = (self.out[index](u).float() / self.one).chunk(4, 1)
         sigma = (raw + self.log_unit[:, group] / self.one).clamp_max(_LARGEST_LOG_SIGMA).exp()
         residual = y_hat - m * self.unit[:, group]
         correction = (delta + shrink * residual.clamp(-1, 1)).clamp(-0.5, 0.5)
-        return logistic_bits(residual, sigma).sum(), y_hat + correction
+        return logistic_bits(residual, sigma).sum((1, 2, 3)), y_hat + correction
 
 
 class ContextNets:
@@ -142,7 +142,7 @@ class ContextNets:
         z_centred = round_(z - self._median)
         h = self._h_s((z_centred + self._median) * self._inverse_gain_z) + self._level_bias
         y_bits, restored = self._y_rate(h, round_(y))
-        return self._z_bits(z_centred).sum() + y_bits, restored
+        return self._z_bits(z_centred).sum() + y_bits.sum(), restored
 
 
 def context_rate(prior: ContextModel, level_q4: int, device: torch.device) -> ContextRate:

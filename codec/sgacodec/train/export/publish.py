@@ -10,6 +10,7 @@ from sgacodec.models.model import Model, with_bits_back
 from sgacodec.train import checkpoint
 from sgacodec.train.data.images import random_crops
 from sgacodec.train.export import bits_back
+from sgacodec.train.families.mean_scale import copy_of
 from sgacodec.train.families.registry import family
 from sgacodec.train.stages.bits_back import BitsBackJob, integer_latents
 from sgacodec.train.trainer import Job, Trained
@@ -40,7 +41,8 @@ def with_trained_bits_back(job: BitsBackJob, trained: Trained) -> Model:
         ModelError: the weights cannot be converted.
     """
     latents = integer_latents(job.model, _calibration_patches(job))
-    trained_part = bits_back.export(checkpoint.copy_weights(trained.net), latents, job.model.decoder)
+    net = copy_of(trained.net).cpu()
+    trained_part = bits_back.export(net, latents, job.model.decoder)
     return with_bits_back(job.model, trained_part)
 
 

@@ -1,6 +1,6 @@
-"""The network of the bits-back model: a second hyperprior of integer y_hat, whose z is a sample instead of a number.
+"""Networks of bits-back models: a second hyper network of integer y_hat, whose z is a sample instead of a number.
 
-    y_hat -> h_a -> mean, log-variance of z;  z_hat -> h_s -> sigma, mu of y_hat;  a density of z
+    y_hat -> h_a -> mean, log-variance of z;  z_hat -> h_s -> what predicts y_hat;  a density of z
 
 Source: Yang, Bamler, Mandt 2020, section 3.3.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -22,13 +24,13 @@ from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.errors import TrainError
 from sgacodec.exact.layers import Conv, Deconv, Network
 from sgacodec.models.levels import forward_gain, inverse_gain, max_level_q4
-from sgacodec.models.model import BitsBack, Decoder, Model
+from sgacodec.models.model import BitsBack, Model
 from sgacodec.train import checkpoint
 from sgacodec.train.export.integers import GAIN_FRAC_BITS, real_units
 from sgacodec.train.export.tables import fit_density, masses_of
 from sgacodec.train.families import density
 from sgacodec.train.families import mean_scale as plain
-from sgacodec.train.families.mean_scale_files import parameters, real_h_s
+from sgacodec.train.families.mean_scale_files import parameters, read_h_a, read_h_s, real_h_s
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
@@ -61,13 +63,86 @@ class Noise(NamedTuple):
 _RECOVERY_FIT_STEPS = 300
 
 
-class BitsBackNet(nn.Module):
-    """h_a, h_s and the density; parameter names are those of CompressAI's MeanScaleHyperprior."""
+class BitsBackNet(nn.Module, ABC):
+    """h_a, h_s and the density of z, for a model of any kind; a kind adds h_a and h_s, and what y costs."""
 
-    def __init__(self, n_channels: int, m_channels: int) -> None:
-        """Start with CompressAI's initial weights, which follow torch's global generator."""
+    h_a: nn.Module
+    h_s: nn.Module
+
+    def __init__(self, n_channels: int) -> None:
+        """Start the density, which follows torch's global generator."""
         super().__init__()
-        n, m = n_channels, m_channels
+        self.entropy_bottleneck = EntropyBottleneck(n_channels)
+        self.entropy_bottleneck.quantiles.requires_grad_(False)  # the lattice has no medians
+
+    def rate_factor(self, name: str) -> float:
+        """Return the learning rate of a parameter relative to the options': the same for all."""
+        return 1.0
+
+    def auxiliary(self) -> list[nn.Parameter]:
+        """Return the quantiles of z's density, which nothing uses."""
+        return [self.entropy_bottleneck.quantiles]
+
+    def seen(self, y_hat: Tensor, level_q4: Tensor) -> Tensor:
+        """Return what h_a sees of y_hat."""
+        return y_hat
+
+    @abstractmethod
+    def y_bits(self, y_hat: Tensor, h: Tensor, level_q4: Tensor) -> Tensor:
+        """Return the bits of y_hat, float32 [B], given what h_s gives."""
+
+    @abstractmethod
+    def start_from(self, model: Model, y: Tensor) -> None:
+        """Start with the entropy model that a model has.
+
+        Args:
+            model: without a bits-back model.
+            y: what its g_a gives for patches of the training images, float32 [B, M, h, w], on the CPU.
+        """
+
+    @abstractmethod
+    def continue_from(self, model: Model) -> None:
+        """Start with the bits-back model that a model has."""
+
+    @abstractmethod
+    def layers(self) -> tuple[Network, Network]:
+        """Return h_a and h_s as float layers in real units."""
+
+    def forward(self, y_hat: Tensor, level_q4: Tensor, noise: Noise) -> Tensor:
+        """Return the net bits of y_hat: those of y_hat and z_hat, minus those that a sampled z_hat carries.
+
+        Args:
+            y_hat: float32 [B, M, H/16, W/16], integers.
+            level_q4: int64 [B], in sixteenths.
+            noise: how z_hat is drawn.
+
+        Returns:
+            float32 [B].
+        """
+        mean, log_variance = self.h_a(self.seen(y_hat, level_q4)).float().chunk(2, 1)
+        sample = mean + (0.5 * log_variance).exp() * noise.normal
+        z_hat = torch.where(noise.rounded, plain.round_from(mean, torch.zeros_like(mean)), sample)
+        h = self.h_s(z_hat).float()
+        with torch.autocast(y_hat.device.type, enabled=False):
+            carried_bits = (noise.normal.square() + log_variance + math.log(2 * math.pi)) / (2 * math.log(2))
+            z_bits = self._z_bits(z_hat, noise.rounded) - torch.where(noise.rounded, 0.0, carried_bits)
+        return self.y_bits(y_hat, h, level_q4) + z_bits.sum((1, 2, 3))
+
+    def _z_bits(self, z_hat: Tensor, rounded: Tensor) -> Tensor:
+        """Return -log2 of the mass at rounded values, of the density at samples: float32 like z_hat."""
+        width = torch.where(rounded, 1.0, 2.0**-LATTICE_BITS)
+        mass = density.cell_mass(self.entropy_bottleneck, _by_channel(z_hat), _by_channel(width))
+        bits = -(mass.clamp_min(density.MASS_BOUND) / _by_channel(width)).log2()
+        return bits.reshape(z_hat.transpose(0, 1).shape).transpose(0, 1)
+
+
+class HyperpriorBitsBack(BitsBackNet):
+    """For a model with a hyperprior; parameter names are those of CompressAI's MeanScaleHyperprior."""
+
+    def __init__(self, model: Model) -> None:
+        """Start with CompressAI's initial weights, which follow torch's global generator."""
+        n, m = model.decoder.n_channels, model.decoder.m_channels
+        super().__init__(n)
         self.h_a = nn.Sequential(
             conv(m, n, kernel_size=3, stride=1),
             nn.LeakyReLU(),
@@ -82,81 +157,52 @@ class BitsBackNet(nn.Module):
             nn.LeakyReLU(),
             conv(m * 3 // 2, m * 2, kernel_size=3, stride=1),
         )
-        self.entropy_bottleneck = EntropyBottleneck(n)
-        self.entropy_bottleneck.quantiles.requires_grad_(False)  # the lattice has no medians
         self.gaussian_conditional = GaussianConditional(None)
 
-    def rate_factor(self, name: str) -> float:
-        """Return the learning rate of a parameter relative to the options': the same for all."""
-        return 1.0
-
-    def auxiliary(self) -> list[nn.Parameter]:
-        """Return the quantiles of z's density, which nothing uses."""
-        return [self.entropy_bottleneck.quantiles]
-
-    def forward(self, y_hat: Tensor, noise: Noise) -> Tensor:
-        """Return the net bits of y_hat: those of y_hat and z_hat, minus those that a sampled z_hat carries.
-
-        Args:
-            y_hat: float32 [B, M, H/16, W/16], integers.
-            noise: how z_hat is drawn.
-
-        Returns:
-            float32 [B].
-        """
-        mean, log_variance = self.h_a(y_hat).float().chunk(2, 1)
-        sample = mean + (0.5 * log_variance).exp() * noise.normal
-        z_hat = torch.where(noise.rounded, plain.round_from(mean, torch.zeros_like(mean)), sample)
-        sigma, mu = self.h_s(z_hat).float().chunk(2, 1)
+    def y_bits(self, y_hat: Tensor, h: Tensor, level_q4: Tensor) -> Tensor:
+        """Return the bits of y_hat by Gaussians with the sigma and mu that h_s gives."""
+        sigma, mu = h.chunk(2, 1)
         with torch.autocast(y_hat.device.type, enabled=False):
-            carried_bits = (noise.normal.square() + log_variance + math.log(2 * math.pi)) / (2 * math.log(2))
-            z_bits = self._z_bits(z_hat, noise.rounded) - torch.where(noise.rounded, 0.0, carried_bits)
-            return plain.gaussian_bits(self.gaussian_conditional, y_hat, sigma, mu) + z_bits.sum((1, 2, 3))
+            return plain.gaussian_bits(self.gaussian_conditional, y_hat, sigma, mu)
 
-    def _z_bits(self, z_hat: Tensor, rounded: Tensor) -> Tensor:
-        """Return -log2 of the mass at rounded values, of the density at samples: float32 like z_hat."""
-        width = torch.where(rounded, 1.0, 2.0**-LATTICE_BITS)
-        mass = density.cell_mass(self.entropy_bottleneck, _by_channel(z_hat), _by_channel(width))
-        bits = -(mass.clamp_min(density.MASS_BOUND) / _by_channel(width)).log2()
-        return bits.reshape(z_hat.transpose(0, 1).shape).transpose(0, 1)
+    @torch.no_grad()
+    def start_from(self, model: Model, y: Tensor) -> None:
+        """Start with a model's own hyperprior at its middle level: z's mean and h_s are its, the density is its prior.
+
+        The gains of z, which the bits-back model does without, move into the kernels next to z.
+        """
+        decoder, level_q4 = model.decoder, max_level_q4(model.decoder.n_levels) // 2
+        medians, expected = (
+            decoder.entropy.z_median / 2.0**decoder.entropy.z_frac_bits,
+            _expected_values(decoder.entropy.z_tables),
+        )
+        silent = expected.std(axis=1) < _SILENT_STD
+        gain_z = forward_gain(model.encoder.gain_z, decoder.entropy.inv_gain_z, level_q4)
+        _start_h_a(self.h_a, model.encoder.h_a, gain_z)
+        _silence(self.h_a[4], silent)
+        inverse_gain_z = inverse_gain(decoder.entropy.inv_gain_z, level_q4) / 2.0**GAIN_FRAC_BITS
+        _start_h_s(self.h_s, real_h_s(model), inverse_gain_z * np.where(silent, medians, 1))
+        fit_to(self.entropy_bottleneck, np.where(silent[:, None], 1, expected + medians[:, None]))
+
+    @torch.no_grad()
+    def continue_from(self, model: Model) -> None:
+        """Start with the bits-back model that a model has."""
+        decoder, bits_back = model.decoder, bits_back_part(model)
+        networks = {
+            "h_a": real_units(bits_back.h_a, 0, decoder.entropy.z_frac_bits),
+            "h_s": real_units(bits_back.h_s, decoder.entropy.z_frac_bits, decoder.y_frac_bits),
+        }
+        arrays = {name: array for net, layers in networks.items() for name, array in parameters(net, layers)}
+        checkpoint.load_weights(self, as_tensors(arrays) | density_of(bits_back))
+
+    def layers(self) -> tuple[Network, Network]:
+        """Return h_a and h_s as float layers."""
+        arrays = {name: value.double().numpy() for name, value in checkpoint.copy_weights(self).items()}
+        return read_h_a(arrays), read_h_s(arrays)
 
 
 def _by_channel(x: Tensor) -> Tensor:
     return x.transpose(0, 1).reshape(x.shape[1], 1, -1)
-
-
-def create(n_channels: int, m_channels: int, seed: int) -> BitsBackNet:
-    """Return a network with random weights that follow from `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return BitsBackNet(n_channels, m_channels)
-
-
-def start_from(net: BitsBackNet, model: Model) -> None:
-    """Start with the bits-back model that a model has, or else with its own hyperprior."""
-    if model.bits_back is None:
-        _start_from_hyperprior(net, model)
-    else:
-        checkpoint.load_weights(net, parameters_of(model.bits_back, model.decoder))
-
-
-@torch.no_grad()
-def _start_from_hyperprior(net: BitsBackNet, model: Model) -> None:
-    """Start with a model's own hyperprior at its middle level: z's mean and h_s are its, the density is its prior.
-
-    The gains of z, which the bits-back model does without, move into the kernels next to z.
-    """
-    decoder, level_q4 = model.decoder, max_level_q4(model.decoder.n_levels) // 2
-    medians, expected = (
-        decoder.entropy.z_median / 2.0**decoder.entropy.z_frac_bits,
-        _expected_values(decoder.entropy.z_tables),
-    )
-    silent = expected.std(axis=1) < _SILENT_STD
-    _start_h_a(net.h_a, model.encoder.h_a, forward_gain(model.encoder.gain_z, decoder.entropy.inv_gain_z, level_q4))
-    _silence(net.h_a[4], silent)
-    inverse_gain_z = inverse_gain(decoder.entropy.inv_gain_z, level_q4) / 2.0**GAIN_FRAC_BITS
-    _start_h_s(net.h_s, real_h_s(model), inverse_gain_z * np.where(silent, medians, 1))
-    _fit_density(net.entropy_bottleneck, np.where(silent[:, None], 1, expected + medians[:, None]))
 
 
 def _start_h_a(h_a: nn.Sequential, network: Network, gain_z: Array) -> None:
@@ -210,28 +256,28 @@ def _set(parameter: Tensor, values: Array) -> None:
     parameter.copy_(torch.from_numpy(values.astype(np.float32)))
 
 
-def _fit_density(prior: EntropyBottleneck, values: Array) -> None:
+def fit_to(prior: EntropyBottleneck, values: Array) -> None:
     """Fit the density to what the first samples will be: expected values, [C, n], and Gaussian noise."""
     z_hat = torch.from_numpy(values).float()
     noise = torch.randn(z_hat.shape, generator=torch.Generator().manual_seed(0))
     density.fit(prior, z_hat + _START_SIGMA * noise, 2.0**-LATTICE_BITS, torch.ones_like(z_hat), _FIT_STEPS)
 
 
-def parameters_of(bits_back: BitsBack, decoder: Decoder) -> dict[str, Tensor]:
-    """Return the parameters of a bits-back model as `BitsBackNet` has them in training.
+def bits_back_part(model: Model) -> BitsBack:
+    """Return a model's bits-back model, which must be there."""
+    assert model.bits_back is not None
+    return model.bits_back
 
-    Args:
-        bits_back: the bits-back model.
-        decoder: of the model that it belongs to.
-    """
-    networks = {
-        "h_a": real_units(bits_back.h_a, 0, decoder.entropy.z_frac_bits),
-        "h_s": real_units(bits_back.h_s, decoder.entropy.z_frac_bits, decoder.y_frac_bits),
-    }
-    arrays = {name: array for net, layers in networks.items() for name, array in parameters(net, layers)}
-    state = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
+
+def as_tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+    """Return arrays as float32."""
+    return {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
+
+
+def density_of(bits_back: BitsBack) -> dict[str, Tensor]:
+    """Return the parameters of a bits-back model's density, as `BitsBackNet` has them."""
     prior = fit_density(*_quarters(bits_back), _RECOVERY_FIT_STEPS)
-    return state | {f"entropy_bottleneck.{name}": value.detach() for name, value in prior.named_parameters()}
+    return {f"entropy_bottleneck.{name}": value.detach() for name, value in prior.named_parameters()}
 
 
 def _quarters(bits_back: BitsBack) -> tuple[Array, Array, float]:

@@ -51,6 +51,9 @@ _WIDE_CHANNELS = 64
 
 _LOG_SIGMA = (-4.0, 8.0)
 
+_HYPER_WIDTH = 128
+"""Channels inside h_a and h_s."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -162,14 +165,14 @@ class Transform(nn.Module):
     def start(self, x: Tensor) -> Tensor:
         """Make both sides an orthogonal transform of 16x16 blocks, a KLT of KLTs; return y of x."""
         patches = functional.pixel_unshuffle(x - 0.5, 8)
-        fine = _klt(patches, self.patch.out_channels)
+        fine = klt(patches, self.patch.out_channels)
         self.patch.weight.copy_(fine[:, :, None, None])
         self.unpatch.weight.zero_()[:, :, 1, 1] = fine.T
         for layer in (self.patch, self.merge, self.split, self.unpatch):
             nn.init.zeros_(layer.bias)
         eighth = self.patch(patches)
         merged = functional.pixel_unshuffle(eighth, 2)
-        coarse = _klt(merged, self.merge.out_channels)
+        coarse = klt(merged, self.merge.out_channels)
         self.merge.weight.copy_(coarse[:, :, None, None])
         self.split.weight.copy_(coarse.T[:, :, None, None])
         y = self.merge(merged)
@@ -179,7 +182,7 @@ class Transform(nn.Module):
         return y  # type: ignore[no-any-return]
 
 
-def _klt(x: Tensor, n_most: int) -> Tensor:
+def klt(x: Tensor, n_most: int) -> Tensor:
     """Return the leading eigenvectors of the second moments of x's channels, [n_most, C]."""
     rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).double()
     vectors = torch.linalg.eigh(rows.T @ rows / len(rows))[1].flip(1)
@@ -215,6 +218,41 @@ def _log_energies(x: Tensor) -> Tensor:
     """Replace the second half of the channels, means of magnitudes, by their logarithms."""
     mean, energy = x.chunk(2, 1)
     return torch.cat([mean, torch.log(energy.clamp_min(0) + LOG_OFFSET)], 1)
+
+
+class HyperAnalysis(nn.ModuleList):
+    """Means and log energies over 4x4 places, then three 1x1 convolutions."""
+
+    def __init__(self, m_channels: int, n_out: int) -> None:
+        """Start with random kernels."""
+        super().__init__(
+            [_conv(2 * m_channels, _HYPER_WIDTH), _conv(_HYPER_WIDTH, _HYPER_WIDTH), _conv(_HYPER_WIDTH, n_out)]
+        )
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """Return float [B, n_out, H/64, W/64] of y / unit, float [B, M, H/16, W/16]."""
+        return self[2](_act(self[1](_act(self[0](pooled(seen))))))  # type: ignore[no-any-return]
+
+
+def pooled(seen: Tensor) -> Tensor:
+    """Return what the hyper-analysis makes of y / unit before it learns: float [B, 2 M, H/64, W/64]."""
+    return _log_energies(functional.avg_pool2d(_with_abs(seen), POOLED))
+
+
+class HyperSynthesis(nn.ModuleList):
+    """Two 3x3 convolutions with pixel shuffles, then one 1x1."""
+
+    def __init__(self, n_channels: int, n_out: int) -> None:
+        """Start with random kernels."""
+        super().__init__(
+            [_conv(n_channels, 4 * _HYPER_WIDTH, 3), _conv(_HYPER_WIDTH, 4 * n_out, 3), _conv(n_out, n_out)]
+        )
+
+    def forward(self, z_hat: Tensor) -> Tensor:
+        """Return the features before the level's bias, float [B, n_out, H/16, W/16], of z_hat [B, N, H/64, W/64]."""
+        h = _act(functional.pixel_shuffle(self[0](z_hat), 2))
+        h = _act(functional.pixel_shuffle(self[1](h), 2))
+        return self[2](h)  # type: ignore[no-any-return]
 
 
 class Prediction(NamedTuple):
@@ -323,8 +361,7 @@ class ContextNetwork(nn.Module):
         super().__init__()
         self.sizes, n_levels = sizes, len(lambdas)
         self.transform, self.context, self.prior = Transform(sizes), Context(sizes), density.create(sizes.N)
-        self.h_a = nn.ModuleList([_conv(2 * sizes.M, 128), _conv(128, 128), _conv(128, sizes.N)])
-        self.h_s = nn.ModuleList([_conv(sizes.N, 512, 3), _conv(128, 4 * sizes.P, 3), _conv(sizes.P, sizes.P)])
+        self.h_a, self.h_s = HyperAnalysis(sizes.M, sizes.N), HyperSynthesis(sizes.N, sizes.P)
         middle = lambdas[(n_levels - 1) // 2]
         gains = torch.tensor([_LATENT_GAIN * min(max((value / middle) ** 0.5, 0.25), 5.0) for value in lambdas]).log()
         self.gain_y = nn.Parameter(gains[:, None].repeat(1, sizes.M))
@@ -387,15 +424,11 @@ class ContextNetwork(nn.Module):
 
     def hyper_analysis(self, y: Tensor) -> Tensor:
         """Return z before its gain, float32 [B, N, H/64, W/64], from y before its gain."""
-        seen = y / self.unit[:, None, None]
-        h = _log_energies(functional.avg_pool2d(_with_abs(seen), POOLED))
-        return self.h_a[2](_act(self.h_a[1](_act(self.h_a[0](h))))).float()  # type: ignore[no-any-return]
+        return self.h_a(y / self.unit[:, None, None]).float()  # type: ignore[no-any-return]
 
     def features(self, z_hat: Tensor, level: Tensor) -> Tensor:
         """Return the features, [B, P, H/16, W/16], at levels, int64 [B]."""
-        h = _act(functional.pixel_shuffle(self.h_s[0](z_hat * _gain(self.inv_gain_z, level)), 2))
-        h = _act(functional.pixel_shuffle(self.h_s[1](h), 2))
-        return _act(self.h_s[2](h) + self.level[level][:, :, None, None])
+        return _act(self.h_s(z_hat * _gain(self.inv_gain_z, level)) + self.level[level][:, :, None, None])
 
 
 def _gain(table: Tensor, level: Tensor) -> Tensor:

@@ -194,7 +194,6 @@ def from_model(model: Model) -> Weights:
 
 def _to_floats(model: Model, prior: ContextModel) -> FloatLayers:
     decoder, encoder, bits = model.decoder, model.encoder, prior.context_frac_bits
-    h_s_in = prior.z_frac_bits + GAIN_FRAC_BITS - prior.h_s_shift
     g_s_in = decoder.y_frac_bits + GAIN_FRAC_BITS - decoder.g_s_shift
     median = prior.z_median / 2.0**prior.z_frac_bits
     before, around, near, out = (
@@ -205,7 +204,7 @@ def _to_floats(model: Model, prior: ContextModel) -> FloatLayers:
         networks={
             "g_a": encoder.g_a,
             "h_a": encoder.h_a,
-            "h_s": real_units(prior.h_s, h_s_in, bits),
+            "h_s": real_h_s(model, prior),
             "features": real_units(prior.features, bits, bits),
             "g_s": real_units(decoder.g_s[:-1], g_s_in, 0),
         },
@@ -223,6 +222,12 @@ def _to_floats(model: Model, prior: ContextModel) -> FloatLayers:
         medians=median,
         prior=fitted_prior(prior.z_tables, median),
     )
+
+
+def real_h_s(model: Model, prior: ContextModel) -> Network:
+    """Return a model's hyper-synthesis, z_hat (after its inverse gain) to h without the level's bias, in real units."""
+    in_frac_bits = prior.z_frac_bits + GAIN_FRAC_BITS - prior.h_s_shift
+    return real_units(prior.h_s, in_frac_bits, prior.context_frac_bits)
 
 
 def _create(options: TrainOptions) -> nn.Module:

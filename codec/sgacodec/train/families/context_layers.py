@@ -94,8 +94,8 @@ def _read(arrays: Mapping[str, Array]) -> FloatLayers:
     return FloatLayers(
         networks={
             "g_a": _g_a(arrays),
-            "h_a": _h_a(arrays),
-            "h_s": _h_s(arrays),
+            "h_a": (Scale(1 / arrays["unit"], 0, ACTIVATION_BITS), *hyper_analysis(arrays)),
+            "h_s": hyper_synthesis(arrays),
             "features": (_SLOPE, _joined([_conv(arrays, f"context.feature.{k}") for k in k_groups])),
             "g_s": _g_s(arrays),
         },
@@ -178,9 +178,9 @@ def _g_s(arrays: Mapping[str, Array]) -> Network:
     return (*layers, replace(last, bias=last.bias + 0.5 * 255), PixelShuffle(8))
 
 
-def _h_a(arrays: Mapping[str, Array]) -> Network:
-    """Return the hyper-analysis: means and log energies of y / unit over 4x4 places, then three 1x1 convolutions."""
-    channels, area = len(arrays["unit"]), POOLED**2
+def hyper_analysis(arrays: Mapping[str, Array]) -> Network:
+    """Return the hyper-analysis of y / unit: means and log energies over 4x4 places, then three 1x1 convolutions."""
+    channels, area = arrays["h_a.0.weight"].shape[1] // 2, POOLED**2
     mean = Conv(
         np.full((2 * channels, area, 1, 1), 1 / area),
         np.zeros(2 * channels),
@@ -190,11 +190,12 @@ def _h_a(arrays: Mapping[str, Array]) -> Network:
         ACTIVATION_BITS,
         2 * channels,
     )
-    pooled = (Scale(1 / arrays["unit"], 0, ACTIVATION_BITS), PixelUnshuffle(POOLED), AppendAbs(), mean, _log(channels))
+    pooled = (PixelUnshuffle(POOLED), AppendAbs(), mean, _log(channels))
     return (*pooled, _conv(arrays, "h_a.0"), _SLOPE, _conv(arrays, "h_a.1"), _SLOPE, _conv(arrays, "h_a.2"))
 
 
-def _h_s(arrays: Mapping[str, Array]) -> Network:
+def hyper_synthesis(arrays: Mapping[str, Array]) -> Network:
+    """Return the hyper-synthesis, without the level's bias."""
     shuffle = PixelShuffle(2)
     return (_conv(arrays, "h_s.0"), shuffle, _SLOPE, _conv(arrays, "h_s.1"), shuffle, _SLOPE, _conv(arrays, "h_s.2"))
 

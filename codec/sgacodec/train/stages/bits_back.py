@@ -13,16 +13,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sgacodec.models.entropy import ContextModel, EntropyModel, Hyperprior
 from sgacodec.models.levels import LEVEL_STEPS, forward_gain, level_lambdas, max_level_q4
 from sgacodec.models.model import Model
 from sgacodec.nets.evaluator import FloatNetwork
-from sgacodec.nets.hyperprior import HyperpriorNets
-from sgacodec.nets.rates import gaussian_bits
+from sgacodec.nets.registry import float_model
 from sgacodec.train import loss, trainer
 from sgacodec.train.data.images import enlarged_crops
 from sgacodec.train.events import Listener
-from sgacodec.train.families import bits_back
-from sgacodec.train.families.bits_back import BitsBackRates, Noise
+from sgacodec.train.families.bits_back import BitsBackNet, BitsBackRates, HyperpriorBitsBack, Noise
+from sgacodec.train.families.context_bits_back import ContextBitsBack
 from sgacodec.train.options import STRIDE
 
 _POOL_BATCHES, _POOL_STEPS = 32, 256
@@ -55,19 +55,20 @@ class _BitsBackTrainer(trainer.Trainer):
         self._pool, self._pool_index = torch.empty(0), -1
         super().__init__(job, listeners, stop)
 
-    def _create_net(self) -> bits_back.BitsBackNet:
-        return bits_back.create(self._options.N, self._options.M, self._options.seed)
+    def _create_net(self) -> BitsBackNet:
+        return create(self._model, self._options.seed)
 
-    def _start(self, net: bits_back.BitsBackNet) -> None:
-        bits_back.start_from(net, self._model)
+    @torch.no_grad()
+    def _start(self, net: BitsBackNet) -> None:
+        start(net, self._model, lambda: self._g_a(self._first_patches()).cpu())
 
-    def _choose_module(self) -> bits_back.BitsBackNet:
+    def _choose_module(self) -> BitsBackNet:
         return self._net
 
     def _passes(self) -> Iterator[tuple[Tensor, Tensor, loss.Terms]]:
         y_hat, level_q4, noise = self._draw()
         with self._autocast():
-            bits = self._module(y_hat, noise)
+            bits = self._module(y_hat, level_q4, noise)
         bpp = bits / self._options.patch_size**2
         nothing = torch.zeros_like(bpp)
         yield (bpp * self._level_weights[level_q4]).mean(), nothing.sum(), loss.Terms(bpp, bpp, nothing)
@@ -113,6 +114,34 @@ class _BitsBackTrainer(trainer.Trainer):
         return [held_out(self._model, images, level, batch_size, self._device) for level in range(n_levels)]
 
 
+NETWORKS: dict[type[EntropyModel], Callable[[Model], BitsBackNet]] = {
+    Hyperprior: HyperpriorBitsBack,
+    ContextModel: ContextBitsBack,
+}
+"""The network of the bits-back model for each kind of entropy model."""
+
+
+def create(model: Model, seed: int) -> BitsBackNet:
+    """Return a network for a model's bits-back model, with random weights that follow from `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return NETWORKS[type(model.decoder.entropy)](model)
+
+
+def start(net: BitsBackNet, model: Model, y: Callable[[], Tensor]) -> None:
+    """Start with the bits-back model that a model has, or else with its own entropy model.
+
+    Args:
+        net: of `create`.
+        model: the model.
+        y: gives what its g_a makes of patches of the training images, float32 [B, M, h, w], on the CPU.
+    """
+    if model.bits_back is None:
+        net.start_from(model, y())
+    else:
+        net.continue_from(model)
+
+
 def gain_table(model: Model) -> npt.NDArray[np.float32]:
     """Return y's gain at every sixteenth of a level: float32 [16 * (L - 1) + 1, M]."""
     gains, inverse = model.encoder.gain_y, model.decoder.inv_gain_y
@@ -143,28 +172,31 @@ class HeldOut:
 
     Attributes:
         y_hat: float32 [n, M, P/16, P/16], integers.
+        level: of the model.
         size: P.
         plain_bpp: bits per pixel of y_hat with the model's own hyperprior, mean.
     """
 
     y_hat: Tensor
+    level: int
     size: int
     plain_bpp: float
 
-    def rates(self, net: bits_back.BitsBackNet, lmbda: float, batch_size: int) -> BitsBackRates:
+    def rates(self, net: BitsBackNet, lmbda: float, batch_size: int) -> BitsBackRates:
         """Return what y_hat costs with a bits-back model."""
         sampled, rounded = (self._bpp(net, flag, batch_size) for flag in (False, True))
         return BitsBackRates(lmbda, sampled, rounded, self.plain_bpp)
 
     @torch.no_grad()
-    def _bpp(self, net: bits_back.BitsBackNet, rounded: bool, batch_size: int) -> float:
+    def _bpp(self, net: BitsBackNet, rounded: bool, batch_size: int) -> float:
         device, side = self.y_hat.device, self.size // STRIDE
         generator = torch.Generator(device).manual_seed(0)
         total = 0.0
         for y_hat in self.y_hat.split(batch_size):
             shape = (len(y_hat), net.entropy_bottleneck.channels, side, side)
             normal = torch.randn(shape, device=device, generator=generator)
-            total += net(y_hat, Noise(normal, torch.full(shape, rounded, device=device))).sum().item()
+            level_q4 = torch.full((len(y_hat),), self.level * LEVEL_STEPS, device=device)
+            total += net(y_hat, level_q4, Noise(normal, torch.full(shape, rounded, device=device))).sum().item()
         return total / (len(self.y_hat) * self.size**2)
 
 
@@ -178,11 +210,8 @@ def integer_latents(model: Model, patches: Tensor) -> list[Tensor]:
 @torch.no_grad()
 def held_out(model: Model, images: Tensor, level: int, batch_size: int, device: torch.device) -> HeldOut:
     """Return images, uint8 [n, 3, P, P], as `HeldOut` at a level."""
-    nets = HyperpriorNets(model, level * LEVEL_STEPS, device)
+    nets = float_model(model, level * LEVEL_STEPS, device)
     latents = [nets.analyse(batch.float()) for batch in images.split(batch_size)]
-    y_hat = torch.cat([torch.round(y) for y, _ in latents])
-    z_centred = torch.cat([torch.round(z - nets.median) for _, z in latents])
-    sigma, mu = nets.y_parameters(z_centred + nets.median)
-    bits = nets.z_bits(z_centred).sum() + gaussian_bits(y_hat - mu, sigma).sum()
+    bits = sum(nets.rate(y, z, torch.round)[0].item() for y, z in latents)
     size = images.shape[2]
-    return HeldOut(y_hat, size, bits.item() / (len(images) * size**2))
+    return HeldOut(torch.cat([torch.round(y) for y, _ in latents]), level, size, bits / (len(images) * size**2))
