@@ -263,7 +263,7 @@ FAMILY = Family(
     to_model=_export,
     from_model=from_model,
     entropy_model=ContextModel,
-    stages=("base",),
+    stages=("base", "bits-back"),
     defaults={"N": 96, "M": 320, "lambdas": context.LAMBDAS, "zoom": 2.0, "evenness": 0.5},
 )
 """The context family."""
