@@ -92,7 +92,8 @@ class _Request:
 @click.option("--warmup-steps", type=click.IntRange(min=0), default=None,
               help=f"[default: {TrainOptions.warmup_steps}]")  # fmt: skip
 @click.option("--lambda", "lambdas", type=float, multiple=True,
-              help="R-D trade-off: once for a single rate, or once per level.  [default: eight levels]")  # fmt: skip
+              help="R-D trade-off: once for a single rate, or once per level.  "
+                   "[default: eight levels; context: ten]")  # fmt: skip
 @click.option("--family", type=click.Choice(FAMILIES), default=None,
               help=f"Kind of network: a hyperprior, or a context model, which learns faster on a CPU.  "
                    f"[default: {TrainOptions.family}, or that of the weights]")  # fmt: skip
@@ -106,10 +107,10 @@ class _Request:
               help=f"Side of a patch, a multiple of 64.  [default: {TrainOptions.patch_size}]")  # fmt: skip
 @click.option("--zoom", type=click.FloatRange(1, 4), default=None,
               help=f"Enlarge half of the patches by up to this factor: photographs of many pixels are smooth.  "
-                   f"[default: {TrainOptions.zoom:g}]")  # fmt: skip
+                   f"[default: {TrainOptions.zoom:g}; context: 2]")  # fmt: skip
 @click.option("--evenness", type=click.FloatRange(0, 1, max_open=True), default=None,
               help=f"0: patches count by their loss, so busy ones most; towards 1: all count the same.  "
-                   f"[default: {TrainOptions.evenness:g}]")  # fmt: skip
+                   f"[default: {TrainOptions.evenness:g}; context: 0.5]")  # fmt: skip
 @click.option("--n-validation", type=int, default=None,
               help=f"Held-out images, at most a fifth of all.  [default: {TrainOptions.n_validation}]")  # fmt: skip
 @click.option("--init", type=click.Choice(["klt", "default"]), default=None,

@@ -46,7 +46,8 @@ class Encoded:
 
     Attributes:
         data: the .sga file.
-        refined: where the latents stood before and after refinement, by the float model.
+        refined: where the latents stood before and after refinement, by the float model; below an overlay, where there
+            is one: its bits and its pixels do not count there.
         table_bits: sum of -log2 of the integer tables' probabilities, in bits.
         bpp: bits per pixel of the whole file.
         psnr_db: PSNR of the decoded RGB picture.

@@ -30,5 +30,5 @@ MAX_MODEL_BYTES = 2**30
 MAX_LAYERS = 256
 """Most layers in one network of a model file."""
 
-MAX_CHANNELS = 4096
-"""Most channels in one layer of a model file."""
+MAX_CHANNELS = 2**14
+"""Most channels of an activation in a network of a model file."""

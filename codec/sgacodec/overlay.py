@@ -72,7 +72,8 @@ def parse(data: bytes, height: int, width: int) -> Overlay:
     _require(depth in _DEPTHS.get(colour_type, ()), f"colour type {colour_type} with {depth} bits is not allowed")
     _require(not any(methods), "it is interlaced, or of an unknown method")
     palette, transparency = chunks.get(b"PLTE", b""), chunks.get(b"tRNS", b"")
-    _require((len(palette) > 0) == (colour_type == _PALETTE), "a palette belongs to colour type 3 alone")
+    _require((b"PLTE" in chunks) == (colour_type == _PALETTE), "a palette is there without need, or missing")
+    _require(b"PLTE" not in chunks or len(palette) >= 3, "the palette is empty")
     _require(len(palette) % 3 == 0 and len(palette) // 3 <= 2**depth, "the palette has a wrong length")
     _check_transparency(transparency, b"tRNS" in chunks, colour_type, depth, len(palette) // 3)
     _check_rows(chunks[b"IDAT"], height, (width * depth * _CHANNELS[colour_type] + 7) // 8)
@@ -133,7 +134,7 @@ def _require(holds: bool, what: str) -> None:
         CorruptStreamError: it does not.
     """
     if not holds:
-        raise CorruptStreamError(f"the overlay is no PNG that belongs here: {what}", section="overlay")
+        raise CorruptStreamError(f"the overlay is not a valid PNG for this picture: {what}", section="overlay")
 
 
 def _read_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -22,7 +22,7 @@ def test_every_truncation(case):
             sgacodec.decode(data[:end])
 
 
-@pytest.mark.parametrize("case", ["one-pixel", "metadata", "context-one-pixel"])
+@pytest.mark.parametrize("case", ["one-pixel", "metadata", "context-one-pixel", "overlay-everywhere"])
 def test_every_byte_flip(case):
     data = file_of(case)
     for place in range(len(data)):
@@ -39,7 +39,9 @@ def test_every_value_of_every_byte_of_the_smallest():
                     sgacodec.decode(with_byte(SMALLEST, place, value))
 
 
-@pytest.mark.parametrize("case", ["one-pixel", "scene", "context-one-pixel", "context"])
+@pytest.mark.parametrize(
+    "case", ["one-pixel", "scene", "context-one-pixel", "context", "overlay", "overlay-everywhere"]
+)
 def test_mutations_with_a_repaired_crc_never_give_a_wrong_picture(case):
     data = file_of(case)
     rng = np.random.default_rng(0)

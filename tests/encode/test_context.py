@@ -11,7 +11,7 @@ from support.golden import load_model_of
 import sgacodec
 from sgacodec import encoding
 from sgacodec.errors import ModelError
-from sgacodec.exact.layers import Conv, PixelShuffle
+from sgacodec.exact.layers import AppendAbs, Conv, PixelShuffle, PixelUnshuffle
 from sgacodec.format import container
 from sgacodec.latents import streams
 from sgacodec.latents.entropy_model import evaluator
@@ -19,7 +19,7 @@ from sgacodec.latents.synthesis import synthesise
 from sgacodec.models.entropy import ENTROPY_MODELS
 from sgacodec.models.file import dump_model, load_model
 from sgacodec.models.model import check_decoder
-from sgacodec.models.stored import to_stored
+from sgacodec.models.stored import network_from_stored, network_to_stored, to_stored
 from sgacodec.nets.registry import float_model
 from sgacodec.options import METHODS
 from sgacodec.picture import to_picture
@@ -112,13 +112,26 @@ def first_changed(networks, change):
     return (change(networks[0]), *networks[1:])
 
 
+def resized(network, factor):
+    """The network behind layers that make the picture smaller and as large again."""
+    return (PixelUnshuffle(factor), PixelShuffle(factor), *network)
+
+
+def strided(network):
+    """The network behind a stride that a shuffle makes good: pointwise by its ends, and none."""
+    channels = network[1].weight.shape[1]
+    weight = np.ones((4 * channels, channels, 1, 1), np.int16)
+    zeros = np.zeros(4 * channels, np.int64)
+    return (Conv(weight, zeros, zeros + 1, 2, 0, 24), PixelShuffle(2), *network)
+
+
+WRAPPING = np.array([2**62, -(2**63) + 5])
+"""Falls, and its difference wraps to a positive one."""
+
 DAMAGE = {
-    "a group less": (
-        lambda p: {name: getattr(p, name)[:-1] for name in ("before", "around", "near", "out")},
-        "out of range",
-    ),
+    "a group less": (lambda p: {name: getattr(p, name)[:-1] for name in GROUPED}, r"layer out\.0\.1 \(conv\)"),
     "a network less": (lambda p: {"before": p.before[:-1]}, "do not fit its groups"),
-    "no groups": (lambda p: {"before": (), "around": (), "near": (), "out": ()}, "do not fit its groups"),
+    "no groups": (lambda p: dict.fromkeys(GROUPED, ()), "do not fit its groups"),
     "features that look around": (lambda p: {"features": with_kernel(p.features, 3)}, "more than one place"),
     "near that looks around": (
         lambda p: {"near": first_changed(p.near, lambda net: with_kernel(net, 3))},
@@ -128,9 +141,29 @@ DAMAGE = {
         lambda p: {"out": first_changed(p.out, lambda net: with_kernel(net, 5))},
         "more than one place",
     ),
+    "out with a stride": (
+        lambda p: {"out": first_changed(p.out, strided)},
+        r"layer out\.0\.0 \(conv\): it must keep the size",
+    ),
+    "features of four places": (
+        lambda p: {"features": resized(p.features, 2)},
+        r"layer features\.0 \(pixel_unshuffle\): it must keep the size",
+    ),
+    "around in large blocks": (
+        lambda p: {"around": first_changed(p.around, lambda net: resized(net, 16))},
+        r"layer around\.0\.0 \(pixel_unshuffle\): it must keep the size",
+    ),
     "around of another size": (
         lambda p: {"around": first_changed(p.around, lambda net: (*net, PixelShuffle(2)))},
-        "at the size of y",
+        "it must keep the size",
+    ),
+    "around without end": (
+        lambda p: {"around": first_changed(p.around, lambda net: (AppendAbs(),) * 60 + net)},
+        "channels; the most are",
+    ),
+    "near of other channels": (
+        lambda p: {"near": (p.near[1], *p.near[1:])},
+        r"layer near\.0\.0 \(conv\)",
     ),
     "a bias of too few levels": (lambda p: {"level_bias": p.level_bias[1:]}, "do not fit its levels"),
     "a bias that is too large": (lambda p: {"level_bias": p.level_bias + 2**23}, "too large"),
@@ -140,11 +173,25 @@ DAMAGE = {
     "units of other channels": (lambda p: {"log_unit": p.log_unit[:, 1:]}, "do not fit its levels"),
     "formats that need a shift to the left": (lambda p: {"context_frac_bits": 40}, "fixed-point formats"),
     "thresholds that fall": (lambda p: {"log_sigma_thresholds": p.log_sigma_thresholds[::-1]}, "do not ascend"),
+    "thresholds whose differences wrap": (
+        lambda p: {"log_sigma_thresholds": np.append(WRAPPING, p.log_sigma_thresholds[2:])},
+        "do not ascend",
+    ),
     "a threshold less": (lambda p: {"log_sigma_thresholds": p.log_sigma_thresholds[1:]}, "do not fit"),
+    "fractions in a column": (lambda p: {"fraction_bits": p.fraction_bits[:, None]}, "no list"),
     "fractions finer than the mean": (lambda p: {"fraction_bits": p.fraction_bits + 11}, "fractions"),
     "fractions below one": (lambda p: {"fraction_bits": p.fraction_bits - 9}, "fractions"),
     "more fractions than tables": (lambda p: {"fraction_bits": p.fraction_bits + 1}, "do not fit together"),
+    "y as large as z": (lambda p: {"h_s": without_shuffles(p.h_s)}, "no two halves"),
 }
+GROUPED = ("before", "around", "near", "out")
+
+
+def without_shuffles(h_s):
+    """One 1x1 convolution with as many outputs."""
+    first, last = h_s[0], h_s[-1]
+    weight = np.ones((len(last.bias), first.weight.shape[1], 1, 1), np.int16)
+    return (dataclasses.replace(last, weight=weight),)
 
 
 @pytest.mark.parametrize("name", DAMAGE)
@@ -156,7 +203,20 @@ def test_models_that_cannot_be_decoded_are_refused(name, model, prior):
 
 
 def test_kinds_are_stored_by_their_names():
-    assert {name: cls.kind for name, cls in ENTROPY_MODELS.items()} == {name: name for name in ENTROPY_MODELS}
+    assert {name: cls.__name__ for name, cls in ENTROPY_MODELS.items()} == {
+        "hyperprior": "Hyperprior",
+        "context": "ContextModel",
+    }
+
+
+def test_tables_of_another_type_are_refused(model, prior):
+    """A descending table of unsigned integers has no negative difference; files have int64."""
+    around = prior.around[0]
+    log = dataclasses.replace(around[-1], table=around[-1].table[::-1].astype(np.uint64))
+    damaged = dataclasses.replace(prior, around=((*around[:-1], log), *prior.around[1:]))
+    content, tensors = network_to_stored(damaged.around[0], "net")
+    with pytest.raises(TypeError):
+        network_from_stored(content, tensors, "net")
 
 
 def test_a_field_without_a_stored_form_is_an_error_of_the_program():
@@ -167,8 +227,3 @@ def test_a_field_without_a_stored_form_is_an_error_of_the_program():
 
     with pytest.raises(TypeError, match="unknown is a str, which has no stored form"):
         to_stored(Part(3, "text"))
-
-
-def test_kernels_of_one_input_are_depthwise(prior):
-    depthwise = [layer for network in prior.around for layer in network if isinstance(layer, Conv)]
-    assert all(layer.groups == len(layer.weight) for layer in depthwise)

@@ -83,12 +83,12 @@ def test_integer_networks_follow_the_float_model():
         y_symbols = torch.round(y - mu)
         x_hat = net.g_s(y_symbols + mu) * 255
     parameters = HyperpriorEvaluator(model.decoder, 0).begin(z_symbols.int().numpy())
-    np.testing.assert_allclose(parameters.mu_q / 2**10, mu.numpy(), atol=0.01)
+    np.testing.assert_allclose(parameters.centre_q / 2**10, mu.numpy(), atol=0.01)
     scales = sigma_scales()[parameters.table_index]
     np.testing.assert_allclose(np.log(scales), np.log(np.clip(sigma.numpy(), 0.11, 256)), atol=0.08)
     pixels = fast.run(
         model.decoder.g_s[:-1],
-        g_s_input(model.decoder, dequantise(y_symbols.int().numpy(), parameters.mu_q, 10), 0),
+        g_s_input(model.decoder, dequantise(y_symbols.int().numpy(), parameters.centre_q, 10), 0),
     )
     np.testing.assert_allclose(pixels, x_hat.numpy(), atol=0.6)
 
@@ -101,12 +101,12 @@ def test_nets_follow_the_integer_networks(tiny_model):
     z = rng.integers(-3, 4, (1, decoder.entropy.inv_gain_z.shape[1], 2, 2)).astype(np.int32)
     parameters = HyperpriorEvaluator(decoder, 40).begin(z)
     sigma, mu = nets.y_parameters(torch.from_numpy(z).float() + nets.median)
-    np.testing.assert_allclose(mu.numpy(), parameters.mu_q / 2**decoder.y_frac_bits, atol=0.01)
+    np.testing.assert_allclose(mu.numpy(), parameters.centre_q / 2**decoder.y_frac_bits, atol=0.01)
     scales = sigma_scales()[parameters.table_index]
     np.testing.assert_allclose(np.log(sigma.numpy()), np.log(scales), atol=0.08)
-    y = rng.integers(-4, 5, parameters.mu_q.shape).astype(np.int32)
+    y = rng.integers(-4, 5, parameters.centre_q.shape).astype(np.int32)
     x_hat = nets.synthesise(torch.from_numpy(y) + mu)
-    pixels = fast.run(decoder.g_s, g_s_input(decoder, dequantise(y, parameters.mu_q, decoder.y_frac_bits), 40))
+    pixels = fast.run(decoder.g_s, g_s_input(decoder, dequantise(y, parameters.centre_q, decoder.y_frac_bits), 40))
     np.testing.assert_allclose(x_hat.numpy(), pixels, atol=0.75)
 
 

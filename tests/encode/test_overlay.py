@@ -223,10 +223,15 @@ def test_nothing_is_refined_below_an_overlay_of_everything(tiny_options):
     assert data == sgacodec.encode(bars(64), tiny_options)
 
 
-def test_capacity_does_not_count_what_is_replaced(headed_model, scene, mixed):
-    flat = encoding.capacity_bytes(to_picture(bars(128)), HEADED)
-    textured = encoding.capacity_bytes(to_picture(np.tile(scene, (2, 1, 1))[:128, :128]), HEADED)
-    assert max(flat) <= max(textured)
+def test_capacity_does_not_count_what_is_replaced(mixed, monkeypatch):
+    """It is that of the picture which the network codes: the drawn part is filled."""
+    found = encoding.capacity_bytes(to_picture(mixed), HEADED)
+    chosen = choice.choose(make_plan(HEADED), to_picture(mixed), encoding._Plain)
+    assert chosen.picture.overlay is not None
+    filled = replace(chosen.picture, overlay=None)
+    monkeypatch.setattr(choice.tiles, "enough", lambda drawn: False)
+    assert found == encoding.capacity_bytes(filled, HEADED)
+    assert found != encoding.capacity_bytes(to_picture(mixed), HEADED)
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

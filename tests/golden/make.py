@@ -56,7 +56,17 @@ def cases() -> dict:
         "context-escapes": (noise, 100, 0),
         "context-bands": (render(200, 64, np.random.default_rng(12)), 27, 0),
         "context-message": (scene, 60, 30, "Häuser am See."),
+        "overlay": (drawn_beside(scene), 43, 30),
+        "overlay-everywhere": (np.full((30, 41, 3), (0, 255, 0), np.uint8), 50, 0),
+        "context-overlay": (drawn_beside(scene)[:, ::-1], 43, 0),
     }
+
+
+def drawn_beside(scene: np.ndarray) -> np.ndarray:
+    """A scene, and beside it lines of four colours."""
+    colours = np.array([(255, 255, 255), (0, 0, 0), (200, 0, 60), (255, 220, 0)], np.uint8)
+    rows, columns = np.mgrid[: len(scene), :75]
+    return np.concatenate([scene, colours[(rows // 3 * 7 + columns // 5) % 4]], axis=1)
 
 
 def write_headed_models() -> None:

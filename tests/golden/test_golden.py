@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from golden import slow_decoder
 from PIL import Image
-from support.golden import BANDS, CASES, ESCAPES, V1, file_of, hashes_of, load_model_of, model_bytes, sha256
+from support.golden import BANDS, CASES, ESCAPES, OVERLAID, V1, file_of, hashes_of, load_model_of, model_bytes, sha256
 
 import sgacodec
 from sgacodec import decoding
 from sgacodec.exact import on_torch
 from sgacodec.format import container
+from sgacodec.format.container import SectionType
 from sgacodec.latents import streams
 
 
@@ -102,6 +103,13 @@ def test_metadata_comes_back():
     decoded = sgacodec.decode((V1 / "metadata" / "file.sga").read_bytes())
     assert decoded.info["icc_profile"] == b"not a real profile " * 9
     assert decoded.getexif()[0x010E] == "a lake"
+
+
+@pytest.mark.parametrize("case", OVERLAID)
+def test_the_cases_cover_overlays(case):
+    data = file_of(case)
+    assert data[4] == 0x12
+    assert SectionType.OVERLAY in [section.kind for section in container.parse(data).sections]
 
 
 @pytest.mark.parametrize("case", BANDS)

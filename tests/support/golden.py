@@ -12,8 +12,9 @@ import numpy as np
 from sgacodec.models.file import load_model
 
 V1 = Path(__file__).parents[1] / "golden" / "v1"
-_HYPERPRIOR = ("scene", "one-pixel", "gray", "alpha", "metadata", "escapes", "bands")
-_CONTEXT = ("context", "context-one-pixel", "context-escapes", "context-bands")
+OVERLAID = ("overlay", "overlay-everywhere", "context-overlay")
+_HYPERPRIOR = ("scene", "one-pixel", "gray", "alpha", "metadata", "escapes", "bands", *OVERLAID[:2])
+_CONTEXT = ("context", "context-one-pixel", "context-escapes", "context-bands", OVERLAID[2])
 CASES = (*_HYPERPRIOR, *_CONTEXT)
 """The files without a message."""
 BANDS = ("bands", "context-bands")

@@ -148,6 +148,11 @@ REFUSED = {
     "rows that are no zlib stream": (png(header(13, 9), chunk(b"IDAT", GRAY)), "cannot be inflated"),
     "an unknown filter": (png(header(13, 9), deflated(b"\5" + GRAY[1:])), "unknown filter"),
     "no palette": (png(header(13, 9, 8, 3), deflated(GRAY)), "palette"),
+    "an empty palette for colours": (
+        png(header(13, 9, 8, 2), chunk(b"PLTE", b""), deflated(bytes(9 * 40))),
+        "without need",
+    ),
+    "an empty palette": (png(header(13, 9, 8, 3), chunk(b"PLTE", b""), deflated(GRAY)), "palette is empty"),
     "a palette for gray": (png(header(13, 9), chunk(b"PLTE", bytes(3)), deflated(GRAY)), "palette"),
     "a palette of four bytes": (png(header(13, 9, 8, 3), chunk(b"PLTE", bytes(4)), deflated(GRAY)), "wrong length"),
     "a palette too long": (png(header(13, 9, 1, 3), chunk(b"PLTE", bytes(9)), deflated(bytes(27))), "wrong length"),
@@ -189,6 +194,39 @@ def test_every_truncation_and_every_byte_flip_is_refused():
             applied(data[:end])
         with pytest.raises(CorruptStreamError):
             applied(data[:end] + bytes([data[end] ^ 0x40]) + data[end + 1 :])
+
+
+def test_mutations_with_repaired_checksums_give_a_picture_or_are_refused():
+    """What no checksum finds must be found by the parser, or be another picture of the same size."""
+    rng = np.random.default_rng(0)
+    sound = [overlay.write(BELOW, BELOW[..., 0] > 100), overlay.write(BELOW // 64 * 64, BELOW[..., 0] > 100), SOUND]
+    refused = 0
+    for turn in range(1500):
+        chunks = split_chunks(sound[turn % len(sound)])
+        _, content = chunks[rng.integers(len(chunks))]
+        if content:
+            at = rng.integers(len(content))
+            changed = content[:at] + bytes([rng.integers(256)]) + content[at + 1 :]
+            chunks = [(n, changed if c is content else c) for n, c in chunks]
+        try:
+            assert applied(png_of(chunks)).shape == BELOW.shape
+        except CorruptStreamError:
+            refused += 1
+    assert refused > 500
+
+
+def split_chunks(data):
+    """Name and content of each chunk."""
+    found, at = [], len(overlay.SIGNATURE)
+    while at < len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        found.append((data[at + 4 : at + 8], data[at + 8 : end]))
+        at = end + 4
+    return found
+
+
+def png_of(chunks):
+    return overlay.SIGNATURE + b"".join(chunk(name, content) for name, content in chunks)
 
 
 def test_the_limit_of_pillow_is_not_ours(monkeypatch):

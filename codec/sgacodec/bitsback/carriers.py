@@ -1,6 +1,6 @@
 """How a file uses its z's to carry a message: the content of its BITS_BACK section.
 
-Source: format_spec.md, section 8.3.
+Source: format_spec.md, section 8.4.
 """
 
 from __future__ import annotations

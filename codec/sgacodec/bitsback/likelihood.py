@@ -77,7 +77,7 @@ class GaussianLikelihood:
 
     def passes(self, context: YParameters, rows: slice, y_hat_q: Int64Array) -> Iterator[Pass]:
         """Yield all places at once."""
-        yield Pass(..., context.mu_q[:, :, rows].ravel(), context.table_index[:, :, rows].ravel())
+        yield context.band(rows)
 
     def seen(self, y: Int32Array) -> Int64Array:
         """Return y."""

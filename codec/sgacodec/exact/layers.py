@@ -41,7 +41,13 @@ class Shape:
     reach: int = 0
 
     def then(self, channels: int, reach: int, up: int = 1, down: int = 1) -> Shape:
-        """Return the geometry after a layer that makes the size up / down times as large."""
+        """Return the geometry after a layer that makes the size up / down times as large.
+
+        Raises:
+            ModelError: it has too many channels.
+        """
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise ModelError(f"has {channels} channels; the most are {MAX_CHANNELS}")
         up, down = self.up * up, self.down * down
         return Shape(channels, up // gcd(up, down), down // gcd(up, down), reach)
 
@@ -149,7 +155,7 @@ class Deconv(Layer):
         _require_kernel(self, self.weight.shape[1])
         kernel = self.weight.shape[2]
         output_padding = self.stride + 2 * self.padding - kernel
-        _require(self.weight.shape[0] == before[-1].channels and 0 <= output_padding < self.stride)
+        _require(self.weight.shape[0] == before[-1].channels and 0 <= output_padding < self.stride <= kernel)
         reach = self.stride * before[-1].reach + max(self.padding, kernel - 1 - self.padding)
         return before[-1].then(self.weight.shape[1], reach, up=self.stride)
 
@@ -301,7 +307,7 @@ class Scale(Layer):
     def bound(self, before: Sequence[int]) -> int:
         """Bound the product."""
         _require(_is_integer(self.multiplier) and 1 <= self.shift <= 40)
-        require_exact(before[-1] * _largest(self.multiplier) + (1 << self.shift), "a product")
+        require_exact(before[-1] * largest_magnitude(self.multiplier) + (1 << self.shift), "a product")
         return _clamp_bound(self.bits)
 
 
@@ -391,9 +397,11 @@ class Log(Layer):
     def bound(self, before: Sequence[int]) -> int:
         """Bound what the logarithm is taken of, and the interpolation."""
         _require(_is_integer(self.offset) and _is_integer(self.table))
-        _require(len(self.table) == 2**LOG_TABLE_BITS + 1 and _largest(self.table) < 2**23)
-        _require(int(self.offset.min()) >= 1 and bool(np.all(np.diff(self.table) >= 0)))
-        require_exact(before[-1] + _largest(self.offset), "what a logarithm is taken of", 2 << LOG_MANTISSA_BITS)
+        _require(len(self.table) == 2**LOG_TABLE_BITS + 1 and largest_magnitude(self.table) < 2**23)
+        _require(int(self.offset.min()) >= 1 and bool(np.all(self.table[1:] >= self.table[:-1])))
+        require_exact(
+            before[-1] + largest_magnitude(self.offset), "what a logarithm is taken of", 2 << LOG_MANTISSA_BITS
+        )
         return max(before[-1], _clamp_bound(self.bits))
 
 
@@ -454,7 +462,8 @@ def _is_integer(array: Array) -> bool:
     return bool(np.issubdtype(array.dtype, np.integer))
 
 
-def _largest(array: Array) -> int:
+def largest_magnitude(array: Array) -> int:
+    """Return the largest magnitude of an array of integers, exactly."""
     return max(abs(int(array.min())), abs(int(array.max())))
 
 

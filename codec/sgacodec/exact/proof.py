@@ -73,6 +73,35 @@ def _named(layer: str) -> Iterator[None]:
         raise ModelError(f"layer {layer}: {err}") from err
 
 
+def check_divides(network: Network, in_channels: int, side: int, name: str) -> Shape:
+    """Check that an input whose sides are multiples of `side` has whole sides behind every layer.
+
+    Returns:
+        The geometry of the output.
+
+    Raises:
+        ModelError: it has not, or layers do not fit each other.
+    """
+    geometry = shapes(network, in_channels, name)
+    broken = [i for i, shape in enumerate(geometry[1:]) if side * shape.up % shape.down]
+    if broken:
+        raise ModelError(f"layer {name}.{broken[0]} ({network[broken[0]].kind}): {side} is not divisible so far")
+    return geometry[-1]
+
+
+def check_same_size(network: Network, in_channels: int, in_bound: int, name: str) -> Shape:
+    """Prove an integer network as `check_integers` does, and that every layer keeps the size.
+
+    Raises:
+        ModelError: it does not.
+    """
+    geometry = _proven(network, in_channels, in_bound, name)
+    changing = [i for i, shape in enumerate(geometry[1:]) if (shape.up, shape.down) != (1, 1)]
+    if changing:
+        raise ModelError(f"layer {name}.{changing[0]} ({network[changing[0]].kind}): it must keep the size")
+    return geometry[-1]
+
+
 def upscale(network: Network, in_channels: int) -> int:
     """Return by how much a synthesis multiplies height and width."""
     return shapes(network, in_channels, "network")[-1].up

@@ -45,11 +45,7 @@ class Evaluator(Passes, Protocol):
     """An entropy model at one rate level, in exact integers."""
 
     def begin(self, z: npt.NDArray[np.int32]) -> Any:
-        """Return the context of a picture, from z minus its median, int32 [1, N, H/64, W/64].
-
-        Raises:
-            CorruptStreamError: the level is beyond the model's last.
-        """
+        """Return the context of a picture, from z minus its median, int32 [1, N, H/64, W/64]; errors as `evaluator`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,5 +68,9 @@ _EVALUATORS: dict[type, Callable[[Decoder, int], Evaluator]] = {
 
 
 def evaluator(decoder: Decoder, level_q4: int) -> Evaluator:
-    """Return what evaluates a decoder's entropy model at a level in sixteenths."""
+    """Return what evaluates a decoder's entropy model at a level in sixteenths.
+
+    Raises:
+        CorruptStreamError: the level is beyond the model's last; some kinds say so in `begin`.
+    """
     return _EVALUATORS[type(decoder.entropy)](decoder, level_q4)

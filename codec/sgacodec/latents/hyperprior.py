@@ -25,12 +25,16 @@ class YParameters:
     """What the decoder knows of y before it reads y.
 
     Attributes:
-        mu_q: int64 [1, M, H/16, W/16], Q.y_frac_bits.
+        centre_q: int64 [1, M, H/16, W/16], Q.y_frac_bits: y_hat minus the symbol; mu, where y is rounded from there.
         table_index: intp [1, M, H/16, W/16], the table that codes each symbol.
     """
 
-    mu_q: Int64Array
+    centre_q: Int64Array
     table_index: npt.NDArray[np.intp]
+
+    def band(self, rows: slice) -> Pass:
+        """Return all places of a band as one pass."""
+        return Pass(..., self.centre_q[:, :, rows].ravel(), self.table_index[:, :, rows].ravel())
 
 
 class HyperpriorEvaluator:
@@ -50,7 +54,7 @@ class HyperpriorEvaluator:
 
     def passes(self, context: YParameters, rows: slice, y_hat_q: Int64Array) -> Iterator[Pass]:
         """Yield all places of the band at once."""
-        yield Pass(..., context.mu_q[:, :, rows].ravel(), context.table_index[:, :, rows].ravel())
+        yield context.band(rows)
 
 
 def run_h_s(prior: EntropyModel, z: npt.NDArray[np.int32], level_q4: int) -> Float64Array:

@@ -15,7 +15,7 @@ from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import ModelError
 from sgacodec.exact import proof
 from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, require_exact
-from sgacodec.exact.layers import Network, Networks, Shape
+from sgacodec.exact.layers import Network, Networks, Shape, largest_magnitude
 
 LARGEST_INPUT = 1 << (MAX_ACTIVATION_BITS - 1)
 """Largest magnitude of what enters a network."""
@@ -158,21 +158,30 @@ class ContextModel(EntropyModel):
 
     def check(self, m_channels: int, n_levels: int, y_frac_bits: int) -> None:
         """Prove all networks, units and tables."""
-        features = self._check_h_s(n_levels)
-        per_level = ((self.level_bias, features.channels), (self.inv_unit, m_channels), (self.log_unit, m_channels))
+        self._check_networks(self._check_h_s(n_levels).channels, m_channels, n_levels)
+        self._check_units(y_frac_bits)
+        self._check_scales(y_frac_bits)
+
+    def _check_networks(self, n_features: int, m_channels: int, n_levels: int) -> None:
+        per_level = ((self.level_bias, n_features), (self.inv_unit, m_channels), (self.log_unit, m_channels))
         if any(array.shape != (n_levels, channels) for array, channels in per_level):
             raise ModelError("the context model's biases and units do not fit its levels")
-        if any(_largest(array) >= LARGEST_INPUT for array in (self.level_bias, self.log_unit)):
+        if any(largest_magnitude(array) >= LARGEST_INPUT for array in (self.level_bias, self.log_unit)):
             raise ModelError("a bias or a unit of the context model is too large")
         n_groups = len(self.out)
         if not n_groups >= 1 or not len(self.before) + 1 == len(self.around) == len(self.near) == n_groups:
             raise ModelError("the context model's networks do not fit its groups")
-        _check_pointwise(self.features, features.channels, n_groups * self.width, "features")
+        if self.y_per_z % 2:
+            raise ModelError("the context model's y has no two halves: it is odd times as large as z")
+        _check_pointwise(self.features, n_features, n_groups * self.width, "features")
         if self.groups[-1].stop != m_channels or any(group.stop == group.start for group in self.groups):
             raise ModelError("the context model's groups are not the channels of y")
         for index, group in enumerate(self.groups):
             self._check_group(index, group)
-        self._check_units(y_frac_bits)
+
+    def _check_scales(self, y_frac_bits: int) -> None:
+        if self.fraction_bits.ndim != 1:
+            raise ModelError("the fractions of the mean are no list")
         _check_thresholds(self.log_sigma_thresholds, len(self.fraction_bits))
         if self.fraction_bits.min() < 0 or self.fraction_bits.max() > y_frac_bits:
             raise ModelError("the fractions of the mean are out of range")
@@ -182,8 +191,8 @@ class ContextModel(EntropyModel):
     def _check_group(self, index: int, group: slice) -> None:
         channels = group.stop - group.start
         if index:
-            _check_same_size(self.before[index - 1], group.start, self.width, f"before.{index - 1}")
-        around = _check_same_size(self.around[index], channels, None, f"around.{index}").channels
+            _check_gives(self.before[index - 1], group.start, self.width, f"before.{index - 1}")
+        around = proof.check_same_size(self.around[index], channels, LARGEST_INPUT, f"around.{index}").channels
         _check_pointwise(self.near[index], around, self.width, f"near.{index}")
         _check_pointwise(self.out[index], self.width, 4 * channels, f"out.{index}")
 
@@ -211,22 +220,23 @@ def check_gains(gains: Array) -> None:
     require_exact(LARGEST_INPUT * int(gains.max()) + (1 << 40), "a gain's product")
 
 
+def ascends(values: Array) -> bool:
+    """Say whether each number is larger than the one before it; differences might wrap."""
+    return bool(np.all(values[1:] > values[:-1]))
+
+
 def _check_thresholds(thresholds: Array, n_scales: int) -> None:
-    if thresholds.shape != (n_scales - 1,) or not bool(np.all(np.diff(thresholds) > 0)):
+    if thresholds.shape != (n_scales - 1,) or not ascends(thresholds):
         raise ModelError("the thresholds of the scales do not fit the tables, or do not ascend")
 
 
-def _check_same_size(network: Network, channels: int, expected: int | None, name: str) -> Shape:
-    shape = proof.check_integers(network, channels, LARGEST_INPUT, name)
-    if (shape.up, shape.down) != (1, 1) or expected not in (None, shape.channels):
-        raise ModelError(f"{name} does not give {expected} channels at the size of y")
+def _check_gives(network: Network, channels: int, expected: int, name: str) -> Shape:
+    shape = proof.check_same_size(network, channels, LARGEST_INPUT, name)
+    if shape.channels != expected:
+        raise ModelError(f"{name} gives {shape.channels} channels; needed are {expected}")
     return shape
 
 
 def _check_pointwise(network: Network, channels: int, expected: int, name: str) -> None:
-    if _check_same_size(network, channels, expected, name).reach:
+    if _check_gives(network, channels, expected, name).reach:
         raise ModelError(f"{name} sees more than one place")
-
-
-def _largest(array: Array) -> int:
-    return max(abs(int(array.min())), abs(int(array.max())))

@@ -23,7 +23,7 @@ from sgacodec.exact import proof
 from sgacodec.exact.layers import Clamp, Network
 from sgacodec.exact.transpose import check_transpose
 from sgacodec.format.container import MODEL_ID_BYTES
-from sgacodec.models.entropy import LARGEST_INPUT, ContextModel, Hyperprior, check_gains
+from sgacodec.models.entropy import LARGEST_INPUT, ContextModel, Hyperprior, ascends, check_gains
 from sgacodec.models.stored import to_stored
 
 BITS_BACK_PREFIX = "bits_back."
@@ -229,8 +229,8 @@ def check_encoder(encoder: Encoder, decoder: Decoder) -> None:
     Raises:
         ModelError: they do not.
     """
-    g_a = proof.shapes(encoder.g_a, 3, "g_a")[-1]
-    h_a = proof.shapes(encoder.h_a, decoder.m_channels, "h_a")[-1]
+    g_a = proof.check_divides(encoder.g_a, 3, decoder.z_stride, "g_a")
+    h_a = proof.check_divides(encoder.h_a, decoder.m_channels, decoder.entropy.y_per_z, "h_a")
     gains_fit = encoder.gain_y.shape == (decoder.n_levels, decoder.m_channels) and encoder.gain_z.shape == (
         decoder.n_levels,
         decoder.n_channels,
@@ -253,11 +253,11 @@ def check_bits_back(bits_back: BitsBack, decoder: Decoder) -> None:
         n_scales >= 2
         and 0 <= bits_back.lattice_bits <= prior.z_frac_bits
         and bits_back.log_variance_thresholds.shape == (n_scales - 1,)
-        and bool(np.all(np.diff(bits_back.log_variance_thresholds) > 0))
+        and ascends(bits_back.log_variance_thresholds)
         and bits_back.scales.shape == bits_back.fraction_bits.shape == (n_scales,)
         and int(bits_back.scales.min()) > 0
         and int(bits_back.scales.max()) < 2**26
-        and bool(np.all(np.diff(bits_back.scales) > 0))
+        and ascends(bits_back.scales)
         and 0 <= int(bits_back.fraction_bits.min()) <= int(bits_back.fraction_bits.max()) <= decoder.y_frac_bits
         and len(bits_back.tables) == int((1 << bits_back.fraction_bits).sum())
         and int(bits_back.tables.lengths.min()) >= 3
@@ -268,6 +268,7 @@ def check_bits_back(bits_back: BitsBack, decoder: Decoder) -> None:
         raise ModelError("the bits-back model's thresholds, scales and tables do not fit together")
     lattice_tables(bits_back.z_cells, bits_back.lattice_bits + 1, 0)
     h_a = proof.check_integers(bits_back.h_a, decoder.m_channels, LARGEST_INPUT, "bits-back h_a")
+    proof.check_divides(bits_back.h_a, decoder.m_channels, prior.y_per_z, "bits-back h_a")
     h_s = proof.check_synthesis(bits_back.h_s, n_channels, LARGEST_INPUT, "bits-back h_s")
     own_h_s = proof.shapes(prior.h_s, n_channels, "h_s")[-1]
     if (h_a.channels, h_s.channels) != (2 * n_channels, own_h_s.channels):

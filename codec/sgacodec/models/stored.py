@@ -102,6 +102,13 @@ def _integers(array: Array) -> npt.NDArray[np.int64]:
     return array.astype(np.int64, casting="safe")
 
 
+def _typed(name: str, value: Any) -> Any:
+    """Return integers as int64, which the layers reckon with; kernels, gammas and floats stay as they are."""
+    if not isinstance(value, np.ndarray) or name in ("weight", "gamma") or not np.issubdtype(value.dtype, np.integer):
+        return value
+    return _integers(value)
+
+
 def network_to_stored(network: Network, prefix: str) -> tuple[list[dict[str, Any]], dict[str, Array]]:
     """Return the JSON layer list and the named tensors `<prefix>.<layer>.<field>` of a network."""
     listing, tensors = [], {}
@@ -138,7 +145,7 @@ def _read_layer(entry: Any, tensors: Mapping[str, Array], name: str) -> Layer:
         stored = tensors.get(f"{name}.{field.name}") if field.type == "Array" else entry.get(field.name, default)
         if stored is None or (field.type == "int" and type(stored) is not int):
             raise ModelError(f"layer {name}: field {field.name} is missing or has a wrong type")
-        values[field.name] = stored
+        values[field.name] = _typed(field.name, stored)
     if set(entry) - {"kind", *values}:
         raise ModelError(f"layer {name} has fields this version does not know")
     return cls(**values)

@@ -20,7 +20,7 @@ from sgacodec.nets.rates import LowerBound, Round, TableRate, gaussian_bits, gau
 from sgacodec.nets.registry import FloatModel
 
 
-class Likelihood(Protocol):
+class FloatLikelihood(Protocol):
     """P(y | z) of a bits-back model at one rate level, in float torch."""
 
     def seen(self, y_hat: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class Likelihood(Protocol):
         """
 
 
-class GaussianLikelihood:
+class FloatGaussian:
     """h is sigma and mu; the same at every level."""
 
     def __init__(self, decoder: Decoder, level_q4: int, device: torch.device) -> None:
@@ -57,7 +57,7 @@ class GaussianLikelihood:
         return LowerBound.apply(sigma, self._sigma_min), mu
 
 
-class ContextLikelihood:
+class FloatContext:
     """h is what the decoder's context model starts from, but for the level's bias."""
 
     def __init__(self, decoder: Decoder, level_q4: int, device: torch.device) -> None:
@@ -75,9 +75,9 @@ class ContextLikelihood:
         return bits.sum(), restored
 
 
-_LIKELIHOODS: dict[type, Callable[[Decoder, int, torch.device], Likelihood]] = {
-    Hyperprior: GaussianLikelihood,
-    ContextModel: ContextLikelihood,
+_LIKELIHOODS: dict[type, Callable[[Decoder, int, torch.device], FloatLikelihood]] = {
+    Hyperprior: FloatGaussian,
+    ContextModel: FloatContext,
 }
 
 

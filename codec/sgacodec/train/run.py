@@ -72,6 +72,8 @@ def start(request: Request) -> Start:
     if request.resume is not None and not request.warm:
         return _resumed(request, request.resume, model)
     if request.trains_bits_back:
+        if model is not None:
+            _check_stage(registry.of_model(model), "bits-back")
         weights = None if request.resume is None else state_file(request.resume)
         return Start(TrainOptions(**request.given, **_facts(request, model)), model, weights=weights)
     if request.resume is not None:
@@ -107,9 +109,13 @@ def _options(name: str, implied: Mapping[str, Any], given: Mapping[str, Any]) ->
     """
     chosen = family(name)
     options = TrainOptions(**{**chosen.defaults, **implied, **given, "family": name})
-    if options.stage not in chosen.stages:
-        raise TrainError(f"the family {name} has no stage {options.stage}; it has: {', '.join(chosen.stages)}")
+    _check_stage(name, options.stage)
     return options
+
+
+def _check_stage(name: str, stage: str) -> None:
+    if stage not in (stages := family(name).stages):
+        raise TrainError(f"the family {name} has no stage {stage}; it has: {', '.join(stages)}")
 
 
 def _facts(request: Request, model: Model | None) -> dict[str, Any]:

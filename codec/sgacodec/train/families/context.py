@@ -36,6 +36,12 @@ POOLED = 4
 
 STRIDE_Y, STRIDE_Z = 16, 64
 
+_PATCH_VALUES = 3 * 8**2
+"""Numbers in a patch of 8x8 pixels: a transform of one has no more channels."""
+
+_LEAST_DEVIATION = 0.01
+"""Units are at least so large: what never varies has none."""
+
 LAMBDAS = (0.0016, 0.0029, 0.0053, 0.0097, 0.0177, 0.0325, 0.0594, 0.1086, 0.1987, 0.3636)
 """R-D trade-offs of the family's ten levels; the last one is well above 40 dB on photographs."""
 
@@ -84,11 +90,13 @@ def architecture(n_channels: int, m_channels: int) -> Architecture:
     """Return the family's sizes for N channels of z and M of y; the standard ones are 96 and 320.
 
     Raises:
-        TrainError: M is not a multiple of 20.
+        TrainError: M is not a multiple of 20, or out of range.
     """
     if m_channels % 20:
         raise TrainError(f"the context family divides y by twenty: M must be a multiple of 20, not {m_channels}")
-    part, width = m_channels // 20, m_channels * 3 // 5
+    if not 20 <= m_channels <= 4 * _PATCH_VALUES:
+        raise TrainError(f"the context family takes M from 20 to {4 * _PATCH_VALUES}, not {m_channels}")
+    part, width = m_channels // 20, min(m_channels * 3 // 5, _PATCH_VALUES)
     groups = (part, 3 * part, 6 * part, 10 * part)
     return Architecture(width, m_channels, n_channels, width, width, (3, 2), (2, 3), groups)
 
@@ -178,7 +186,7 @@ class Transform(nn.Module):
         y = self.merge(merged)
         for blocks, activation in (((self.a8, self.s8), eighth), ((self.a16, self.s16), y)):
             for block in (*blocks[0], *blocks[1]):
-                block.unit.copy_(_deviation(activation).clamp_min(0.01))
+                block.unit.copy_(_deviation(activation))
         return y  # type: ignore[no-any-return]
 
 
@@ -190,7 +198,7 @@ def klt(x: Tensor, n_most: int) -> Tensor:
 
 
 def _deviation(x: Tensor) -> Tensor:
-    return x.square().mean((0, 2, 3)).sqrt()
+    return x.square().mean((0, 2, 3)).sqrt().clamp_min(_LEAST_DEVIATION)
 
 
 class Around(nn.Conv2d):

@@ -46,7 +46,8 @@ from sgacodec.train.options import TrainOptions
 
 _UNIT_BITS = 22
 _SMALLEST_UNIT = 2.0**-6
-"""A channel with a smaller unit is switched off at that level: it is never anything but zero."""
+"""What y_hat is divided by is at least this, so that fixed point holds its inverse; sigma keeps the true unit. A
+channel of so small a unit is switched off at that level: its sigma leaves next to nothing but zeros."""
 
 
 def to_model(

@@ -82,6 +82,8 @@ def to_layers(state: Mapping[str, Any]) -> FloatLayers:
         return _read(arrays)
     except (KeyError, IndexError) as err:
         raise ModelError(f"the weights are not those of a context model: {err} is missing") from err
+    except ValueError as err:
+        raise ModelError(f"the weights are not those of a context model: {err}") from err
 
 
 def _read(arrays: Mapping[str, Array]) -> FloatLayers:
