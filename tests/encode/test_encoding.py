@@ -115,6 +115,7 @@ def test_strips_change_neither_loss_nor_gradient(n_strips, scene, tiny_model, mo
 
     from sgacodec.latents import synthesis
     from sgacodec.nets.hyperprior import HyperpriorNets
+    from sgacodec.nets import strips
     from sgacodec.refine import objective
 
     nets = HyperpriorNets(tiny_model, 40, torch.device("cpu"))
@@ -137,7 +138,7 @@ def test_strips_change_neither_loss_nor_gradient(n_strips, scene, tiny_model, mo
     *whole, n_whole = measure()
     monkeypatch.setattr(synthesis, "MIN_ROWS", 1)
     rows = -(-y.shape[2] // n_strips)
-    monkeypatch.setattr(objective, "_STRIP_PIXELS", rows * y.shape[3] * nets.y_stride**2)
+    monkeypatch.setattr(strips, "_STRIP_PIXELS", rows * y.shape[3] * nets.y_stride**2)
     *cut, n_cut = measure()
     assert (n_whole, n_cut) == (1, n_strips)
     for one, several in zip(whole[:2], cut[:2], strict=True):

@@ -20,14 +20,11 @@ from sgacodec.drawn import tiles
 from sgacodec.drawn.fill import fill
 from sgacodec.drawn.reductions import REDUCTIONS, Reduction, tile_bits
 from sgacodec.drawn.tiles import FloatArray, Mask, Pixels
-from sgacodec.latents.synthesis import strip_rows, strips
 from sgacodec.nets.registry import RefinedModel
+from sgacodec.nets.strips import strips_of, synthesise
 from sgacodec.picture import Picture
 from sgacodec.plan import Plan, Target
 from sgacodec.refine import schedule
-
-_STRIP_PIXELS = 2**22
-"""g_s runs on strips of at most about this many pixels, which bounds the memory of its activations."""
 
 _WORTH = 0.98
 """An overlay has to save this much: estimates of cost before refinement are not finer, and it takes time to decode."""
@@ -161,10 +158,8 @@ def _decoded(choice: Choice[Any]) -> tuple[float, Pixels]:
     bits, y_hat = model.rate(choice.coding.y, choice.coding.z, torch.round)
     height, width = choice.picture.rgb.shape[:2]
     parts = []
-    for strip in strips(y_hat.shape[2], strip_rows(y_hat.shape[3], model.y_stride, _STRIP_PIXELS), model.halo):
-        x_hat = model.synthesise(y_hat[:, :, strip.top : strip.bottom])
-        first = (strip.first - strip.top) * model.y_stride
-        part = x_hat[0, :, first : first + (strip.end - strip.first) * model.y_stride]
+    for strip in strips_of(model, y_hat):
+        part = synthesise(model, y_hat, strip)[0]
         parts.append(part.round().clamp(0, 255).to(torch.uint8).cpu().numpy())
     return bits.item(), np.concatenate(parts, axis=1).transpose(1, 2, 0)[:height, :width]
 

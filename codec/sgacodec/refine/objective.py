@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -11,13 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sgacodec.latents.synthesis import Strip, strip_rows, strips
 from sgacodec.nets.rates import Round
 from sgacodec.nets.registry import RefinedModel
+from sgacodec.nets.strips import strips_of, synthesise
 from sgacodec.refine.extrapolation import Distortion, Extrapolation
-
-_STRIP_PIXELS = 2**22
-"""g_s runs on strips of at most about this many pixels, which bounds the memory of its activations."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,8 @@ class Objective:
         bits, y_hat = self._model.rate(y, z, torch.round)
         bpp = bits / self._n_pixels
         mse = 0.0
-        for strip in self._strips(y_hat):
-            x_hat = self._synthesise(y_hat, strip)
+        for strip in strips_of(self._model, y_hat):
+            x_hat = synthesise(self._model, y_hat, strip)
             mse += self._squared_error(x_hat.round(), strip.first * self._model.y_stride).item()
         return self._quality(bpp.item(), mse / (3 * self._n_pixels))
 
@@ -105,9 +101,9 @@ class Objective:
         """Return the MSE and its gradient with respect to y_hat, strip by strip."""
         y_hat = y_hat.detach().requires_grad_(True)
         mse = 0.0
-        for strip in self._strips(y_hat):
+        for strip in strips_of(self._model, y_hat):
             with self._autocast():
-                x_hat = self._synthesise(y_hat, strip)
+                x_hat = synthesise(self._model, y_hat, strip)
             part = self._squared_error(x_hat, strip.first * self._model.y_stride) / (3 * self._n_pixels)
             part.backward()
             mse += part.item()
@@ -116,13 +112,3 @@ class Objective:
     def _squared_error(self, x_hat: Tensor, first: int) -> Tensor:
         target = self._x[:, :, first : first + x_hat.shape[2]]
         return (x_hat[:, :, : target.shape[2], : target.shape[3]] - target).square().sum()
-
-    def _strips(self, y_hat: Tensor) -> Iterator[Strip]:
-        height, width = y_hat.shape[2:]
-        return strips(height, strip_rows(width, self._model.y_stride, _STRIP_PIXELS), self._model.halo)
-
-    def _synthesise(self, y_hat: Tensor, strip: Strip) -> Tensor:
-        """Return the pixels of a strip, without those of its halo."""
-        stride = self._model.y_stride
-        x_hat = self._model.synthesise(y_hat[:, :, strip.top : strip.bottom])
-        return x_hat[:, :, (strip.first - strip.top) * stride : (strip.end - strip.top) * stride]
