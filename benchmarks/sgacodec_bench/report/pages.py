@@ -25,7 +25,7 @@ from sgacodec_bench.experiments.kodak_presets import exactness, preset_table
 from sgacodec_bench.measure.equal_size import Candidate, at_most, candidate
 from sgacodec_bench.measure.results import load, load_folder
 from sgacodec_bench.report import html_page, plots
-from sgacodec_bench.report.tables import Table, bd_table, markdown
+from sgacodec_bench.report.tables import Table, bd_rate_cell, bd_table, markdown
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,10 @@ def context_tables(folder: Path, kodak: Path) -> str:
     """
     states = sorted(folder.glob("*-gpx"), key=lambda state: float(state.name.removesuffix("-gpx")))
     tables = [f"After {state.name.removesuffix('-gpx')} Gpx:\n\n{_state_table(state, kodak)}" for state in states]
-    return "\n".join([*tables, exactness(load_folder(states[-1]))])
+    last, others = load_folder(states[-1]), load_folder(kodak)
+    rates = (f"{name} {bd_rate_cell(other, last['sgacodec-none'])}" for name, other in others.items())
+    compared = f"BD-rate of the last state's `none` against other codecs and the packaged model: {', '.join(rates)}.\n"
+    return "\n".join([*tables, compared, exactness(last)])
 
 
 def _state_table(state: Path, kodak: Path) -> str:
