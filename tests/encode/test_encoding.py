@@ -114,8 +114,8 @@ def test_strips_change_neither_loss_nor_gradient(n_strips, scene, tiny_model, mo
     import torch
 
     from sgacodec.latents import synthesis
-    from sgacodec.nets.hyperprior import HyperpriorNets
     from sgacodec.nets import strips
+    from sgacodec.nets.hyperprior import HyperpriorNets
     from sgacodec.refine import objective
 
     nets = HyperpriorNets(tiny_model, 40, torch.device("cpu"))
