@@ -130,6 +130,9 @@ WRAPPING = np.array([2**62, -(2**63) + 5])
 
 DAMAGE = {
     "a group less": (lambda p: {name: getattr(p, name)[:-1] for name in GROUPED}, r"layer out\.0\.1 \(conv\)"),
+    "passes without networks": (lambda p: {"first_passes": 3}, "do not fit its passes"),
+    "too many passes": (lambda p: {"first_passes": 10}, "do not fit its groups"),
+    "one pass": (lambda p: {"first_passes": 1}, "do not fit its groups"),
     "a network less": (lambda p: {"before": p.before[:-1]}, "do not fit its groups"),
     "no groups": (lambda p: dict.fromkeys(GROUPED, ()), "do not fit its groups"),
     "features that look around": (lambda p: {"features": with_kernel(p.features, 3)}, "more than one place"),
@@ -182,7 +185,7 @@ DAMAGE = {
     "fractions finer than the mean": (lambda p: {"fraction_bits": p.fraction_bits + 11}, "fractions"),
     "fractions below one": (lambda p: {"fraction_bits": p.fraction_bits - 9}, "fractions"),
     "more fractions than tables": (lambda p: {"fraction_bits": p.fraction_bits + 1}, "do not fit together"),
-    "y as large as z": (lambda p: {"h_s": without_shuffles(p.h_s)}, "no two halves"),
+    "y as large as z": (lambda p: {"h_s": without_shuffles(p.h_s)}, "do not divide evenly"),
 }
 GROUPED = ("before", "around", "near", "out")
 

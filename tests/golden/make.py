@@ -58,6 +58,7 @@ def cases() -> dict:
         "context-message": (scene, 60, 30, "Häuser am See."),
         "overlay": (drawn_beside(scene), 43, 30),
         "overlay-everywhere": (np.full((30, 41, 3), (0, 255, 0), np.uint8), 50, 0),
+        "context-passes": (scene, 70, 0),
         "context-overlay": (drawn_beside(scene)[:, ::-1], 43, 0),
     }
 

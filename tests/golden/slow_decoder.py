@@ -59,7 +59,6 @@ def read_with_context(decoder, h: np.ndarray, model: dict, level_q4: int, whole:
     unit = (2 ** (f + 16) + (inv >> 1)) // inv
     h = clamp(h + gain(model["level_bias"], level_q4)[:, None, None], 24)
     rows, columns = h.shape[1:]
-    anchor = np.add.outer(range(rows), range(columns)) % 2 == 0
     table_index, values, y_hat, taken = (np.zeros((len(inv), rows, columns), np.int64) for _ in range(4))
 
     def net(name: str, number: int, x: np.ndarray) -> np.ndarray:
@@ -69,16 +68,20 @@ def read_with_context(decoder, h: np.ndarray, model: dict, level_q4: int, whole:
         return clamp(shift(y_hat[channels] * inv[channels], f + y_bits - a), 24)
 
     features = run(dec["features"], model["features"], h)
-    width, first = len(features) // len(dec["out"]), 0
+    width, first, number = len(features) // len(dec["out"]), 0, 0
     for k in range(len(dec["out"])):
         u = features[k * width : (k + 1) * width]
         if k > 0:
             u = clamp(u + net("before", k - 1, seen(slice(0, first))), 24)
         channels = slice(first, first + len(net("out", k, u)) // 4)
-        for places in (anchor, ~anchor):
-            if places is not anchor:
-                u = clamp(u + net("near", k, net("around", k, seen(channels))), 24)
-            raw, mean, delta, shrink = np.split(net("out", k, u), 4)
+        n_passes = dec.get("first_passes", 2) if k == 0 else 2
+        for j in range(n_passes):
+            places = pass_of(rows, columns) == (n_passes - 1 - j) if j else pass_of(rows, columns) >= n_passes - 1
+            u_here = u
+            if j > 0:
+                u_here = clamp(u + net("near", number, net("around", number, seen(channels))), 24)
+                number += 1
+            raw, mean, delta, shrink = np.split(net("out", k, u_here), 4)
             mu = clamp(shift(mean * unit[channels], a + 16 - y_bits), 24)
             t = count_thresholds(model["log_sigma_thresholds"], raw + ln[channels])
             s = y_bits - model["fraction_bits"][t]
@@ -93,6 +96,18 @@ def read_with_context(decoder, h: np.ndarray, model: dict, level_q4: int, whole:
             values[channels][here] += whole * floor[here]
         first = channels.stop
     return table_index, values, taken
+
+
+def pass_of(rows: int, columns: int) -> np.ndarray:
+    """0 where row + column is odd, 1 where both are, and else 2 more than at half of both."""
+    found = np.zeros((rows, columns), int)
+    for r in range(rows):
+        for c in range(columns):
+            a, b, n = r, c, 0
+            while (a + b) % 2 == 0 and a % 2 == 0 and n < 20:
+                a, b, n = a // 2, b // 2, n + 2
+            found[r, c] = n if (a + b) % 2 else n + 1
+    return found
 
 
 def synthesise(head: dict, model: dict, y_hat: np.ndarray) -> np.ndarray:

@@ -15,7 +15,9 @@ V1 = Path(__file__).parents[1] / "golden" / "v1"
 OVERLAID = ("overlay", "overlay-everywhere", "context-overlay")
 _HYPERPRIOR = ("scene", "one-pixel", "gray", "alpha", "metadata", "escapes", "bands", *OVERLAID[:2])
 _CONTEXT = ("context", "context-one-pixel", "context-escapes", "context-bands", OVERLAID[2])
-CASES = (*_HYPERPRIOR, *_CONTEXT)
+_PASSES = "context-passes"
+"""Of a model whose first group has five passes."""
+CASES = (*_HYPERPRIOR, *_CONTEXT, _PASSES)
 """The files without a message."""
 BANDS = ("bands", "context-bands")
 ESCAPES = ("escapes", "context-escapes")
@@ -25,7 +27,8 @@ WITH_MESSAGE = {"side-information": "tiny-head", "context-message": "tiny-contex
 
 def model_of(case: str) -> str:
     """The name of the model of a file."""
-    return WITH_MESSAGE.get(case, "tiny-context" if case in _CONTEXT else "tiny")
+    others = {_PASSES: "tiny-context-passes", **WITH_MESSAGE}
+    return others.get(case, "tiny-context" if case in _CONTEXT else "tiny")
 
 
 def model_bytes(case: str) -> bytes:

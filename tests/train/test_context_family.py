@@ -5,10 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from golden import slow_decoder
 
 import sgacodec
+from sgacodec import encoding
 from sgacodec.errors import ModelError, OptionError, TrainError
 from sgacodec.models.file import dump_model
+from sgacodec.picture import to_picture
+from sgacodec.plan import make_plan
 from sgacodec.synthetic import render
 from sgacodec.train import checkpoint, run, trainer
 from sgacodec.train.data.images import load_images
@@ -94,6 +98,45 @@ def test_a_place_depends_only_on_what_is_coded_before_it(net):
         first += channels
 
 
+@pytest.mark.parametrize("n_passes", [3, 4, 5])
+def test_early_passes_change_nothing_at_the_start(n_passes, net, x):
+    """Weights that were learned with two passes go on in a network that has more."""
+    more = context.create(dataclasses.replace(SIZES, first_passes=n_passes), LAMBDAS, 1)
+    checkpoint.load_weights(more, checkpoint.copy_weights(net))
+    with torch.no_grad():
+        expected, found = net(x, LEVELS), more(x, LEVELS)
+    torch.testing.assert_close(found.x_hat, expected.x_hat)
+    torch.testing.assert_close(found.y_bits, expected.y_bits)
+
+
+@pytest.mark.parametrize("n_passes", [3, 5])
+def test_a_model_with_early_passes_codes_and_comes_back(n_passes, x, scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_FIT_STEPS", 1)
+    net = context.create(dataclasses.replace(SIZES, first_passes=n_passes), LAMBDAS, 1)
+    net.start(x)
+    for layer in net.context.early_in:
+        torch.nn.init.normal_(layer.weight, std=0.2, generator=torch.Generator().manual_seed(2))
+    images = [render(64, 64, np.random.default_rng(seed)) for seed in range(2)]
+    model = context_files.FAMILY.to_model(checkpoint.copy_weights(net), LAMBDAS, images, "early", {})
+    assert model.decoder.entropy.first_passes == n_passes
+    data = dump_model(model)
+    path = tmp_path / "early.safetensors"
+    path.write_bytes(data)
+    monkeypatch.setenv("SGACODEC_MODELS", str(tmp_path))
+    options = sgacodec.EncodeOptions(model=str(path), preset="none", device="cpu", level=1)
+    plan = make_plan(options)
+    encoded = encoding.encode_with(plan, to_picture(scene))
+    assert encoded.table_bits / scene[..., 0].size == pytest.approx(encoded.refined.start.bpp, rel=0.02)
+    np.testing.assert_array_equal(
+        slow_decoder.decode(encoded.data, data)["rgb"], np.asarray(sgacodec.decode(encoded.data))
+    )
+    weights = context_files.from_model(model)
+    again = context.create(dataclasses.replace(SIZES, first_passes=n_passes), LAMBDAS, 0)
+    checkpoint.load_weights(again, weights.state)
+    with torch.no_grad():
+        torch.testing.assert_close(again(x, LEVELS).y_bits, net(x, LEVELS).y_bits, atol=2, rtol=5e-3)
+
+
 def test_noise_has_the_latents_shapes(net):
     noise = net.draw_noise(3, 128, torch.Generator())
     assert noise.y.shape == (3, 12, 8, 8)
@@ -104,6 +147,7 @@ def test_noise_has_the_latents_shapes(net):
 def test_sizes_follow_from_two_widths():
     standard = context.architecture(96, 320)
     assert (standard.C, standard.P, standard.H, standard.groups) == (192, 192, 192, (16, 48, 96, 160))
+    assert standard.first_passes == 5
     with pytest.raises(TrainError, match="multiple of 20"):
         context.architecture(96, 192)
 

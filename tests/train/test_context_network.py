@@ -120,11 +120,11 @@ def test_bfloat16_costs_precision_alone(net, x, noise):
 
 def passes_of(y):
     """The places of each pass in the order of coding: a group's anchors, then its others."""
-    return [half for group in y.split(SIZES.groups, 1) for half in split(group)]
+    return [half for group in y.split(SIZES.groups, 1) for half in split(group, 2)]
 
 
 def whole_of(passes):
-    return torch.cat([merge(anchors, others) for anchors, others in zip(passes[::2], passes[1::2], strict=True)], 1)
+    return torch.cat([merge([anchors, others]) for anchors, others in zip(passes[::2], passes[1::2], strict=True)], 1)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""The context model in exact integers: group of channels by group, anchors of a checkerboard, then the other places.
+"""The context model in exact integers: group of channels by group, each in passes over the places.
 
-    z -> h_s -> features -> u of a group + what is before it -> anchors -> + what is near -> others -> next group
+    z -> h_s -> features -> u of a group + what is before it -> first pass -> + what is near -> next pass -> next group
 
-Everything is pointwise but for what looks around a place, so a pass works on its own half of the places.
+Everything is pointwise but for what looks around a place, so a pass works on its own places.
 Source: format_spec.md, section 5.5.
 """
 
@@ -20,7 +20,7 @@ from sgacodec.exact import fast
 from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS, clamp_bits, shift_right, signed_range
 from sgacodec.latents.hyperprior import run_h_s
 from sgacodec.latents.symbols import Pass
-from sgacodec.models.entropy import UNIT_FRAC_BITS, ContextModel
+from sgacodec.models.entropy import UNIT_FRAC_BITS, ContextModel, lattices
 from sgacodec.models.levels import inverse_gain
 from sgacodec.models.model import Decoder
 
@@ -77,18 +77,20 @@ class ContextEvaluator:
         return _clamped(h + inverse_gain(self._prior.level_bias, self._level_q4)[:, None, None])
 
     def passes(self, context: Float64Array, rows: slice, y_hat_q: Int64Array) -> Iterator[Pass]:
-        """Yield the anchors and the other places of each group."""
+        """Yield the passes of each group."""
         prior, known = self._prior, np.zeros(y_hat_q.shape)
-        colours = _checkerboard(y_hat_q.shape[2], y_hat_q.shape[3])
+        places_of = {n: _places(n, y_hat_q.shape[2], y_hat_q.shape[3]) for n in set(prior.passes)}
+        nears = zip(prior.around, prior.near, strict=True)
         features = np.split(fast.run(prior.features, context[:, :, rows]), len(prior.groups), axis=1)
         for index, (group, u) in enumerate(zip(prior.groups, features, strict=True)):
             if index:
                 u = _clamped(u + fast.run(prior.before[index - 1], known[:, : group.start]))
-            for turn, places in enumerate(colours):
+            for turn, places in enumerate(places_of[prior.passes[index]]):
                 u_here = _at(u, places)
                 if turn:
-                    around = fast.run(prior.around[index], known[:, group])
-                    u_here = _clamped(u_here + fast.run(prior.near[index], _at(around, places)))
+                    around, near = next(nears)
+                    seen = _at(fast.run(around, known[:, group]), places)
+                    u_here = _clamped(u_here + fast.run(near, seen))
                 yield self._pass(index, group, places, u_here)
                 known[0][(group, *places)] = self._in_units(y_hat_q[0][(group, *places)], group)
 
@@ -128,10 +130,15 @@ def unit_of(prior: ContextModel, inv_unit: Int64Array) -> Int64Array:
     return ((1 << (prior.unit_frac_bits + UNIT_FRAC_BITS)) + (inv_unit >> 1)) // inv_unit
 
 
-def _checkerboard(height: int, width: int) -> tuple[Places, ...]:
-    """Return the anchors, where row + column is even, and the other places."""
-    odd = np.add.outer(np.arange(height), np.arange(width)) % 2 == 1
-    return np.nonzero(~odd), np.nonzero(odd)
+def _places(n_passes: int, height: int, width: int) -> list[Places]:
+    """Return the places of each pass of a group, in raster order."""
+    found = []
+    for pattern in lattices(n_passes):
+        mask = np.zeros((height, width), np.bool_)
+        for row, column, step in pattern:
+            mask[row::step, column::step] = True
+        found.append(np.nonzero(mask))
+    return found
 
 
 def _at(a: Float64Array, places: Places) -> Float64Array:

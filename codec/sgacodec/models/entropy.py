@@ -20,6 +20,12 @@ from sgacodec.exact.layers import Network, Networks, Shape, largest_magnitude
 LARGEST_INPUT = 1 << (MAX_ACTIVATION_BITS - 1)
 """Largest magnitude of what enters a network."""
 
+MOST_PASSES = 9
+"""Most passes of a group."""
+
+Lattice = tuple[int, int, int]
+"""Places from a row and a column on, in steps."""
+
 UNIT_FRAC_BITS = 16
 """Fractional bits of a channel's unit, of which the file stores the inverse."""
 
@@ -106,14 +112,16 @@ class ContextModel(EntropyModel):
 
     Networks see y_hat and say mu in units of each channel and level: y_hat / unit. Activations that enter or leave
     them have `context_frac_bits`. There are K groups of channels, and u has H channels for each.
+    Each group is coded in two passes over the places, the first one in `first_passes`: it has no other group to go by.
 
     Attributes:
         h_s: z_hat to P channels at y's size.
         level_bias: int64 [L, P], added to what h_s gives.
         features: that to K * H channels, H for each group's u.
         before: K - 1 networks: for each group but the first, y_hat of all groups before it to H channels.
-        around: K networks: y_hat of a group's anchors, zero elsewhere, to what lies around each place.
-        near: K networks: that to H channels.
+        around: a network for every pass but the first of each group: y_hat of its earlier passes, zero elsewhere, to
+            what lies around each place.
+        near: as many networks: that to H channels.
         out: K networks: u to 4 times the group's channels: log sigma, mu, and delta and shrink of the correction.
         context_frac_bits: fractional bits of all these.
         unit_frac_bits: fractional bits of inv_unit.
@@ -122,6 +130,7 @@ class ContextModel(EntropyModel):
         log_sigma_thresholds: int64 [T - 1], ascending, Q.context_frac_bits: where the next scale begins.
         fraction_bits: int64 [T], as in `entropy.grid`.
         y_tables: the tables of all scales.
+        first_passes: passes of the first group.
 
     Source: Minnen and Singh 2020 (channel groups, latent residual prediction); He et al. 2021 (checkerboard).
     """
@@ -140,6 +149,12 @@ class ContextModel(EntropyModel):
     log_sigma_thresholds: Array
     fraction_bits: Array
     y_tables: TableSet
+    first_passes: int = 2
+
+    @property
+    def passes(self) -> tuple[int, ...]:
+        """The number of passes of each group."""
+        return (self.first_passes, *(2 for _ in self.out[1:]))
 
     @cached_property
     def width(self) -> int:
@@ -169,10 +184,12 @@ class ContextModel(EntropyModel):
         if any(largest_magnitude(array) >= LARGEST_INPUT for array in (self.level_bias, self.log_unit)):
             raise ModelError("a bias or a unit of the context model is too large")
         n_groups = len(self.out)
-        if not n_groups >= 1 or not len(self.before) + 1 == len(self.around) == len(self.near) == n_groups:
+        if not n_groups >= 1 or len(self.before) + 1 != n_groups or not 2 <= self.first_passes <= MOST_PASSES:
             raise ModelError("the context model's networks do not fit its groups")
-        if self.y_per_z % 2:
-            raise ModelError("the context model's y has no two halves: it is odd times as large as z")
+        if not len(self.around) == len(self.near) == sum(self.passes) - n_groups:
+            raise ModelError("the context model's networks do not fit its passes")
+        if self.y_per_z % largest_step(self.first_passes):
+            raise ModelError("the context model's places do not divide evenly into its passes")
         _check_pointwise(self.features, n_features, n_groups * self.width, "features")
         if self.groups[-1].stop != m_channels or any(group.stop == group.start for group in self.groups):
             raise ModelError("the context model's groups are not the channels of y")
@@ -192,8 +209,10 @@ class ContextModel(EntropyModel):
         channels = group.stop - group.start
         if index:
             _check_gives(self.before[index - 1], group.start, self.width, f"before.{index - 1}")
-        around = proof.check_same_size(self.around[index], channels, LARGEST_INPUT, f"around.{index}").channels
-        _check_pointwise(self.near[index], around, self.width, f"near.{index}")
+        first = sum(self.passes[:index]) - index
+        for number in range(first, first + self.passes[index] - 1):
+            around = proof.check_same_size(self.around[number], channels, LARGEST_INPUT, f"around.{number}").channels
+            _check_pointwise(self.near[number], around, self.width, f"near.{number}")
         _check_pointwise(self.out[index], self.width, 4 * channels, f"out.{index}")
 
     def _check_units(self, y_frac_bits: int) -> None:
@@ -207,6 +226,29 @@ class ContextModel(EntropyModel):
 
 ENTROPY_MODELS: dict[str, type[EntropyModel]] = {cls.kind: cls for cls in (Hyperprior, ContextModel)}
 """Every kind of entropy model by the name that a model file has for it; one that names none has a hyperprior."""
+
+
+def lattices(n_passes: int) -> tuple[tuple[Lattice, ...], ...]:
+    """Return the places of each pass of a group, which has at least two, in their order.
+
+    The last pass has the places of the other colour of a checkerboard, the one before it those at odd rows and columns,
+    those before the same at twice the distance, and so on; the first has what is left.
+    """
+    found: list[tuple[Lattice, ...]] = []
+    step = 1
+    for turn in range(n_passes - 1):
+        if turn % 2 == 0:
+            found.append(((0, step, 2 * step), (step, 0, 2 * step)))
+        else:
+            found.append(((step, step, 2 * step),))
+            step *= 2
+    left = ((0, 0, 2 * step), (step, step, 2 * step)) if n_passes % 2 == 0 else ((0, 0, step),)
+    return (left, *reversed(found))
+
+
+def largest_step(n_passes: int) -> int:
+    """Return what the sides of y must be multiples of for so many passes."""
+    return max(step for places in lattices(n_passes) for _, _, step in places)
 
 
 def check_gains(gains: Array) -> None:

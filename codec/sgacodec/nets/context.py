@@ -7,7 +7,7 @@ y_hat + correction -> g_s -> x_hat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sgacodec.latents.context import unit_of
-from sgacodec.models.entropy import UNIT_FRAC_BITS, ContextModel
+from sgacodec.models.entropy import UNIT_FRAC_BITS, ContextModel, lattices
 from sgacodec.models.levels import forward_gain, inverse_gain
 from sgacodec.models.model import Model
 from sgacodec.nets.evaluator import FloatNetwork, by_channel
@@ -36,6 +36,7 @@ class ContextRate:
     Attributes:
         features, before, around, near, out: the networks, see `models.entropy.ContextModel`.
         groups: the channels of each group.
+        passes: the number of passes of each group.
         one: what networks take and give for a value of 1.
         unit: of each channel, [1, M, 1, 1] or for each sample of a batch its own.
         log_unit: its logarithm, likewise, times `one`.
@@ -47,6 +48,7 @@ class ContextRate:
     near: Sequence[Evaluate]
     out: Sequence[Evaluate]
     groups: Sequence[slice]
+    passes: Sequence[int]
     one: float
     unit: Tensor
     log_unit: Tensor
@@ -75,12 +77,17 @@ class ContextRate:
 
     def _group(self, index: int, u: Tensor, known: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bits of a group, float32 [B], and its y_hat with the correction."""
-        (u_anchors, u_others), (y_anchors, y_others) = split(u), split(y_hat)
-        around = self.around[index](known * _anchors(known))
-        u_others = u_others + self.near[index](split(around)[1])
-        bits, anchors = self._pass(index, u_anchors, y_anchors)
-        more_bits, others = self._pass(index, u_others, y_others)
-        return bits + more_bits, merge(anchors, others)
+        n_passes = self.passes[index]
+        first = sum(self.passes[:index]) - index
+        bits, restored = [], []
+        for turn, (u_here, y_here) in enumerate(zip(split(u, n_passes), split(y_hat, n_passes), strict=True)):
+            if turn:
+                around = self.around[first + turn - 1](known * coded_before(known, n_passes, turn))
+                u_here = u_here + self.near[first + turn - 1](split(around, n_passes)[turn])
+            pass_bits, pass_restored = self._pass(index, u_here, y_here)
+            bits.append(pass_bits)
+            restored.append(pass_restored)
+        return torch.stack(bits).sum(0), merge(restored)
 
     def _pass(self, index: int, u: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bits of a group's places, float32 [B], and their y_hat with the correction."""
@@ -159,75 +166,77 @@ def context_rate(prior: ContextModel, level_q4: int, device: torch.device) -> Co
         near,
         out,
         prior.groups,
+        prior.passes,
         one=2.0**prior.context_frac_bits,
         unit=by_channel(unit, device),
         log_unit=by_channel(inverse_gain(prior.log_unit, level_q4), device),
     )
 
 
-def _anchors(like: Tensor) -> Tensor:
-    """Return 1 where row + column is even and 0 elsewhere, [H, W]."""
-    rows, columns = (torch.arange(size, device=like.device) for size in like.shape[2:])
-    return ((rows[:, None] + columns) % 2 == 0).to(like.dtype)
+def coded_before(like: Tensor, n_passes: int, turn: int) -> Tensor:
+    """Return 1 at the places of a group's passes before one, 0 elsewhere, [H, W]."""
+    mask = torch.zeros(like.shape[2:], dtype=like.dtype, device=like.device)
+    for places in lattices(n_passes)[:turn]:
+        for row, column, step in places:
+            mask[row::step, column::step] = 1
+    return mask
 
 
-def split(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the places of both colours of a checkerboard, anchors first: [B, C, H, W] to twice [B, C, H, W/2]."""
-    return _Split.apply(t)  # type: ignore[no-any-return]
+def split(t: Tensor, n_passes: int) -> tuple[Tensor, ...]:
+    """Return the places of each pass of a group, [B, C, h, w] each, of [B, C, H, W]; lattices lie below each other."""
+    return _Split.apply(t, n_passes)  # type: ignore[no-any-return]
 
 
-def merge(anchors: Tensor, others: Tensor) -> Tensor:
+def merge(parts: Sequence[Tensor]) -> Tensor:
     """Invert `split`."""
-    return _Merge.apply(anchors, others)  # type: ignore[no-any-return]
+    return _Merge.apply(*parts)  # type: ignore[no-any-return]
 
 
 class _Split(torch.autograd.Function):
     """Copies alone: masks, and gradients of slices, would sweep over memory several times."""
 
     @staticmethod
-    def forward(ctx: Any, t: Tensor) -> tuple[Tensor, Tensor]:
-        return _split(t)
+    def forward(ctx: Any, t: Tensor, n_passes: int) -> tuple[Tensor, ...]:
+        return _split(t, n_passes)
 
     @staticmethod
-    def backward(ctx: Any, anchors: Tensor, others: Tensor) -> Tensor:
-        return _merge(anchors, others)
+    def backward(ctx: Any, *parts: Tensor) -> tuple[Tensor, None]:
+        return _merge(parts), None
 
 
 class _Merge(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, anchors: Tensor, others: Tensor) -> Tensor:
-        return _merge(anchors, others)
+    def forward(ctx: Any, *parts: Tensor) -> Tensor:
+        ctx.n_passes = len(parts)
+        return _merge(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        return _split(gradient)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return _split(gradient, ctx.n_passes)
 
 
-def _split(t: Tensor) -> tuple[Tensor, Tensor]:
+def _split(t: Tensor, n_passes: int) -> tuple[Tensor, ...]:
     batch, channels, height, width = t.shape
-    halves = [
-        torch.empty((batch, channels, height, width // 2), dtype=t.dtype, device=t.device, memory_format=_layout(t))
-        for _ in range(2)
-    ]
-    for half, whole in _rows(halves, t):
-        half.copy_(whole)
-    return halves[0], halves[1]
+    parts = []
+    for places in lattices(n_passes):
+        step = places[0][2]
+        shape = (batch, channels, len(places) * (height // step), width // step)
+        part = torch.empty(shape, dtype=t.dtype, device=t.device, memory_format=_layout(t))
+        for lattice, (row, column, _) in zip(part.chunk(len(places), 2), places, strict=True):
+            lattice.copy_(t[:, :, row::step, column::step])
+        parts.append(part)
+    return tuple(parts)
 
 
-def _merge(anchors: Tensor, others: Tensor) -> Tensor:
-    batch, channels, height, width = anchors.shape
-    shape, layout = (batch, channels, height, 2 * width), _layout(anchors)
-    t = torch.empty(shape, dtype=anchors.dtype, device=anchors.device, memory_format=layout)
-    for half, whole in _rows((anchors, others), t):
-        whole.copy_(half)
+def _merge(parts: Sequence[Tensor]) -> Tensor:
+    patterns, last = lattices(len(parts)), parts[-1]
+    batch, channels, height, width = last.shape  # the last pass has two lattices of every second place
+    shape = (batch, channels, height, 2 * width)
+    t = torch.empty(shape, dtype=last.dtype, device=last.device, memory_format=_layout(last))
+    for part, places in zip(parts, patterns, strict=True):
+        for lattice, (row, column, step) in zip(part.chunk(len(places), 2), places, strict=True):
+            t[:, :, row::step, column::step].copy_(lattice)
     return t
-
-
-def _rows(halves: Sequence[Tensor], t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the even and the odd rows of both halves, and where they lie in the whole."""
-    for colour, half in enumerate(halves):
-        for odd in range(2):
-            yield half[:, :, odd::2], t[:, :, odd::2, (colour + odd) % 2 :: 2]
 
 
 def _layout(t: Tensor) -> torch.memory_format:

@@ -83,16 +83,20 @@ def copy_weights(net: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().cpu().clone() for name, parameter in net.named_parameters()}
 
 
+_MAY_LACK = ("gain_", "context.early")
+"""Parts of names that older weights may be without: those parameters start so that they change nothing."""
+
+
 @torch.no_grad()
 def load_weights(net: nn.Module, state: Mapping[str, Any]) -> None:
-    """Copy a state dict into a network; gains that it lacks stay as they are, all else must be there.
+    """Copy a state dict into a network; gains and early passes that it lacks stay as they are, all else must be there.
 
     Raises:
         TrainError: a parameter is missing or has another shape.
     """
     for name, parameter in net.named_parameters():
         stored = state.get(name)
-        if stored is None and "gain_" in name:
+        if stored is None and any(part in name for part in _MAY_LACK):
             continue
         if stored is None:
             raise TrainError(f"the weights are not those of a mean-scale hyperprior: {name} is missing")

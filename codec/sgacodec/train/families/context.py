@@ -11,7 +11,7 @@ Source: Minnen and Singh 2020 (channel groups, latent residual prediction); He e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from sgacodec.errors import TrainError
-from sgacodec.nets.context import merge, split
+from sgacodec.nets.context import coded_before, merge, split
 from sgacodec.nets.rates import logistic_bits
 from sgacodec.train.families import density
 from sgacodec.train.families.network import Output
@@ -55,6 +55,9 @@ _LATENT_GAIN = 15.0
 _WIDE_CHANNELS = 64
 """Groups of up to so many channels look at 5x5 anchors around a place, larger ones at 3x3."""
 
+_FIRST_PASSES = 5
+"""The first group has no other to go by: of its places only every sixteenth is coded without neighbours."""
+
 _LOG_SIGMA = (-4.0, 8.0)
 
 _HYPER_WIDTH = 128
@@ -74,6 +77,7 @@ class Architecture:
         analysis: blocks of g_a at an eighth and at a sixteenth of the size.
         synthesis: blocks of g_s at a sixteenth and at an eighth.
         groups: channels of y that are coded together; their sum is M.
+        first_passes: passes over the places of the first group; all others have two.
     """
 
     C: int
@@ -84,6 +88,7 @@ class Architecture:
     analysis: tuple[int, int]
     synthesis: tuple[int, int]
     groups: tuple[int, ...]
+    first_passes: int = 2
 
 
 def architecture(n_channels: int, m_channels: int) -> Architecture:
@@ -98,7 +103,7 @@ def architecture(n_channels: int, m_channels: int) -> Architecture:
         raise TrainError(f"the context family takes M from 20 to {4 * _PATCH_VALUES}, not {m_channels}")
     part, width = m_channels // 20, min(m_channels * 3 // 5, _PATCH_VALUES)
     groups = (part, 3 * part, 6 * part, 10 * part)
-    return Architecture(width, m_channels, n_channels, width, width, (3, 2), (2, 3), groups)
+    return Architecture(width, m_channels, n_channels, width, width, (3, 2), (2, 3), groups, _FIRST_PASSES)
 
 
 class Noise(NamedTuple):
@@ -278,7 +283,7 @@ class Prediction(NamedTuple):
 
 
 class Context(nn.Module):
-    """What is known of y, group of channels by group: the anchors of a checkerboard, then the other places."""
+    """What is known of y, group of channels by group, each in passes over the places."""
 
     def __init__(self, sizes: Architecture) -> None:
         """Start with random kernels."""
@@ -286,6 +291,12 @@ class Context(nn.Module):
         self.groups, width = sizes.groups, sizes.H
         self.feature, self.before, self.before_in = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         self.near, self.near_in, self.hidden, self.out = (nn.ModuleList() for _ in range(4))
+        self.passes = (sizes.first_passes, *(2 for _ in sizes.groups[1:]))
+        first = sizes.groups[0]
+        self.early = nn.ModuleList([Around(first, 5) for _ in range(sizes.first_passes - 2)])
+        self.early_in = nn.ModuleList([_conv(2 * first, width, bias=False) for _ in self.early])
+        for layer in self.early_in:
+            nn.init.zeros_(layer.weight)  # weights that were learned without these passes go on as they are
         done = 0
         for channels in sizes.groups:
             self.feature.append(_conv(sizes.P, width))
@@ -319,24 +330,32 @@ class Context(nn.Module):
             u = self.feature[index](features)
             if index:
                 u = u + self.before_in[index](self.before[index](known[:, :first]).to(u.dtype))
-            halves = zip(
-                self._both(index, u, known[:, group]), split(y_hat[:, group]), split(rated[:, group]), strict=True
-            )
+            n_passes = self.passes[index]
+            places = (split(t[:, group], n_passes) for t in (y_hat, rated))
             parts = [
-                _coded(self._predict(index, u_half, unit[:, group]), y_half, rated_half)
-                for u_half, y_half, rated_half in halves
+                _coded(self._predict(index, u_here, unit[:, group]), y_here, rated_here)
+                for u_here, y_here, rated_here in zip(self._at(index, u, known[:, group]), *places, strict=True)
             ]
-            bits = bits + parts[0][1] + parts[1][1]
-            restored.append(merge(parts[0][0], parts[1][0]))
+            bits = bits + torch.stack([part_bits for _, part_bits in parts]).sum(0)
+            restored.append(merge([part for part, _ in parts]))
             first += channels
         return torch.cat(restored, 1), bits
 
-    def _both(self, index: int, u: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Return u at a group's anchors, and at its other places, which see the anchors."""
-        anchors, others = split(u)
-        seen, unseen = split(known)
-        around = self.near[index](merge(seen, torch.zeros_like(unseen))).to(u.dtype)
-        return anchors, others + self.near_in[index](split(around)[1])
+    def _at(self, index: int, u: Tensor, known: Tensor) -> Iterator[Tensor]:
+        """Yield u at the places of each pass of a group; it sees the passes before."""
+        n_passes = self.passes[index]
+        for turn, u_here in enumerate(split(u, n_passes)):
+            if turn:
+                near, near_in = self._near(index, turn)
+                around = near(known * coded_before(known, n_passes, turn)).to(u.dtype)
+                u_here = u_here + near_in(split(around, n_passes)[turn])
+            yield u_here
+
+    def _near(self, index: int, turn: int) -> tuple[nn.Module, nn.Module]:
+        """Return what looks at the earlier passes of a group; the last pass has what is called near."""
+        if turn == self.passes[index] - 1:
+            return self.near[index], self.near_in[index]
+        return self.early[turn - 1], self.early_in[turn - 1]
 
     def _predict(self, index: int, u: Tensor, unit: Tensor) -> Prediction:
         raw, mu, delta, shrink = self.out[index](_act(self.hidden[index](_act(u)))).float().chunk(4, 1)

@@ -88,8 +88,8 @@ def to_model(
         level_bias=fixed(model.level_bias, ACTIVATION_FRAC_BITS),
         features=integers("features", ACTIVATION_FRAC_BITS, ACTIVATION_FRAC_BITS),
         before=each("before", n_groups - 1),
-        around=each("around", n_groups),
-        near=each("near", n_groups),
+        around=each("around", len(model.around)),
+        near=each("near", len(model.near)),
         out=each("out", n_groups),
         context_frac_bits=ACTIVATION_FRAC_BITS,
         unit_frac_bits=_UNIT_BITS,
@@ -98,6 +98,7 @@ def to_model(
         log_sigma_thresholds=fixed(np.log(np.sqrt(scales[:-1] * scales[1:])), ACTIVATION_FRAC_BITS),
         fraction_bits=fraction_bits,
         y_tables=logistic_tables(scales, fraction_bits),
+        first_passes=model.first_passes,
     )
     decoder = Decoder(
         entropy=prior,
@@ -159,7 +160,12 @@ class _Calibration:
         model, n_groups = self._model, len(self._model.groups)
         before, around, near, out = (
             self._of(name, count)
-            for name, count in (("before", n_groups - 1), ("around", n_groups), ("near", n_groups), ("out", n_groups))
+            for name, count in (
+                ("before", n_groups - 1),
+                ("around", len(model.around)),
+                ("near", len(model.near)),
+                ("out", n_groups),
+            )
         )
         unit = model.unit[level]
         return ContextRate(
@@ -169,6 +175,7 @@ class _Calibration:
             near,
             out,
             model.groups,
+            (model.first_passes, *(2 for _ in model.groups[1:])),
             one=1.0,
             unit=_column(np.maximum(unit, _SMALLEST_UNIT)),
             log_unit=_column(np.log(unit)),
@@ -214,6 +221,7 @@ def _to_floats(model: Model, prior: ContextModel) -> FloatLayers:
         near=near,
         out=out,
         groups=prior.groups,
+        first_passes=prior.first_passes,
         gain_y=encoder.gain_y,
         inv_gain_y=decoder.inv_gain_y * 2.0**-GAIN_FRAC_BITS,
         gain_z=encoder.gain_z,

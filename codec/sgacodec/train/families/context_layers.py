@@ -44,7 +44,9 @@ class FloatLayers:
 
     Attributes:
         networks: the single networks by name: g_a, h_a, h_s, features, g_s.
-        before, around, near, out: the networks of each group.
+        before, out: the networks of each group.
+        around, near: those of each pass that sees earlier ones of its group.
+        first_passes: passes of the first group.
         groups: the channels of each group.
         gain_y, inv_gain_y: float64 [L, M]; gain_z, inv_gain_z: float64 [L, N].
         level_bias: float64 [L, P].
@@ -59,6 +61,7 @@ class FloatLayers:
     near: tuple[Network, ...]
     out: tuple[Network, ...]
     groups: tuple[slice, ...]
+    first_passes: int
     gain_y: Array
     inv_gain_y: Array
     gain_z: Array
@@ -92,7 +95,8 @@ def _read(arrays: Mapping[str, Array]) -> FloatLayers:
     gains = {name: np.exp(arrays[name]) for name in ("gain_y", "inv_gain_y", "gain_z", "inv_gain_z")}
     prefix = "prior."
     prior = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    k_groups = range(len(sizes))
+    k_groups, n_early = range(len(sizes)), _count(arrays, "context.early")
+    passes = _passes(n_early, len(sizes))
     return FloatLayers(
         networks={
             "g_a": _g_a(arrays),
@@ -104,8 +108,9 @@ def _read(arrays: Mapping[str, Array]) -> FloatLayers:
         before=tuple(
             (*_around(arrays, f"context.before.{k}"), _conv(arrays, f"context.before_in.{k}")) for k in k_groups[1:]
         ),
-        around=tuple(_around(arrays, f"context.near.{k}") for k in k_groups),
-        near=tuple((_conv(arrays, f"context.near_in.{k}"),) for k in k_groups),
+        around=tuple(_around(arrays, f"context.{stem}.{k}") for stem, k in passes),
+        near=tuple((_conv(arrays, f"context.{stem}_in.{k}"),) for stem, k in passes),
+        first_passes=2 + n_early,
         out=tuple(
             (_SLOPE, _conv(arrays, f"context.hidden.{k}"), _SLOPE, _conv(arrays, f"context.out.{k}")) for k in k_groups
         ),
@@ -116,6 +121,11 @@ def _read(arrays: Mapping[str, Array]) -> FloatLayers:
         medians=prior["quantiles"][:, 0, 1],
         prior={f"entropy_bottleneck.{name}": array for name, array in prior.items()},
     )
+
+
+def _passes(n_early: int, n_groups: int) -> list[tuple[str, int]]:
+    """Return how the networks of passes are called, in their order: early ones of the first group, then each last."""
+    return [("early", k) for k in range(n_early)] + [("near", k) for k in range(n_groups)]
 
 
 def _count(arrays: Mapping[str, Array], stem: str) -> int:
@@ -238,9 +248,10 @@ def _named(model: FloatLayers) -> Iterator[tuple[list[str], Network]]:
     for k in range(len(model.groups)):
         if k:
             yield [f"context.before.{k}", f"context.before_in.{k}"], model.before[k - 1]
-        yield [f"context.near.{k}"], model.around[k]
-        yield [f"context.near_in.{k}"], model.near[k]
         yield [f"context.hidden.{k}", f"context.out.{k}"], model.out[k]
+    for index, (stem, k) in enumerate(_passes(model.first_passes - 2, len(model.groups))):
+        yield [f"context.{stem}.{k}"], model.around[index]
+        yield [f"context.{stem}_in.{k}"], model.near[index]
 
 
 def _transform_names(network: Network, single: tuple[str, str], blocks: tuple[str, str]) -> Iterator[str]:
