@@ -69,7 +69,7 @@ def test_it_starts_as_the_models_own_entropy_model(model, dataset):
     latents = nets.analyse(images)
     y_hat, levels = torch.round(latents[0]), torch.full((len(y),), 16 * level)
     mean, log_variance = net.h_a(net.seen(y_hat, levels)).chunk(2, 1)
-    plain, _ = nets.rate(y_hat, nets._median.expand_as(latents[1]), torch.round)
+    plain, _ = nets.rate(y_hat, nets.median.expand_as(latents[1]), torch.round)
     assert net.y_bits(y_hat, net.h_s(mean), levels).sum().item() == pytest.approx(plain.item(), rel=0.02)
     torch.testing.assert_close(log_variance.exp(), torch.full_like(mean, 0.25))
     seen = pooled(net.seen(y_hat, levels)).permute(0, 2, 3, 1).flatten(0, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -154,7 +155,7 @@ class ContextModel(EntropyModel):
     @property
     def passes(self) -> tuple[int, ...]:
         """The number of passes of each group."""
-        return (self.first_passes, *(2 for _ in self.out[1:]))
+        return passes_of(self.first_passes, len(self.out))
 
     @cached_property
     def width(self) -> int:
@@ -209,7 +210,7 @@ class ContextModel(EntropyModel):
         channels = group.stop - group.start
         if index:
             _check_gives(self.before[index - 1], group.start, self.width, f"before.{index - 1}")
-        first = sum(self.passes[:index]) - index
+        first = first_near(self.passes, index)
         for number in range(first, first + self.passes[index] - 1):
             around = proof.check_same_size(self.around[number], channels, LARGEST_INPUT, f"around.{number}").channels
             _check_pointwise(self.near[number], around, self.width, f"near.{number}")
@@ -226,6 +227,16 @@ class ContextModel(EntropyModel):
 
 ENTROPY_MODELS: dict[str, type[EntropyModel]] = {cls.kind: cls for cls in (Hyperprior, ContextModel)}
 """Every kind of entropy model by the name that a model file has for it; one that names none has a hyperprior."""
+
+
+def passes_of(first_passes: int, n_groups: int) -> tuple[int, ...]:
+    """Return the number of passes of each group: two but for the first one."""
+    return (first_passes, *(2,) * (n_groups - 1))
+
+
+def first_near(passes: Sequence[int], index: int) -> int:
+    """Return the number of a group's first network among those of all passes that see earlier ones."""
+    return sum(passes[:index]) - index
 
 
 def lattices(n_passes: int) -> tuple[tuple[Lattice, ...], ...]:

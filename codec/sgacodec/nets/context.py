@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from sgacodec.latents.context import unit_of
-from sgacodec.models.entropy import UNIT_FRAC_BITS, ContextModel, lattices
-from sgacodec.models.levels import forward_gain, inverse_gain
+from sgacodec.models.entropy import UNIT_FRAC_BITS, ContextModel, first_near, lattices
+from sgacodec.models.levels import inverse_gain
 from sgacodec.models.model import Model
 from sgacodec.nets.evaluator import FloatNetwork, by_channel
-from sgacodec.nets.rates import Round, TableRate, logistic_bits
+from sgacodec.nets.level import LevelNets
+from sgacodec.nets.rates import Round, logistic_bits
 
 _LARGEST_LOG_SIGMA = 8.0
 """Keeps exp finite while latents are far off; a file's last scale is below it."""
@@ -78,7 +79,7 @@ class ContextRate:
     def _group(self, index: int, u: Tensor, known: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bits of a group, float32 [B], and its y_hat with the correction."""
         n_passes = self.passes[index]
-        first = sum(self.passes[:index]) - index
+        first = first_near(self.passes, index)
         bits, restored = [], []
         for turn, (u_here, y_here) in enumerate(zip(split(u, n_passes), split(y_hat, n_passes), strict=True)):
             if turn:
@@ -99,33 +100,13 @@ class ContextRate:
         return logistic_bits(residual, sigma).sum((1, 2, 3)), y_hat + correction
 
 
-class ContextNets:
-    """A model at one rate level, in float torch; a `registry.FloatModel`. y_hat is whole.
-
-    Attributes:
-        device: where it runs.
-        stride: images are padded to a multiple of it.
-        y_stride: pixels per y sample along one side.
-        halo: rows of y on either side of a strip that reach its pixels.
-    """
+class ContextNets(LevelNets):
+    """A model at one rate level, in float torch; a `registry.FloatModel`. y_hat is whole."""
 
     def __init__(self, model: Model, level_q4: int, device: torch.device) -> None:
-        """Prepare the networks, gains and units of `level_q4` (sixteenths) and the prior on `device`."""
-        decoder, encoder = model.decoder, model.encoder
-        prior: ContextModel = decoder.entropy
-        self.device = device
-        self.stride, self.y_stride, self.halo = decoder.z_stride, decoder.y_stride, decoder.halo
-        self._g_a, self._h_a, self._h_s, self._g_s = (
-            FloatNetwork(network, device) for network in (encoder.g_a, encoder.h_a, prior.h_s, decoder.g_s)
-        )
-        self._gain_y = by_channel(forward_gain(encoder.gain_y, decoder.inv_gain_y, level_q4), device)
-        self._gain_z = by_channel(forward_gain(encoder.gain_z, prior.inv_gain_z, level_q4), device)
-        y_unit, z_unit = 2.0**decoder.y_frac_bits, 2.0**prior.z_frac_bits
-        inverse_y = inverse_gain(decoder.inv_gain_y, level_q4) * 2.0**-decoder.g_s_shift * y_unit
-        inverse_z = inverse_gain(prior.inv_gain_z, level_q4) * 2.0**-prior.h_s_shift * z_unit
-        self._inverse_gain_y, self._inverse_gain_z = by_channel(inverse_y, device), by_channel(inverse_z, device)
-        self._median = by_channel(prior.z_median / z_unit, device)
-        self._z_bits = TableRate(prior.z_tables, device)
+        """Prepare what every model has, see `LevelNets`, and the context model of `level_q4` (sixteenths)."""
+        super().__init__(model, level_q4, device)
+        prior: ContextModel = model.decoder.entropy
         self._level_bias = by_channel(inverse_gain(prior.level_bias, level_q4), device)
         self._y_rate = context_rate(prior, level_q4, device)
 
@@ -133,10 +114,6 @@ class ContextNets:
         """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], float32, scaled to the level, of x in 0..255."""
         y = self._g_a(x / 255)
         return y * self._gain_y, self._h_a(y) * self._gain_z
-
-    def synthesise(self, y_hat: Tensor) -> Tensor:
-        """Return x_hat [B, 3, H, W], float32 in 0..255, not rounded."""
-        return self._g_s(y_hat * self._inverse_gain_y).float()
 
     def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
         """Return the bits of y and z, a scalar, and y_hat with its correction.
@@ -146,10 +123,10 @@ class ContextNets:
             z: float32 [B, N, H/64, W/64].
             round_: rounds z - median and y, relaxed or not.
         """
-        z_centred = round_(z - self._median)
-        h = self._h_s((z_centred + self._median) * self._inverse_gain_z) + self._level_bias
+        z_centred = round_(z - self.median)
+        h = self._h_s((z_centred + self.median) * self.inverse_gain_z) + self._level_bias
         y_bits, restored = self._y_rate(h, round_(y))
-        return self._z_bits(z_centred).sum() + y_bits.sum(), restored
+        return self.z_bits(z_centred).sum() + y_bits.sum(), restored
 
 
 def context_rate(prior: ContextModel, level_q4: int, device: torch.device) -> ContextRate:

@@ -98,6 +98,17 @@ def state_file(path: Path) -> Weights:
     return Weights(state, lambdas, path.stem, f"state dict {path.name}", int(content.get("seen_pixels", 0)))
 
 
+def as_arrays(state: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return a state dict's tensors or arrays as float64, by way of float32."""
+    floats = {name: torch.as_tensor(value).float().cpu().numpy() for name, value in state.items()}
+    return {name: np.asarray(value, np.float64) for name, value in floats.items()}
+
+
+def as_tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """Return arrays as float32 tensors."""
+    return {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
+
+
 def to_input(image: npt.NDArray[np.uint8]) -> torch.Tensor:
     """Return a calibration image, uint8 [H, W, 3], as float32 [1, 3, H', W'] in 0..1, sides cut to multiples of 64.
 

@@ -33,6 +33,7 @@ from sgacodec.exact.layers import (
     PixelUnshuffle,
     by_output,
 )
+from sgacodec.models.entropy import EntropyModel
 
 ACTIVATION_FRAC_BITS = 12
 LATENT_FRAC_BITS = 10
@@ -98,6 +99,11 @@ def _units(network: Network) -> list[int]:
             joined = {units[layer.source], units[-1]}
             units = [min(joined) if unit in joined else unit for unit in units]
     return units
+
+
+def real_h_s(prior: EntropyModel, out_frac_bits: int) -> Network:
+    """Return a model's hyper-synthesis, of z_hat after its inverse gain, in real units."""
+    return real_units(prior.h_s, prior.z_frac_bits + GAIN_FRAC_BITS - prior.h_s_shift, out_frac_bits)
 
 
 def _shared(units: Sequence[int], frac_bits: Sequence[int], out_frac_bits: int) -> list[int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -26,11 +25,12 @@ from sgacodec.exact.layers import Conv, Deconv, Network
 from sgacodec.models.levels import forward_gain, inverse_gain, max_level_q4
 from sgacodec.models.model import BitsBack, Model
 from sgacodec.train import checkpoint
-from sgacodec.train.export.integers import GAIN_FRAC_BITS, real_units
+from sgacodec.train.data.weights import as_tensors
+from sgacodec.train.export.integers import GAIN_FRAC_BITS, real_h_s, real_units
 from sgacodec.train.export.tables import fit_density, masses_of
 from sgacodec.train.families import density
 from sgacodec.train.families import mean_scale as plain
-from sgacodec.train.families.mean_scale_files import parameters, read_h_a, read_h_s, real_h_s
+from sgacodec.train.families.mean_scale_files import parameters, read_h_a, read_h_s
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
@@ -181,7 +181,9 @@ class HyperpriorBitsBack(BitsBackNet):
         _start_h_a(self.h_a, model.encoder.h_a, gain_z)
         _silence(self.h_a[4], silent)
         inverse_gain_z = inverse_gain(decoder.entropy.inv_gain_z, level_q4) / 2.0**GAIN_FRAC_BITS
-        _start_h_s(self.h_s, real_h_s(model), inverse_gain_z * np.where(silent, medians, 1))
+        _start_h_s(
+            self.h_s, real_h_s(decoder.entropy, decoder.y_frac_bits), inverse_gain_z * np.where(silent, medians, 1)
+        )
         fit_to(self.entropy_bottleneck, np.where(silent[:, None], 1, expected + medians[:, None]))
 
     @torch.no_grad()
@@ -267,11 +269,6 @@ def bits_back_part(model: Model) -> BitsBack:
     """Return a model's bits-back model, which must be there."""
     assert model.bits_back is not None
     return model.bits_back
-
-
-def as_tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
-    """Return arrays as float32."""
-    return {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
 
 
 def density_of(bits_back: BitsBack) -> dict[str, Tensor]:

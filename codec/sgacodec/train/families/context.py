@@ -20,10 +20,11 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from sgacodec.errors import TrainError
+from sgacodec.models.entropy import passes_of
 from sgacodec.nets.context import coded_before, merge, split
 from sgacodec.nets.rates import logistic_bits
 from sgacodec.train.families import density
-from sgacodec.train.families.network import Output
+from sgacodec.train.families.network import Noise, Output, uniform_noise
 
 BLOCK_FACTOR = 0.03
 """What a residual block says counts so much, so that one learning rate suits blocks and transforms."""
@@ -104,13 +105,6 @@ def architecture(n_channels: int, m_channels: int) -> Architecture:
     part, width = m_channels // 20, min(m_channels * 3 // 5, _PATCH_VALUES)
     groups = (part, 3 * part, 6 * part, 10 * part)
     return Architecture(width, m_channels, n_channels, width, width, (3, 2), (2, 3), groups, _FIRST_PASSES)
-
-
-class Noise(NamedTuple):
-    """Uniform noise in -0.5..0.5 at which training rates the latents: float32 like y and z."""
-
-    y: Tensor
-    z: Tensor
 
 
 def _conv(n_in: int, n_out: int, kernel: int = 1, groups: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -291,7 +285,7 @@ class Context(nn.Module):
         self.groups, width = sizes.groups, sizes.H
         self.feature, self.before, self.before_in = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         self.near, self.near_in, self.hidden, self.out = (nn.ModuleList() for _ in range(4))
-        self.passes = (sizes.first_passes, *(2 for _ in sizes.groups[1:]))
+        self.passes = passes_of(sizes.first_passes, len(sizes.groups))
         first = sizes.groups[0]
         self.early = nn.ModuleList([Around(first, 5) for _ in range(sizes.first_passes - 2)])
         self.early_in = nn.ModuleList([_conv(2 * first, width, bias=False) for _ in self.early])
@@ -405,12 +399,7 @@ class ContextNetwork(nn.Module):
 
     def draw_noise(self, count: int, size: int, generator: torch.Generator) -> Noise:
         """Return noise for `count` square patches of side `size`, on the generator's device."""
-
-        def uniform(channels: int, stride: int) -> Tensor:
-            shape = (count, channels, size // stride, size // stride)
-            return torch.rand(shape, device=generator.device, generator=generator) - 0.5
-
-        return Noise(uniform(self.sizes.M, STRIDE_Y), uniform(self.sizes.N, STRIDE_Z))
+        return uniform_noise(count, (self.sizes.M, size // STRIDE_Y), (self.sizes.N, size // STRIDE_Z), generator)
 
     def auxiliary(self) -> list[nn.Parameter]:
         """Return the quantiles of z's prior, which only the auxiliary loss moves."""

@@ -17,14 +17,15 @@ from sgacodec.arrays import Array
 from sgacodec.exact.layers import Conv, Network
 from sgacodec.latents.context import unit_of
 from sgacodec.models.entropy import UNIT_FRAC_BITS, ContextModel
-from sgacodec.models.levels import inverse_gain, max_level_q4
+from sgacodec.models.levels import forward_gain, inverse_gain, max_level_q4
 from sgacodec.models.model import Model
 from sgacodec.nets.context import ContextRate, context_rate
+from sgacodec.nets.evaluator import by_channel
 from sgacodec.train import checkpoint
-from sgacodec.train.export.integers import GAIN_FRAC_BITS, real_units
-from sgacodec.train.families.bits_back import BitsBackNet, as_tensors, bits_back_part, density_of, fit_to
+from sgacodec.train.data.weights import as_tensors
+from sgacodec.train.export.integers import GAIN_FRAC_BITS, real_h_s, real_units
+from sgacodec.train.families.bits_back import BitsBackNet, bits_back_part, density_of, fit_to
 from sgacodec.train.families.context import HyperAnalysis, HyperSynthesis, klt, pooled
-from sgacodec.train.families.context_files import real_h_s
 from sgacodec.train.families.context_layers import hyper_analysis, hyper_synthesis
 
 _COMPONENTS = 24
@@ -79,14 +80,14 @@ class ContextBitsBack(BitsBackNet):
     def start_from(self, model: Model, y: Tensor) -> None:
         """Start with the model's own h_s, told what its sleeping z always says, and z as principal components."""
         middle = max_level_q4(model.decoder.n_levels) // 2
-        self._load("h_s", real_h_s(model, self._prior))
+        self._load("h_s", real_h_s(self._prior, self._prior.context_frac_bits))
         first = self.h_s[0]
         asleep = self._prior.z_median * inverse_gain(self._prior.inv_gain_z, middle)
         asleep = torch.from_numpy(asleep * 2.0 ** -(self._prior.z_frac_bits + GAIN_FRAC_BITS)).float()
         first.bias += torch.einsum("oiyx,i->o", first.weight, asleep)
         first.weight.zero_()
         level = torch.full((1,), middle)
-        gain = torch.from_numpy(model.encoder.gain_y[middle // 16])[:, None, None]
+        gain = by_channel(forward_gain(model.encoder.gain_y, model.decoder.inv_gain_y, middle), y.device)
         self._wake(pooled(self.seen(torch.round(y * gain), level)))
 
     def _wake(self, features: Tensor) -> None:

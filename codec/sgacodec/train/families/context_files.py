@@ -17,17 +17,18 @@ from torch import Tensor, nn
 from sgacodec.arrays import Array
 from sgacodec.errors import ModelError, TrainError
 from sgacodec.exact.layers import Clamp, Network
-from sgacodec.models.entropy import ContextModel
+from sgacodec.models.entropy import ContextModel, passes_of
 from sgacodec.models.model import Decoder, Encoder, Model, make_model
 from sgacodec.nets.context import ContextRate
 from sgacodec.nets.evaluator import FloatNetwork, by_channel
-from sgacodec.train.data.weights import Weights, to_input
+from sgacodec.train.data.weights import Weights, as_tensors, to_input
 from sgacodec.train.export.integers import (
     ACTIVATION_FRAC_BITS,
     GAIN_FRAC_BITS,
     LATENT_FRAC_BITS,
     fixed,
     integerise,
+    real_h_s,
     real_units,
     to_half,
     widen,
@@ -175,7 +176,7 @@ class _Calibration:
             near,
             out,
             model.groups,
-            (model.first_passes, *(2 for _ in model.groups[1:])),
+            passes_of(model.first_passes, n_groups),
             one=1.0,
             unit=_column(np.maximum(unit, _SMALLEST_UNIT)),
             log_unit=_column(np.log(unit)),
@@ -196,8 +197,7 @@ def from_model(model: Model) -> Weights:
     if not isinstance(prior, ContextModel):
         raise ModelError(f"model {model.name} has no context model; its family is another one")
     state = to_state(_to_floats(model, prior))
-    tensors = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in state.items()}
-    return Weights(tensors, model.lambdas, model.name, f"model {model.model_id.hex()}")
+    return Weights(as_tensors(state), model.lambdas, model.name, f"model {model.model_id.hex()}")
 
 
 def _to_floats(model: Model, prior: ContextModel) -> FloatLayers:
@@ -212,7 +212,7 @@ def _to_floats(model: Model, prior: ContextModel) -> FloatLayers:
         networks={
             "g_a": encoder.g_a,
             "h_a": encoder.h_a,
-            "h_s": real_h_s(model, prior),
+            "h_s": real_h_s(prior, bits),
             "features": real_units(prior.features, bits, bits),
             "g_s": real_units(decoder.g_s[:-1], g_s_in, 0),
         },
@@ -231,12 +231,6 @@ def _to_floats(model: Model, prior: ContextModel) -> FloatLayers:
         medians=median,
         prior=fitted_prior(prior.z_tables, median),
     )
-
-
-def real_h_s(model: Model, prior: ContextModel) -> Network:
-    """Return a model's hyper-synthesis, z_hat (after its inverse gain) to h without the level's bias, in real units."""
-    in_frac_bits = prior.z_frac_bits + GAIN_FRAC_BITS - prior.h_s_shift
-    return real_units(prior.h_s, in_frac_bits, prior.context_frac_bits)
 
 
 def _create(options: TrainOptions) -> nn.Module:

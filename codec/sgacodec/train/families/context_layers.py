@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from sgacodec.arrays import Array
 from sgacodec.errors import ModelError
@@ -26,6 +25,7 @@ from sgacodec.exact.layers import (
     PixelUnshuffle,
     Scale,
 )
+from sgacodec.train.data.weights import as_arrays
 from sgacodec.train.export.integers import ACTIVATION_BITS
 from sgacodec.train.families.context import BLOCK_FACTOR, LOG_OFFSET, POOLED
 
@@ -78,11 +78,8 @@ def to_layers(state: Mapping[str, Any]) -> FloatLayers:
     Raises:
         ModelError: names or shapes are those of another architecture.
     """
-    arrays = {
-        name: np.asarray(torch.as_tensor(value).float().cpu().numpy(), np.float64) for name, value in state.items()
-    }
     try:
-        return _read(arrays)
+        return _read(as_arrays(state))
     except (KeyError, IndexError) as err:
         raise ModelError(f"the weights are not those of a context model: {err} is missing") from err
     except ValueError as err:

@@ -12,18 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from sgacodec.train.families import density
-from sgacodec.train.families.network import Output
+from sgacodec.train.families.network import Noise, Output, uniform_noise
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
     from compressai.models import MeanScaleHyperprior
-
-
-class Noise(NamedTuple):
-    """Uniform noise in -0.5..0.5 at which training rates the latents: float32 like y and z."""
-
-    y: Tensor
-    z: Tensor
 
 
 class Symbols(NamedTuple):
@@ -60,12 +53,7 @@ class VariableRateHyperprior(MeanScaleHyperprior):
 
     def draw_noise(self, count: int, size: int, generator: torch.Generator) -> Noise:
         """Return noise for `count` square patches of side `size`, on the generator's device."""
-
-        def uniform(channels: int, stride: int) -> Tensor:
-            shape = (count, channels, size // stride, size // stride)
-            return torch.rand(shape, device=generator.device, generator=generator) - 0.5
-
-        return Noise(uniform(self.M, 16), uniform(self.N, 64))
+        return uniform_noise(count, (self.M, size // 16), (self.N, size // 64), generator)
 
     def rate_factor(self, name: str) -> float:
         """Return the learning rate of a parameter relative to the options': the same for all."""

@@ -25,7 +25,7 @@ from sgacodec.exact.layers import Clamp, Conv, Deconv, Gdn, Igdn, LeakyRelu, Net
 from sgacodec.models.entropy import Hyperprior
 from sgacodec.models.model import Decoder, Encoder, Model, make_model
 from sgacodec.nets.evaluator import FloatNetwork
-from sgacodec.train.data.weights import Weights, to_input
+from sgacodec.train.data.weights import Weights, as_arrays, as_tensors, to_input
 from sgacodec.train.export.integers import (
     ACTIVATION_BITS,
     ACTIVATION_FRAC_BITS,
@@ -33,6 +33,7 @@ from sgacodec.train.export.integers import (
     LATENT_FRAC_BITS,
     fixed,
     integerise,
+    real_h_s,
     real_units,
     to_half,
     widen,
@@ -87,9 +88,7 @@ def to_layers(state: Mapping[str, Any], lambdas: Sequence[float]) -> FloatModel:
     Raises:
         ModelError: names or shapes are those of another architecture.
     """
-    arrays = {
-        name: np.asarray(torch.as_tensor(value).float().cpu().numpy(), np.float64) for name, value in state.items()
-    }
+    arrays = as_arrays(state)
     try:
         n_channels, m_channels = arrays["h_a.4.weight"].shape[0], arrays["g_a.6.weight"].shape[0]
         gains = {
@@ -245,7 +244,7 @@ def from_model(model: Model) -> Weights:
     networks = {
         "g_a": encoder.g_a,
         "h_a": encoder.h_a,
-        "h_s": real_h_s(model),
+        "h_s": real_h_s(decoder.entropy, decoder.y_frac_bits),
         "g_s": scale_pixels(real_units(decoder.g_s[:-1], g_s_in, 0), 1 / 255),
     }
     arrays = {name: array for net, layers in networks.items() for name, array in parameters(net, layers)}
@@ -253,18 +252,9 @@ def from_model(model: Model) -> Weights:
     for latent, (forward, inverse) in gains.items():
         arrays[f"gain_{latent}"] = np.log(forward)
         arrays[f"inv_gain_{latent}"] = np.log(inverse) - np.log(2) * GAIN_FRAC_BITS
-    state = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
     median = decoder.entropy.z_median / 2.0**decoder.entropy.z_frac_bits
     prior = fitted_prior(decoder.entropy.z_tables, median)
-    state |= {name: torch.from_numpy(array) for name, array in prior.items()}
-    return Weights(state, model.lambdas, model.name, f"model {model.model_id.hex()}")
-
-
-def real_h_s(model: Model) -> Network:
-    """Return a model's hyper-synthesis, z_hat (after its inverse gain) to sigma and mu, in real units."""
-    decoder = model.decoder
-    in_frac_bits = decoder.entropy.z_frac_bits + GAIN_FRAC_BITS - decoder.entropy.h_s_shift
-    return real_units(decoder.entropy.h_s, in_frac_bits, decoder.y_frac_bits)
+    return Weights(as_tensors(arrays | prior), model.lambdas, model.name, f"model {model.model_id.hex()}")
 
 
 def parameters(net: str, network: Network) -> Iterator[tuple[str, Array]]:

@@ -24,6 +24,23 @@ class Output(NamedTuple):
     aux_loss: Tensor
 
 
+class Noise(NamedTuple):
+    """Uniform noise in -0.5..0.5 at which training rates the latents: float32 like y and z."""
+
+    y: Tensor
+    z: Tensor
+
+
+def uniform_noise(count: int, y: tuple[int, int], z: tuple[int, int], generator: torch.Generator) -> Noise:
+    """Return noise for `count` images, y and z each by channels and side, on the generator's device; y comes first."""
+
+    def uniform(channels: int, side: int) -> Tensor:
+        shape = (count, channels, side, side)
+        return torch.rand(shape, device=generator.device, generator=generator) - 0.5
+
+    return Noise(uniform(*y), uniform(*z))
+
+
 class TrainedNetwork(Protocol):
     """A torch module that the loop and the stage `base` can train; other stages ask for more."""
 
