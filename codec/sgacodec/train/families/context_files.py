@@ -71,39 +71,9 @@ def to_model(
     for image in images:
         ranges.add(image)
 
-    def integers(key: str, in_frac_bits: int, out_frac_bits: int) -> Network:
-        return integerise(ranges[key].network, ranges[key].largest, in_frac_bits, out_frac_bits)
-
-    def each(key: str, count: int, out_frac_bits: int = ACTIVATION_FRAC_BITS) -> tuple[Network, ...]:
-        return tuple(integers(f"{key}.{index}", ACTIVATION_FRAC_BITS, out_frac_bits) for index in range(count))
-
-    n_groups, scales = len(model.groups), logistic_scales()
-    fraction_bits = fraction_bits_of(scales)
-    prior = ContextModel(
-        h_s=integers("h_s", ACTIVATION_FRAC_BITS, ACTIVATION_FRAC_BITS),
-        z_frac_bits=LATENT_FRAC_BITS,
-        h_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - ACTIVATION_FRAC_BITS,
-        inv_gain_z=fixed(model.inv_gain_z, GAIN_FRAC_BITS),
-        z_median=fixed(model.medians, LATENT_FRAC_BITS),
-        z_tables=factorised_tables(model.prior, model.medians),
-        level_bias=fixed(model.level_bias, ACTIVATION_FRAC_BITS),
-        features=integers("features", ACTIVATION_FRAC_BITS, ACTIVATION_FRAC_BITS),
-        before=each("before", n_groups - 1),
-        around=each("around", len(model.around)),
-        near=each("near", len(model.near)),
-        out=each("out", n_groups),
-        context_frac_bits=ACTIVATION_FRAC_BITS,
-        unit_frac_bits=_UNIT_BITS,
-        inv_unit=fixed(1 / np.maximum(model.unit, _SMALLEST_UNIT), _UNIT_BITS),
-        log_unit=fixed(np.log(model.unit), ACTIVATION_FRAC_BITS),
-        log_sigma_thresholds=fixed(np.log(np.sqrt(scales[:-1] * scales[1:])), ACTIVATION_FRAC_BITS),
-        fraction_bits=fraction_bits,
-        y_tables=logistic_tables(scales, fraction_bits),
-        first_passes=model.first_passes,
-    )
     decoder = Decoder(
-        entropy=prior,
-        g_s=(*integers("g_s", ACTIVATION_FRAC_BITS, 0), Clamp(0, 255)),
+        entropy=_entropy_model(model, ranges),
+        g_s=(*ranges.integers("g_s", 0), Clamp(0, 255)),
         y_frac_bits=LATENT_FRAC_BITS,
         g_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - ACTIVATION_FRAC_BITS,
         inv_gain_y=fixed(model.inv_gain_y, GAIN_FRAC_BITS),
@@ -115,6 +85,33 @@ def to_model(
         gain_z=model.gain_z.astype(np.float32),
     )
     return make_model(name, tuple(lambdas), decoder, encoder, card)
+
+
+def _entropy_model(model: FloatLayers, ranges: _Calibration) -> ContextModel:
+    n_groups, scales = len(model.groups), logistic_scales()
+    fraction_bits = fraction_bits_of(scales)
+    return ContextModel(
+        h_s=ranges.integers("h_s"),
+        z_frac_bits=LATENT_FRAC_BITS,
+        h_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - ACTIVATION_FRAC_BITS,
+        inv_gain_z=fixed(model.inv_gain_z, GAIN_FRAC_BITS),
+        z_median=fixed(model.medians, LATENT_FRAC_BITS),
+        z_tables=factorised_tables(model.prior, model.medians),
+        level_bias=fixed(model.level_bias, ACTIVATION_FRAC_BITS),
+        features=ranges.integers("features"),
+        before=ranges.each("before", n_groups - 1),
+        around=ranges.each("around", len(model.around)),
+        near=ranges.each("near", len(model.near)),
+        out=ranges.each("out", n_groups),
+        context_frac_bits=ACTIVATION_FRAC_BITS,
+        unit_frac_bits=_UNIT_BITS,
+        inv_unit=fixed(1 / np.maximum(model.unit, _SMALLEST_UNIT), _UNIT_BITS),
+        log_unit=fixed(np.log(model.unit), ACTIVATION_FRAC_BITS),
+        log_sigma_thresholds=fixed(np.log(np.sqrt(scales[:-1] * scales[1:])), ACTIVATION_FRAC_BITS),
+        fraction_bits=fraction_bits,
+        y_tables=logistic_tables(scales, fraction_bits),
+        first_passes=model.first_passes,
+    )
 
 
 class _Recorder:
@@ -141,6 +138,14 @@ class _Calibration:
 
     def __getitem__(self, name: str) -> _Recorder:
         return self._networks[name]
+
+    def integers(self, name: str, out_frac_bits: int = ACTIVATION_FRAC_BITS) -> Network:
+        """Return a network in integers."""
+        return integerise(self[name].network, self[name].largest, ACTIVATION_FRAC_BITS, out_frac_bits)
+
+    def each(self, name: str, count: int) -> tuple[Network, ...]:
+        """Return so many networks of a name in integers."""
+        return tuple(self.integers(f"{name}.{index}") for index in range(count))
 
     def _of(self, name: str, count: int) -> list[_Recorder]:
         return [self[f"{name}.{index}"] for index in range(count)]
