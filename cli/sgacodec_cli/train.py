@@ -111,6 +111,9 @@ class _Request:
 @click.option("--evenness", type=click.FloatRange(0, 1, max_open=True), default=None,
               help=f"0: patches count by their loss, so busy ones most; towards 1: all count the same.  "
                    f"[default: {TrainOptions.evenness:g}; context: 0.5]")  # fmt: skip
+@click.option("--drawn", type=click.FloatRange(0, 0.5), default=None,
+              help=f"Share of patches that are drawn over with shapes, as in screenshots; in as many colours are "
+                   f"swapped.  [default: {TrainOptions.drawn:g}; context: 0.04]")  # fmt: skip
 @click.option("--n-validation", type=int, default=None,
               help=f"Held-out images, at most a fifth of all.  [default: {TrainOptions.n_validation}]")  # fmt: skip
 @click.option("--init", type=click.Choice(["klt", "default"]), default=None,

@@ -9,7 +9,10 @@ import torch
 from PIL import Image
 
 from sgacodec.errors import TrainError
-from sgacodec.train.data.images import ImageSet, enlarged_crops, level_sequence, load_images, random_crops
+from sgacodec.train.data.crops import enlarged_crops, level_sequence, random_crops, training_crops
+from sgacodec.train.data.drawn import draw_over
+from sgacodec.train.data.images import ImageSet, load_images
+from sgacodec.train.options import TrainOptions
 
 CPU = torch.device("cpu")
 
@@ -98,6 +101,41 @@ def test_about_half_of_the_crops_are_enlarged():
     extent = ((x.amax((2, 3)) - x.amin((2, 3))) * 255).round()[~same][:, :2]
     assert extent.min() == 31  # 32 pixels became 64
     assert extent.max() == 62
+
+
+def batch_of(images, count, **options):
+    return training_crops(
+        images, count, TrainOptions(steps=1, patch_size=64, **options), torch.Generator().manual_seed(0)
+    )
+
+
+def test_some_patches_are_drawn_over_and_some_have_their_colours_swapped():
+    images = ImageSet(coordinates(200, 200), torch.tensor([[200, 200]]))
+    plain = batch_of(images, 200)
+    assert torch.equal(plain, enlarged_crops(images, 200, 64, 1.0, torch.Generator().manual_seed(0)))
+    x = batch_of(images, 200, drawn=0.2)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal((x * 255).round() / 255, x)
+    changed = ~(x == plain).flatten(1).all(1)
+    swapped = torch.tensor([bool((crop.flatten(1).amax(1) == 0).any()) for crop in x]) & changed
+    assert 20 < swapped.sum() < 60  # one of six orders is the one that was; the blue of these pixels is 0
+    assert torch.equal(x[swapped].sum(1), plain[swapped].sum(1))
+    assert 25 < (changed & ~swapped).sum() < 60
+    assert torch.equal(x, batch_of(images, 200, drawn=0.2))
+
+
+def test_drawn_patches_have_flat_areas_edges_and_patterns():
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.full((40, 3, 64, 64), 0.5)
+    for patch in patches:
+        draw_over(patch, generator)
+    assert patches.min() >= 0
+    assert patches.max() <= 1
+    steps = patches.diff(dim=3).abs().amax(1)
+    assert (steps == 0).float().mean() > 0.5
+    assert (steps > 0.5).flatten(1).any(1).float().mean() > 0.8
+    alternating = ((steps[..., :-1] > 0) & (steps[..., 1:] > 0)).flatten(1).any(1)
+    assert 0.3 < alternating.float().mean() < 1
 
 
 def test_crops_are_parts_of_the_images():

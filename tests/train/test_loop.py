@@ -303,7 +303,8 @@ import sys
 from pathlib import Path
 import torch
 from sgacodec.train import checkpoint, trainer, workers
-from sgacodec.train.data.images import load_images, random_crops
+from sgacodec.train.data.crops import random_crops
+from sgacodec.train.data.images import load_images
 from sgacodec.train.options import RunOptions, TrainOptions
 
 folder = Path(sys.argv[2])

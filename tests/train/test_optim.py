@@ -9,7 +9,8 @@ from torch import nn
 
 from sgacodec.errors import TrainError
 from sgacodec.train import loss, optim, schedule
-from sgacodec.train.data.images import load_images, random_crops
+from sgacodec.train.data.crops import random_crops
+from sgacodec.train.data.images import load_images
 from sgacodec.train.families import klt, mean_scale
 from sgacodec.train.families.network import Output
 from sgacodec.train.options import LAMBDAS, LEARNING_RATES, TrainOptions, continue_with

@@ -8,7 +8,8 @@ import torch
 
 from sgacodec.errors import TrainError
 from sgacodec.train import checkpoint, loss, options, trainer
-from sgacodec.train.data.images import load_images, random_crops
+from sgacodec.train.data.crops import random_crops
+from sgacodec.train.data.images import load_images
 from sgacodec.train.data.weights import state_file
 from sgacodec.train.families import mean_scale
 from sgacodec.train.options import RunOptions, TrainOptions

@@ -185,15 +185,15 @@ Maker = Callable[[Parameters, Parameters, float], list[Optimizer]]
 
 
 def _adam(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]:
-    return [Adam(kernels + others, lr, betas=_ADAM_BETAS)]
+    return [Adam(kernels + others, lr, betas=_ADAM_BETAS, fused=True)]
 
 
 def _muon(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]:
-    return [Muon(kernels, lr), Adam(others, lr / 2, betas=_ADAM_BETAS)]
+    return [Muon(kernels, lr), Adam(others, lr / 2, betas=_ADAM_BETAS, fused=True)]
 
 
 def _soap(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]:
-    return [Soap(kernels, lr), Adam(others, lr, betas=_ADAM_BETAS)]
+    return [Soap(kernels, lr), Adam(others, lr, betas=_ADAM_BETAS, fused=True)]
 
 
 OPTIMIZERS: dict[str, Maker] = {"adam": _adam, "muon": _muon, "soap": _soap}

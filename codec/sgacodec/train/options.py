@@ -50,6 +50,7 @@ class TrainOptions:
         zoom: half of the patches are enlarged by up to this factor; 1 enlarges none.
         evenness: 0 minimises the mean of the weighted losses, which busy patches dominate; towards 1, where each
             patch's relative loss would count the same, it counts by its loss to the power 1 - evenness.
+        drawn: so large a share of the patches is drawn over with shapes, and as large a one has its colours swapped.
         n_validation: held-out images, at most a fifth of all.
         init: start of g_a and g_s: klt or default.
         seed: seeds weights, crops and noise.
@@ -76,6 +77,7 @@ class TrainOptions:
     patch_size: int = 256
     zoom: float = 1.0
     evenness: float = 0.0
+    drawn: float = 0.0
     n_validation: int = 32
     init: str = "klt"
     seed: int = 0
@@ -105,6 +107,7 @@ class TrainOptions:
             ("give the schedule's length once: in steps or in seconds", len(lengths) == 1 and lengths[0] > 0),
             (f"the patch size must be a multiple of {STRIDE}", self.patch_size > 0 and self.patch_size % STRIDE == 0),
             ("the zoom must be at least 1 and at most 4", 1 <= self.zoom <= 4),
+            ("the share of drawn patches must be at least 0 and at most 0.5", 0 <= self.drawn <= 0.5),
             ("the evenness must be at least 0 and below 1", 0 <= self.evenness < 1),
             (
                 "a bits-back model is trained on net rates, which may be negative: leave out --evenness",

@@ -18,7 +18,8 @@ from sgacodec.devices import freed_memory_kept, has_fast_bfloat16
 from sgacodec.errors import TrainError
 from sgacodec.train import checkpoint, loss, optim, schedule
 from sgacodec.train.checkpoint import Checkpoint
-from sgacodec.train.data.images import Dataset, enlarged_crops, level_sequence
+from sgacodec.train.data.crops import enlarged_crops, level_sequence, training_crops
+from sgacodec.train.data.images import Dataset
 from sgacodec.train.data.weights import Weights
 from sgacodec.train.events import Averaged, Listener, Record, Started, Stepped, Validated
 from sgacodec.train.families import mean_scale
@@ -209,7 +210,7 @@ class Trainer:
 
     def _batch(self, generator: torch.Generator) -> loss.Batch:
         options, count = self._options, self._n_patches
-        x = enlarged_crops(self._job.dataset.train, count, options.patch_size, options.zoom, generator)
+        x = training_crops(self._job.dataset.train, count, options, generator)
         level = level_sequence(len(options.lambdas), count, generator)
         return loss.make_batch(x, level, self._lambdas)
 

@@ -1,4 +1,4 @@
-"""Training images: folders and zips, decoded once into one tensor; random crops from it."""
+"""Training images: folders and zips, decoded once into one tensor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 from sgacodec.errors import InvalidImageError, TrainError
@@ -149,67 +148,3 @@ def _pack(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Imag
 def _centre(rgb: npt.NDArray[np.uint8], size: int) -> Tensor:
     top, left = (rgb.shape[0] - size) // 2, (rgb.shape[1] - size) // 2
     return torch.tensor(rgb[top : top + size, left : left + size]).permute(2, 0, 1)
-
-
-def enlarged_crops(images: ImageSet, count: int, size: int, zoom: float, generator: torch.Generator) -> Tensor:
-    """Draw random crops, of which about half are enlarged: photographs at a camera's size are smoother than small ones.
-
-    Args:
-        images: see `random_crops`.
-        count: see `random_crops`.
-        size: see `random_crops`.
-        zoom: the largest factor, at least 1; the logarithm of a factor is uniform below it.
-        generator: see `random_crops`.
-
-    Returns:
-        As `random_crops` does, with 256 grey levels.
-    """
-    x = random_crops(images, count, size, generator)
-    if zoom > 1:
-        factor = zoom ** (2 * torch.rand(count, device=x.device, generator=generator) - 1)
-        for index, part in enumerate((size / factor).round().int().tolist()):
-            if part < size:
-                x[index] = _enlarge(x[index, :, :part, :part], size)
-    return x
-
-
-def _enlarge(x: Tensor, size: int) -> Tensor:
-    large = functional.interpolate(x[None], (size, size), mode="bicubic", align_corners=False)[0]
-    return (large.clamp(0, 1) * 255).round() / 255
-
-
-def random_crops(images: ImageSet, count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Draw random crops, uniformly over pixels, flipped and transposed at random.
-
-    Args:
-        images: each at least `size` on both sides.
-        count: number of crops.
-        size: side of a crop in pixels.
-        generator: on the device of the pixels.
-
-    Returns:
-        float32 [count, 3, size, size] in 0..1, channels last in memory.
-    """
-    device = images.pixels.device
-    areas = images.sizes.prod(1)
-    starts = areas.cumsum(0) - areas
-    chosen = torch.multinomial(areas / areas.sum(), count, True, generator=generator)
-    height, width = images.sizes[chosen].unbind(1)
-    random = torch.rand(4, count, device=device, generator=generator)
-    top, left = (random[0] * (height - size + 1)).long(), (random[1] * (width - size + 1)).long()
-    steps = torch.arange(size, device=device)
-    corner = (starts[chosen] + top * width + left)[:, None, None]
-    places = corner + steps[None, :, None] * width[:, None, None] + steps[None, None, :]
-    x = images.pixels[places].permute(0, 3, 1, 2).float() / 255
-    x = torch.where((random[2] < 0.5)[:, None, None, None], x.flip(3), x)
-    x = torch.where((random[3] < 0.5)[:, None, None, None], x.transpose(2, 3), x)
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def level_sequence(n_levels: int, count: int, generator: torch.Generator) -> Tensor:
-    """Return the levels of a batch: int64 [count], in turn from a random one.
-
-    Drawn one by one, their mix would change from step to step, and the gradient with it.
-    """
-    first = torch.randint(n_levels, (), generator=generator, device=generator.device)
-    return (first + torch.arange(count, device=generator.device)) % n_levels

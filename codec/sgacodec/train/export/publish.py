@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sgacodec.models.model import Model, with_bits_back
 from sgacodec.train import checkpoint
-from sgacodec.train.data.images import random_crops
+from sgacodec.train.data.crops import random_crops
 from sgacodec.train.export import bits_back
 from sgacodec.train.families.mean_scale import copy_of
 from sgacodec.train.families.registry import family

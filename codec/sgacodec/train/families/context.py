@@ -139,7 +139,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Evaluate on x, float [B, C, H, W]."""
-        return x + BLOCK_FACTOR * self.w2(_act(self.w1(self.dw(x / self.unit[:, None, None]))))
+        # Unit and factor go into the kernels, as in a model file: activations are many times larger.
+        depthwise = self.dw.weight / self.unit[:, None, None, None]
+        h = functional.conv2d(x, depthwise, self.dw.bias, padding=1, groups=x.shape[1])
+        w2, bias = BLOCK_FACTOR * self.w2.weight, BLOCK_FACTOR * self.w2.bias
+        return x + functional.conv2d(_act(self.w1(h)), w2, bias)
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:

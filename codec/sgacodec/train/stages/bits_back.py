@@ -19,7 +19,7 @@ from sgacodec.models.model import Model
 from sgacodec.nets.evaluator import FloatNetwork
 from sgacodec.nets.registry import float_model
 from sgacodec.train import loss, trainer
-from sgacodec.train.data.images import enlarged_crops
+from sgacodec.train.data.crops import training_crops
 from sgacodec.train.events import Listener
 from sgacodec.train.families.bits_back import BitsBackNet, BitsBackRates, HyperpriorBitsBack, Noise
 from sgacodec.train.families.context_bits_back import ContextBitsBack
@@ -101,7 +101,7 @@ class _BitsBackTrainer(trainer.Trainer):
 
     def _crops(self, generator: torch.Generator) -> Tensor:
         options = self._options
-        return enlarged_crops(self._job.dataset.train, self._n_patches, options.patch_size, options.zoom, generator)
+        return training_crops(self._job.dataset.train, self._n_patches, options, generator)
 
     def _measure(self) -> tuple[tuple[BitsBackRates, ...], None]:
         pairs = zip(self._held_out, self._options.lambdas, strict=True)
