@@ -89,7 +89,7 @@ def encode_with(plan: Plan, picture: Picture, report: Report | None = None, mess
     coding = chosen.coding
     objective = make_objective(chosen.plan, chosen.picture, coding.model)
     refined = loop.refine(objective, coding.y, coding.z, chosen.plan.settings, report)
-    coded = coding.code(refined)
+    coded = coding.code(refined.y, refined.z)
     rgb = _decode_own(coded, plan, message)
     data = container.serialize(replace(coded.container, pixel_crc=zlib.crc32(rgb.tobytes())))
     bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
@@ -130,18 +130,24 @@ class Coding(Protocol):
     def model(self) -> RefinedModel:
         """What rates and synthesises the latents while they are refined."""
 
-    def code(self, refined: loop.Refined) -> _Coded:
-        """Return refined latents as a container."""
+    def code(self, y: Tensor, z: Tensor) -> _Coded:
+        """Return latents, refined or not, as a container; shapes are those of the attributes."""
 
 
 def choose_coding(plan: Plan, picture: Picture, message: Message | None = None) -> Coding:
-    """Return how a picture is coded: a message goes to the latents where the model can do that, else to a section."""
+    """Return how a picture is coded: a message goes to the latents where that makes a shorter file, else to a section.
+
+    Either way the latents are refined for what was chosen, so the lengths are compared before.
+    """
     if message is None:
         return _Plain(plan, picture)
+    plain = _Plain(plan, picture, (Section(SectionType.MESSAGE, frame(message)),))
     if plan.model.bits_back is None:
-        section = Section(SectionType.MESSAGE, frame(message))  # before refinement: it may be refused
-        return _Plain(plan, picture, (section,))
-    return _Carrying(plan, picture, message)
+        return plain
+    carrying = _Carrying(plan, picture, message)
+    if plan.embedding.always_carries or carrying.n_bytes_unrefined < plain.n_bytes_unrefined:
+        return carrying
+    return plain
 
 
 class _Plain:
@@ -152,17 +158,22 @@ class _Plain:
         self.model = nets = float_model(plan.model, plan.target.level_q4, plan.device)
         self.y, self.z = analyse(nets, picture)
 
-    def code(self, refined: loop.Refined) -> _Coded:
+    @property
+    def n_bytes_unrefined(self) -> int:
+        """Length of the file without refinement."""
+        return _n_bytes(self.code(self.y, self.z))
+
+    def code(self, y: Tensor, z: Tensor) -> _Coded:
         """Round z, then y around the mu that the decoder will compute."""
         decoder, level_q4 = self._plan.model.decoder, self._plan.target.level_q4
         prior = decoder.entropy
         median = prior.z_median[:, None, None] * 2.0**-prior.z_frac_bits
-        z = streams.to_symbols(refined.z.cpu().numpy() - median)
-        z_stream, z_bits = streams.write_z(decoder, z)
+        z_symbols = streams.to_symbols(z.cpu().numpy() - median)
+        z_stream, z_bits = streams.write_z(decoder, z_symbols)
         height, width = self._picture.rgb.shape[:2]
         n_bands = streams.number_of_bands(z.shape[2], round(height * width / _BAND_PIXELS))
-        writer = streams.Writer(refined.y.cpu().numpy(), decoder.y_frac_bits)
-        symbols = streams.walk(decoder, level_q4, z, streams.y_bands(decoder, z.shape[2], n_bands), writer)
+        writer = streams.Writer(y.cpu().numpy(), decoder.y_frac_bits)
+        symbols = streams.walk(decoder, level_q4, z_symbols, streams.y_bands(decoder, z.shape[2], n_bands), writer)
         filled = Container(
             **_described(self._plan, self._picture, self._plan.model.model_id),
             z_stream=z_stream,
@@ -188,10 +199,17 @@ class _Carrying:
         is_carrier = torch.from_numpy(mask).to(plan.device)
         self.model = CarryingNets(nets, bits_back_nets, is_carrier, plan.settings.seed)
 
-    def code(self, refined: loop.Refined) -> _Coded:
+    @property
+    def n_bytes_unrefined(self) -> int:
+        """Length of the file without refinement, of one variant of the message's bits."""
+        return _n_bytes(self._embed(self.y, self.z, replace(self._plan.embedding, tries=1)))
+
+    def code(self, y: Tensor, z: Tensor) -> _Coded:
         """Embed the message in the z's."""
-        z, y = _whole(refined.z), _whole(refined.y)
-        embedded = embed.embed(self._bits_back, y, self._message, self._plan.embedding, z)
+        return self._embed(y, z, self._plan.embedding)
+
+    def _embed(self, y: Tensor, z: Tensor, settings: embed.Settings) -> _Coded:
+        embedded = embed.embed(self._bits_back, _whole(y), self._message, settings, _whole(z))
         model = self._plan.model
         filled = Container(
             **_described(self._plan, self._picture, model.bits_back_id or model.model_id),
@@ -200,6 +218,10 @@ class _Carrying:
             sections=(*embedded.sections, *self._picture.sections()),
         )
         return _Coded(filled, embedded.symbols, embedded.table_bits)
+
+
+def _n_bytes(coded: _Coded) -> int:
+    return len(container.serialize(coded.container))
 
 
 def _whole(latent: Tensor) -> npt.NDArray[np.int32]:

@@ -32,6 +32,30 @@ def test_info_tells_how_z_carries(options, scene):
     assert sgacodec.read_info(sgacodec.encode(scene, options)).carriers is None
 
 
+@pytest.mark.parametrize("n_bytes", [3, 3000])
+def test_a_message_goes_where_the_file_is_shorter(options, scene, n_bytes):
+    plan, picture = make_plan(options), to_picture(scene)
+    content = np.random.default_rng(0).bytes(n_bytes)
+    carrying = replace(plan, embedding=embed.Settings(must_carry=True))
+    n_carried = len(encoding.encode_with(carrying, picture, None, content).data)
+    n_plain = len(encoding.encode_with(plan, picture).data) + len(content)
+    data = encoding.encode_with(plan, picture, None, content).data
+    assert len(data) <= min(n_carried, n_plain + 16)
+    assert sgacodec.decode(data, extract=True).info["message"] == content
+    assert sgacodec.read_info(data).carriers is None  # these models know little of z: a carrier costs more than it holds
+    assert n_plain < n_carried
+
+
+@pytest.mark.slow
+def test_the_latents_carry_where_that_is_shorter(scene):
+    """With the packaged model, whose bits-back model has learned something."""
+    plan, picture = make_plan(sgacodec.EncodeOptions(preset="none", device="cpu")), to_picture(scene)
+    content = np.random.default_rng(0).bytes(200)
+    data = encoding.encode_with(plan, picture, None, content).data
+    assert sgacodec.read_info(data).carriers.n > 0
+    assert len(data) < len(encoding.encode_with(plan, picture).data) + len(content)
+
+
 def test_pixels_alone_need_no_posterior(options, scene, monkeypatch):
     data = sgacodec.encode(scene, options, message=b"abc")
     monkeypatch.delattr(heads, "analyse")

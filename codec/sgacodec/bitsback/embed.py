@@ -69,6 +69,11 @@ class Settings:
     tries: int = 16
     must_carry: bool = False
 
+    @property
+    def always_carries(self) -> bool:
+        """Whether the latents carry the message even where a section is shorter."""
+        return self.must_carry or self.exponent is not None
+
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
@@ -131,7 +136,7 @@ def embed(
     exponent = _choose_lattice(model, analysis, _bits_for_carriers(len(framed)), settings)
     start = Carriers(0, exponent, steps)
     carried = min(_candidates(latents, start, framed, settings.tries), key=lambda embedded: embedded.n_bytes)
-    if settings.must_carry or settings.exponent is not None:
+    if settings.always_carries:
         return carried
     return min(carried, _uncarried(latents, framed), key=lambda embedded: embedded.n_bytes)
 

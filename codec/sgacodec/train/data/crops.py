@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
@@ -81,15 +83,22 @@ def random_crops(images: ImageSet, count: int, size: int, generator: torch.Gener
     random = torch.rand(4, count, device=device, generator=generator)
     top, left = (random[0] * (height - size + 1)).long(), (random[1] * (width - size + 1)).long()
     corners = torch.stack([starts[chosen], height, width, top, left], 1).tolist()
-    x = torch.stack([_window(images.pixels, *corner, size) for corner in corners])
+    x = torch.stack([_window(images.pixels, corner, size) for corner in corners])
     x = x.permute(0, 3, 1, 2).float() / 255
     x = torch.where((random[2] < 0.5)[:, None, None, None], x.flip(3), x)
     x = torch.where((random[3] < 0.5)[:, None, None, None], x.transpose(2, 3), x)
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _window(pixels: Tensor, start: int, height: int, width: int, top: int, left: int, size: int) -> Tensor:
-    """Return a square of the image whose pixels begin at `start`: uint8 [size, size, 3], a view."""
+def _window(pixels: Tensor, corner: Sequence[int], size: int) -> Tensor:
+    """Return a square of an image: uint8 [size, size, 3], a view.
+
+    Args:
+        pixels: those of all images.
+        corner: where the image begins, its height and width, and the square's top and left.
+        size: side of the square.
+    """
+    start, height, width, top, left = corner
     image = pixels[start : start + height * width].view(height, width, 3)
     return image[top : top + size, left : left + size]
 
