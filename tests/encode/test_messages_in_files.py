@@ -42,7 +42,8 @@ def test_a_message_goes_where_the_file_is_shorter(options, scene, n_bytes):
     data = encoding.encode_with(plan, picture, None, content).data
     assert len(data) <= min(n_carried, n_plain + 16)
     assert sgacodec.decode(data, extract=True).info["message"] == content
-    assert sgacodec.read_info(data).carriers is None  # these models know little of z: a carrier costs more than it holds
+    # These models know little of z: a carrier costs more than it holds.
+    assert sgacodec.read_info(data).carriers is None
     assert n_plain < n_carried
 
 
