@@ -91,6 +91,9 @@ class _Request:
 @click.option("--lr", type=float, default=None, help=f"Learning rate after warm-up.  [default: {_RATES}]")
 @click.option("--warmup-steps", type=click.IntRange(min=0), default=None,
               help=f"[default: {TrainOptions.warmup_steps}]")  # fmt: skip
+@click.option("--final-lr", type=click.FloatRange(0, 1, min_open=True), default=None,
+              help=f"The cosine ends at this fraction of the learning rate; 1 keeps the rate constant.  "
+                   f"[default: {TrainOptions.final_lr:g}]")  # fmt: skip
 @click.option("--lambda", "lambdas", type=float, multiple=True,
               help="R-D trade-off: once for a single rate, or once per level.  "
                    "[default: eight levels; context: ten]")  # fmt: skip

@@ -127,6 +127,7 @@ def test_an_interrupt_saves_and_ends(run, scene_files, monkeypatch):
         (["-o", "a.pt", "--steps", 1, "--patch-size", 100], 1, "multiple of 64"),
         (["-o", "a.pt", "--steps", 1, "--patch-size", 256], 1, "0 images of at least 256x256"),
         (["-o", "a.pt", "--steps", 1, "--zoom", 0.5], 2, "not in the range 1<=x<=4"),
+        (["-o", "a.pt", "--steps", 1, "--final-lr", 0], 2, "not in the range 0<x<=1"),
         (["-o", "a.pt", "--steps", 1, "--drawn", 0.6], 2, "not in the range 0<=x<=0.5"),
         (
             ["-o", "a.pt", "--steps", 1, "--stage", "bits-back", "--model", "msh-vbr-96-192", "--evenness", 0.5],

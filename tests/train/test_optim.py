@@ -77,6 +77,8 @@ def test_learning_rate():
     assert max(factors) == pytest.approx(factors[99], abs=0.01)
     assert factors[500] == pytest.approx(0.505)
     assert factors[-1] == pytest.approx(0.01, abs=1e-4)
+    constant = TrainOptions(steps=1000, warmup_steps=100, final_lr=1)
+    assert {schedule.lr_factor(constant, step, step / 1000) for step in range(99, 1000)} == {1.0}
     assert schedule.fraction(TrainOptions(seconds=50), 7, 20.0) == pytest.approx(0.4)
     assert schedule.fraction(TrainOptions(seconds=50), 7, 60.0) == 1
 

@@ -44,7 +44,7 @@ class TrainOptions:
         steps: length of the whole schedule in steps, or None.
         seconds: length of the whole schedule in seconds of training, or None.
         warmup_steps: the learning rate rises linearly over so many steps.
-        final_lr: the cosine ends at this fraction of the learning rate.
+        final_lr: the cosine ends at this fraction of the learning rate; 1 keeps the rate constant.
         batch_size: patches per step, all processes together.
         patch_size: side of a patch in pixels.
         zoom: half of the patches are enlarged by up to this factor; 1 enlarges none.
@@ -106,6 +106,7 @@ class TrainOptions:
             ),
             ("give the schedule's length once: in steps or in seconds", len(lengths) == 1 and lengths[0] > 0),
             (f"the patch size must be a multiple of {STRIDE}", self.patch_size > 0 and self.patch_size % STRIDE == 0),
+            ("the final learning rate is a fraction above 0 and at most 1", 0 < self.final_lr <= 1),
             ("the zoom must be at least 1 and at most 4", 1 <= self.zoom <= 4),
             ("the share of drawn patches must be at least 0 and at most 0.5", 0 <= self.drawn <= 0.5),
             ("the evenness must be at least 0 and below 1", 0 <= self.evenness < 1),
