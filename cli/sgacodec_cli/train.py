@@ -77,8 +77,9 @@ class _Request:
 @click.option("--model", default=None,
               help="Model to start from, or with --stage bits-back the one that gets a bits-back model: name, id or "
                    "path; it stays as it is.")  # fmt: skip
-@click.option("--refine-steps", type=click.IntRange(min=1), default=None,
-              help=f"Refinement of each batch of --stage refined.  [default: {TrainOptions.refine_steps}]")  # fmt: skip
+@click.option("--refine-steps", type=click.IntRange(min=0), default=None,
+              help=f"Refinement of each batch of --stage refined; 0 is for files without.  "
+                   f"[default: {TrainOptions.refine_steps}]")  # fmt: skip
 @click.option("--refined-updates", type=click.IntRange(min=1), default=None,
               help=f"Updates on each refined batch.  [default: {TrainOptions.refined_updates}]")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), default=None, help="Length of the whole schedule in steps.")

@@ -21,7 +21,7 @@ from sgacodec.train.export import tables as export_tables
 from sgacodec.train.export.tables import gaussian_tables
 from sgacodec.train.families import bits_back as network
 from sgacodec.train.families import density
-from sgacodec.train.families.mean_scale import copy_of
+from sgacodec.train.families.network import copy_of
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.stages import bits_back as stage
 from sgacodec.train.workers import Worker

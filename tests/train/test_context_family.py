@@ -80,7 +80,8 @@ def test_a_place_depends_only_on_what_is_coded_before_it(net):
         return found
 
     net.context._predict = recorded
-    net.context(y, features, unit, None)
+    y_hat = context._round(y)
+    net.context(y_hat, y_hat, features, unit)
     odd = (torch.arange(8)[:, None] + torch.arange(8)) % 2 == 1
     first = 0
     for index, channels in enumerate(SIZES.groups):
@@ -204,8 +205,8 @@ def test_options_that_do_not_fit_the_family(trained):
     assert (start.options.family, start.options.N, start.options.M) == ("context", 8, 20)
     with pytest.raises(OptionError, match="leave --family out"):
         run.start(run.Request({"steps": 3, "family": "mean-scale"}, resume=path, warm=True))
-    with pytest.raises(TrainError, match="has no stage refined; it has: base"):
-        run.start(run.Request({"steps": 3, "stage": "refined"}, resume=path, warm=True))
+    with pytest.raises(TrainError, match="has no stage hyper; it has: base"):
+        run.start(run.Request({"steps": 3, "stage": "hyper"}, resume=path, warm=True))
 
 
 def test_the_family_brings_its_defaults():

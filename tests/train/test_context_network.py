@@ -142,7 +142,9 @@ def code(net, monkeypatch):
 
     def run(y, noise=None):
         rated.clear()
-        restored, bits = net.context(y, features, torch.full((1, 12, 1, 1), 2.0), noise)
+        y_hat = torch.round(y)
+        rated_at = y_hat if noise is None else y + noise
+        restored, bits = net.context(y_hat, rated_at, features, torch.full((1, 12, 1, 1), 2.0))
         torch.testing.assert_close(bits, sum(part.sum((1, 2, 3)) for part in rated))
         return list(zip(rated, passes_of(restored), strict=True))
 

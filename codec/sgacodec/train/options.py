@@ -55,7 +55,8 @@ class TrainOptions:
         init: start of g_a and g_s: klt or default.
         seed: seeds weights, crops and noise.
         stage: one of `STAGES`.
-        refine_steps: refinement steps on each batch of the refined stage; schedules of about 20 gain next to nothing.
+        refine_steps: refinement steps on each batch of the refined stage; schedules of about 20 gain next to nothing,
+            and 0 is for files without refinement.
         refined_updates: updates of the decoder on each refined batch.
 
     Raises:
@@ -120,8 +121,8 @@ class TrainOptions:
             ("the start is klt or default", self.init in ("klt", "default")),
             (f"stages are: {', '.join(STAGES)}", self.stage in STAGES),
             (
-                "the refined stage needs at least one refinement step and one update",
-                min(self.refine_steps, self.refined_updates) >= 1,
+                "the refined stage takes any number of refinement steps, and needs at least one update",
+                self.refine_steps >= 0 and self.refined_updates >= 1,
             ),
         )
 

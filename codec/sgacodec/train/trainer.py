@@ -22,7 +22,7 @@ from sgacodec.train.data.crops import enlarged_crops, level_sequence, training_c
 from sgacodec.train.data.images import Dataset
 from sgacodec.train.data.weights import Weights
 from sgacodec.train.events import Averaged, Listener, Record, Started, Stepped, Validated
-from sgacodec.train.families import mean_scale
+from sgacodec.train.families.network import copy_of
 from sgacodec.train.families.registry import family
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.stages import base
@@ -109,7 +109,7 @@ class Trainer:
         self._step, self._seconds = 0, 0.0
         self._seen_pixels = 0 if job.start is None else job.start.seen_pixels
         self._module = job.worker.parallel(module)
-        self._average = mean_scale.copy_of(self._net)
+        self._average = copy_of(self._net)
         if job.resume is not None:
             self._restore(job.resume)
         if job.run.compile:

@@ -10,7 +10,7 @@ from sgacodec.models.model import Model, with_bits_back
 from sgacodec.train import checkpoint
 from sgacodec.train.data.crops import random_crops
 from sgacodec.train.export import bits_back
-from sgacodec.train.families.mean_scale import copy_of
+from sgacodec.train.families.network import copy_of
 from sgacodec.train.families.registry import family
 from sgacodec.train.stages.bits_back import BitsBackJob, integer_latents
 from sgacodec.train.trainer import Job, Trained

@@ -11,7 +11,7 @@ Source: Minnen and Singh 2020 (channel groups, latent residual prediction); He e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from sgacodec.models.entropy import passes_of
 from sgacodec.nets.context import coded_before, merge, split
 from sgacodec.nets.rates import logistic_bits
 from sgacodec.train.families import density
-from sgacodec.train.families.network import Noise, Output, uniform_noise
+from sgacodec.train.families.network import Noise, Output, Symbols, uniform_noise
 
 BLOCK_FACTOR = 0.03
 """What a residual block says counts so much, so that one learning rate suits blocks and transforms."""
@@ -309,19 +309,17 @@ class Context(nn.Module):
             self.out.append(out)
             done += channels
 
-    def forward(self, y: Tensor, features: Tensor, unit: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, y_hat: Tensor, rated: Tensor, features: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
         """Return y_hat with its correction, as g_s takes it, and the bits of y, float32 [B].
 
         Args:
-            y: float32 [B, M, h, w], to be whole.
+            y_hat: float32 [B, M, h, w], whole or relaxed.
+            rated: float32 [B, M, h, w], where the rate is taken: at y_hat, or at y with noise.
             features: float [B, P, h, w].
             unit: of y, float32 [B, M, 1, 1].
-            noise: where the rate is taken, relative to y; None is at y_hat.
         """
-        y_hat = _round(y)
-        rated = y_hat if noise is None else y + noise
         known, restored = y_hat / unit, []
-        bits = torch.zeros(len(y), device=y.device)
+        bits = torch.zeros(len(y_hat), device=y_hat.device)
         first = 0
         for index, channels in enumerate(self.groups):
             group = slice(first, first + channels)
@@ -422,15 +420,32 @@ class ContextNetwork(nn.Module):
             noise: where the rate is taken, relative to the latents; None is at the rounded latents.
         """
         y, z = self.analyse(x, level)
-        z_hat = _round(z - self._median) + self._median
+        y_hat, z_hat = _round(y), _round(z - self.median) + self.median
+        rated = (y_hat, z_hat) if noise is None else (y + noise.y, z + noise.z)
+        return self._output(y_hat, z_hat, level, rated)
+
+    def decode(self, z_centred: Tensor, y_of: Callable[[Tensor], Tensor], level: Tensor) -> Output:
+        """Make a batch from symbols, see `network.DecodingNetwork`; the grid of y is centred at 0."""
+        y_hat, z_hat = y_of(torch.zeros((), device=z_centred.device)), z_centred + self.median
+        return self._output(y_hat, z_hat, level, (y_hat, z_hat))
+
+    def _output(self, y_hat: Tensor, z_hat: Tensor, level: Tensor, rated: tuple[Tensor, Tensor]) -> Output:
+        """Synthesise, and take the rate at `rated`: y and z."""
         unit = _gain(self.gain_y, level) * self.unit[:, None, None]
-        features = self.features(z_hat, level)
-        restored, y_bits = self.context(y, features, unit, None if noise is None else noise.y)
-        with torch.autocast(x.device.type, enabled=False):
-            z_bits = density.bits(self.prior, z_hat if noise is None else z + noise.z)
-            aux_loss = self.prior.loss()
+        restored, y_bits = self.context(y_hat, rated[0], self.features(z_hat, level), unit)
+        with torch.autocast(y_hat.device.type, enabled=False):
+            z_bits, aux_loss = density.bits(self.prior, rated[1]), self.prior.loss()
         x_hat = self.transform.g_s(restored * _gain(self.inv_gain_y, level)).float()
         return Output(x_hat, y_bits, z_bits, aux_loss)
+
+    def symbols(self, y: Tensor, z: Tensor, level: Tensor) -> Symbols:
+        """Return what plain rounding makes of latents."""
+        return Symbols(torch.round(y), torch.round(z - self.median))
+
+    def encoder_parts(self) -> list[nn.Module | nn.Parameter]:
+        """Return what a decoder does without; the gain of y is a unit of the context model besides, and stays."""
+        g_a = self.transform
+        return [g_a.patch, g_a.a8, g_a.merge, g_a.a16, self.h_a, self.gain_y, self.gain_z]
 
     def analyse(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], scaled to the levels, not rounded."""
@@ -438,7 +453,7 @@ class ContextNetwork(nn.Module):
         return y * _gain(self.gain_y, level), self.hyper_analysis(y) * _gain(self.gain_z, level)
 
     @property
-    def _median(self) -> Tensor:
+    def median(self) -> Tensor:
         """Where the grid of z is centred, [1, N, 1, 1], without a gradient."""
         return self.prior.quantiles[:, 0, 1].detach()[None, :, None, None]
 

@@ -271,7 +271,7 @@ FAMILY = Family(
     to_model=_export,
     from_model=from_model,
     entropy_model=ContextModel,
-    stages=("base", "bits-back"),
+    stages=("base", "refined", "bits-back"),
     defaults={"N": 96, "M": 320, "lambdas": context.LAMBDAS, "zoom": 2.0, "evenness": 0.5, "drawn": 0.04},
 )
 """The context family."""

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sgacodec.train.families import density
-from sgacodec.train.families.network import Noise, Output, uniform_noise
+from sgacodec.train.families.network import Noise, Output, Symbols, uniform_noise
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
     from compressai.models import MeanScaleHyperprior
-
-
-class Symbols(NamedTuple):
-    """What a file holds of B images: whole numbers, float32.
-
-    Attributes:
-        y: y_hat - mu, [B, M, H/16, W/16].
-        z: z_hat - median, [B, N, H/64, W/64].
-    """
-
-    y: Tensor
-    z: Tensor
 
 
 class VariableRateHyperprior(MeanScaleHyperprior):
@@ -62,6 +48,10 @@ class VariableRateHyperprior(MeanScaleHyperprior):
     def auxiliary(self) -> list[nn.Parameter]:
         """Return the quantiles of z's prior, which only the auxiliary loss moves."""
         return [self.entropy_bottleneck.quantiles]
+
+    def encoder_parts(self) -> list[nn.Module | nn.Parameter]:
+        """Return what a decoder does without."""
+        return [self.g_a, self.h_a, self.gain_y, self.gain_z]
 
     def forward(self, x: Tensor, level: Tensor, noise: Noise | None = None) -> Output:
         """Code a batch; synthesis sees rounded latents, with gradients passed straight through.
@@ -164,19 +154,6 @@ def gaussian_bits(prior: nn.Module, y: Tensor, sigma: Tensor, mu: Tensor) -> Ten
     return -likelihood.log2().sum((1, 2, 3))
 
 
-class DecoderSide(nn.Module):
-    """The decoder's part of a network as a module of its own, which is what a pass of some stages runs."""
-
-    def __init__(self, net: VariableRateHyperprior) -> None:
-        """Keep all parameters of `net`; a pass reaches the decoder's alone."""
-        super().__init__()
-        self.net = net
-
-    def forward(self, symbols: Symbols, level: Tensor) -> Output:
-        """Decode a batch; gradients take its symbols as given."""
-        return self.net.decode(symbols.z, lambda mu: symbols.y, level)
-
-
 class HyperSide(nn.Module):
     """The hyperprior of a network as a module of its own, which is what a pass of the hyper stage runs."""
 
@@ -197,19 +174,6 @@ def _gain(table: Tensor, level: Tensor) -> Tensor:
 def round_from(latent: Tensor, centre: Tensor) -> Tensor:
     """Round to a whole distance from `centre`; the gradient is one for the latent and none for the centre."""
     return latent + (torch.round(latent - centre) + centre - latent).detach()
-
-
-def copy_of(net: nn.Module) -> nn.Module:
-    """Return a copy without gradients."""
-    return copy.deepcopy(net).requires_grad_(False)
-
-
-def frozen_view_of(net: VariableRateHyperprior) -> VariableRateHyperprior:
-    """Return a network without gradients whose parameters are those of `net`, in the same memory."""
-    view = copy_of(net)
-    for mine, theirs in zip(view.parameters(), net.parameters(), strict=True):
-        mine.data = theirs.data
-    return view
 
 
 def create(n_channels: int, m_channels: int, lambdas: tuple[float, ...], seed: int) -> VariableRateHyperprior:

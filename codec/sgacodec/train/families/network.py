@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,18 @@ class Output(NamedTuple):
     y_bits: Tensor
     z_bits: Tensor
     aux_loss: Tensor
+
+
+class Symbols(NamedTuple):
+    """What a file holds of B images: whole numbers, float32.
+
+    Attributes:
+        y: y_hat less where its grid is centred, [B, M, H/16, W/16].
+        z: z_hat - median, [B, N, H/64, W/64].
+    """
+
+    y: Tensor
+    z: Tensor
 
 
 class Noise(NamedTuple):
@@ -55,3 +69,62 @@ class TrainedNetwork(Protocol):
 
     def auxiliary(self) -> list[nn.Parameter]:
         """Return the parameters that only the auxiliary loss moves, with an optimiser of their own; may be none."""
+
+
+class DecodingNetwork(TrainedNetwork, Protocol):
+    """A network whose decoder can be trained by itself, on symbols.
+
+    Attributes:
+        median: where the grid of z is centred, [1, N, 1, 1], without a gradient.
+    """
+
+    @property
+    def median(self) -> Tensor:
+        """See above."""
+
+    def encoder_parts(self) -> Sequence[nn.Module | nn.Parameter]:
+        """Return what a decoder does without."""
+
+    def analyse(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], scaled to the levels, not rounded."""
+
+    def symbols(self, y: Tensor, z: Tensor, level: Tensor) -> Symbols:
+        """Return what plain rounding makes of latents."""
+
+    def decode(self, z_centred: Tensor, y_of: Callable[[Tensor], Tensor], level: Tensor) -> Output:
+        """Make a batch from symbols, whole or relaxed, rated where they are.
+
+        Args:
+            z_centred: z_hat - median, [B, N, H/64, W/64].
+            y_of: gives y_hat - c, [B, M, H/16, W/16], of c, where the grid of y is centred.
+            level: int64 [B].
+        """
+
+
+class DecoderSide(nn.Module):
+    """The decoder's part of a network as a module of its own, which is what a pass of some stages runs."""
+
+    def __init__(self, net: nn.Module) -> None:
+        """Keep all parameters of `net`, a `DecodingNetwork`; a pass reaches the decoder's alone."""
+        super().__init__()
+        self.net = net
+
+    def forward(self, symbols: Symbols, level: Tensor) -> Output:
+        """Decode a batch; gradients take its symbols as given."""
+        return self.net.decode(symbols.z, lambda centre: symbols.y, level)  # type: ignore[no-any-return]
+
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def copy_of(net: Net) -> Net:
+    """Return a copy without gradients."""
+    return copy.deepcopy(net).requires_grad_(False)
+
+
+def frozen_view_of(net: Net) -> Net:
+    """Return a network without gradients whose parameters are those of `net`, in the same memory."""
+    view = copy_of(net)
+    for mine, theirs in zip(view.parameters(), net.parameters(), strict=True):
+        mine.data = theirs.data
+    return view

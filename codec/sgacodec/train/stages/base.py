@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sgacodec.train.families import mean_scale
 from sgacodec.train.families.mean_scale import VariableRateHyperprior
+from sgacodec.train.families.network import DecoderSide, frozen_view_of
 from sgacodec.train.loss import Batch, make_batch
 from sgacodec.train.options import TrainOptions
 from sgacodec.train.stages import batch_refinement, silent_channels
@@ -34,7 +35,7 @@ class Stage(Protocol):
     def passes(self, batch: Batch, generator: torch.Generator) -> Iterator[tuple[Any, ...]]:
         """Yield the inputs of each pass on a batch; an update follows each. Randomness is the generator's alone."""
 
-    def refined_loss(self, net: VariableRateHyperprior, images: Tensor, lambdas: Tensor) -> float | None:
+    def refined_loss(self, net: Any, images: Tensor, lambdas: Tensor) -> float | None:
         """Return the loss after refinement, weighted by level, or None where it means nothing.
 
         Args:
@@ -58,7 +59,7 @@ class Base:
         noise = self._net.draw_noise(len(batch.x), options.patch_size, generator)
         yield batch.x, batch.level, noise
 
-    def refined_loss(self, net: VariableRateHyperprior, images: Tensor, lambdas: Tensor) -> None:
+    def refined_loss(self, net: Any, images: Tensor, lambdas: Tensor) -> None:
         """Return None: refinement is not what is trained for."""
 
 
@@ -81,7 +82,7 @@ class Hyper:
             noise = self._net.draw_noise(len(batch.x), options.patch_size, generator)
             yield batch.x, self._net.scaled(y.roll(turn, 0), batch.level), batch.level, noise
 
-    def refined_loss(self, net: VariableRateHyperprior, images: Tensor, lambdas: Tensor) -> None:
+    def refined_loss(self, net: Any, images: Tensor, lambdas: Tensor) -> None:
         """Return None: refinement is not what is trained for."""
 
 
@@ -94,23 +95,22 @@ class Refined:
     refinement has pulled towards zero would teach too wide a sigma.
     """
 
-    def __init__(self, net: VariableRateHyperprior, options: TrainOptions, autocast: Autocast) -> None:
-        """Freeze the encoder's parameters: g_a, h_a and the forward gains."""
-        for frozen in (net.g_a, net.h_a, net.gain_y, net.gain_z):
+    def __init__(self, net: Any, options: TrainOptions, autocast: Autocast) -> None:
+        """Freeze the encoder's parameters, of `net`, a `DecodingNetwork`: g_a, h_a and the forward gains."""
+        for frozen in net.encoder_parts():
             frozen.requires_grad_(False)
-        self.module = mean_scale.DecoderSide(net)
+        self.module = DecoderSide(net)
         # Gradients of refinement stop at the latents; those of kernels would double its time.
-        self._view = mean_scale.frozen_view_of(net)
+        self._view = frozen_view_of(net)
         self._options, self._autocast = options, autocast
 
     def passes(self, batch: Batch, generator: torch.Generator) -> Iterator[tuple[Any, ...]]:
         """Yield the refined symbols of the batch, several times: refinement costs more than the updates do."""
-        latents = batch_refinement.refine(self._view, batch, self._options.refine_steps, generator, self._autocast)
-        symbols = self._view.symbols(latents.y, latents.z, batch.level)
+        symbols = batch_refinement.symbols(self._view, batch, self._options.refine_steps, generator, self._autocast)
         for _ in range(self._options.refined_updates):
             yield symbols, batch.level
 
-    def refined_loss(self, net: VariableRateHyperprior, images: Tensor, lambdas: Tensor) -> float:
+    def refined_loss(self, net: Any, images: Tensor, lambdas: Tensor) -> float:
         """Refine a few images, the levels in turn, with the same randomness whenever it is asked."""
         turn = torch.arange(_N_REFINED, device=images.device)
         batch = make_batch(images[turn % len(images)].float() / 255, turn % len(lambdas), lambdas)

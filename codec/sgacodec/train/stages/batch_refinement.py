@@ -12,12 +12,31 @@ from torch import Tensor
 from sgacodec.nets.rates import Round
 from sgacodec.refine import loop, rounding, schedule
 from sgacodec.refine.objective import Quality
-from sgacodec.train.families.mean_scale import VariableRateHyperprior
+from sgacodec.train.families.network import DecodingNetwork, Symbols
 from sgacodec.train.loss import Batch, Terms, in_8_bits, rate_distortion
 
 
+@torch.no_grad()
+def symbols(
+    net: DecodingNetwork,
+    batch: Batch,
+    steps: int,
+    generator: torch.Generator,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Symbols:
+    """Return the symbols of a batch as an encoder makes them with so many steps; see `refine`."""
+    if steps == 0:
+        with autocast():
+            y, z = net.analyse(batch.x, batch.level)
+    else:
+        with torch.enable_grad():
+            latents = refine(net, batch, steps, generator, autocast)
+        y, z = latents.y, latents.z
+    return net.symbols(y, z, batch.level)
+
+
 def refine(
-    net: VariableRateHyperprior,
+    net: DecodingNetwork,
     batch: Batch,
     steps: int,
     generator: torch.Generator,
@@ -45,23 +64,21 @@ def refine(
 class _BatchObjective:
     """The loss of a batch as `refine.loop` sees it."""
 
-    def __init__(
-        self, net: VariableRateHyperprior, batch: Batch, autocast: Callable[[], AbstractContextManager[Any]]
-    ) -> None:
+    def __init__(self, net: DecodingNetwork, batch: Batch, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
         self._net, self._batch, self._autocast = net, batch, autocast
 
     def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
         """Return the sum of the images' losses: to Adam, each image then is as if it were alone."""
         with self._autocast():
-            output = self._net.decode(relax(z - self._net.median), lambda mu: relax(y - mu), self._batch.level)
+            output = self._net.decode(relax(z - self._net.median), lambda centre: relax(y - centre), self._batch.level)
         terms = rate_distortion(self._batch.x, output, self._batch.lmbda)
         return terms.loss.sum(), self._quality(terms)
 
     @torch.no_grad()
     def rounded(self, y: Tensor, z: Tensor) -> Quality:
         """Return what plain rounding costs, with 8-bit pixels."""
-        symbols = self._net.symbols(y, z, self._batch.level)
-        output = self._net.decode(symbols.z, lambda mu: symbols.y, self._batch.level)
+        whole = self._net.symbols(y, z, self._batch.level)
+        output = self._net.decode(whole.z, lambda centre: whole.y, self._batch.level)
         return self._quality(rate_distortion(self._batch.x, in_8_bits(output), self._batch.lmbda))
 
     def _quality(self, terms: Terms) -> Quality:
