@@ -80,8 +80,17 @@ WITH_A_SOUND_CHECKSUM = {
     "y twelve bytes longer": Attempt(
         lambda data: rebuilt(data, y_streams=(y_of(data) + b"abcd" * 3,)), CorruptStreamError, "longer.*in y band"
     ),
-    "no z": Attempt(lambda data: rebuilt(data, z_stream=b""), CorruptStreamError, "in y band"),
-    "no y": Attempt(lambda data: rebuilt(data, y_streams=(b"",)), ChecksumError, "pixel CRC"),
+    "no z": Attempt(
+        lambda data: rebuilt(data, z_stream=b""), CorruptStreamError, "ends before its symbols.*in z stream"
+    ),
+    "no y": Attempt(
+        lambda data: rebuilt(data, y_streams=(b"",)), CorruptStreamError, "ends before its symbols.*in y band"
+    ),
+    "no streams and a large picture": Attempt(
+        lambda data: rebuilt(data, width=16384, height=16384, z_stream=b"", y_streams=(b"",)),
+        CorruptStreamError,
+        "ends before its symbols.*in z stream",
+    ),
     "z and y exchanged": Attempt(
         lambda data: rebuilt(data, z_stream=y_of(data), y_streams=(container.parse(data).z_stream,)),
         CorruptStreamError,

@@ -90,10 +90,10 @@ def test_the_slow_decoder_reads_the_golden_file(case):
 @pytest.mark.parametrize(
     ("case", "side_information", "settings"),
     [
-        ("side-information", TEXT, {"steps": 0}),
-        ("side-information", TEXT, {"steps": 2}),
+        ("side-information", TEXT, {"steps": 0, "must_carry": True}),
+        ("side-information", TEXT, {"steps": 2, "must_carry": True}),
         ("side-information", TEXT, {"steps": 1, "exponent": 0}),
-        ("side-information", b"", {"steps": 3}),
+        ("side-information", b"", {"steps": 3, "must_carry": True}),
         ("side-information", bytes(range(256)) * 2, {"steps": 2, "exponent": 4}),
         ("context-message", b"abc", {"steps": 0, "exponent": 0, "must_carry": True}),
         ("context-message", bytes(range(256)) * 2, {"steps": 0, "exponent": 4}),

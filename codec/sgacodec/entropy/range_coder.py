@@ -22,6 +22,9 @@ from sgacodec.limits import MAX_ESCAPE_BITS
 
 _WORD_BYTES = 4
 
+_SLACK_BITS = 256
+"""Symbols hold at most so much more than their stream has bits: an encoder leaves out zero bytes at its end."""
+
 
 class Writer:
     """A range encoder; what is put first is taken first."""
@@ -55,15 +58,21 @@ class Reader:
     def __init__(self, data: bytes, section: str) -> None:
         """Take the stream, and its name for errors."""
         self._data, self._section = data, section
+        self._left_bits = 8.0 * len(data) + _SLACK_BITS
         self._decoder = stream.queue.RangeDecoder(words(data))
 
     def take(self, table_index: IndexArray, tables: TableSet) -> Int32Array:
         """Return the next values, int32 [n]; arguments as in `Writer.put`.
 
         Raises:
-            CorruptStreamError: the stream is not one that a `Writer` makes.
+            CorruptStreamError: the stream is not one that a `Writer` makes, or its end is missing: what the coder reads
+                there are improbable symbols, so a short stream that claims a large picture costs little.
         """
-        return read(self._decoder, table_index, tables, self._section)
+        values = read(self._decoder, table_index, tables, self._section)
+        self._left_bits -= tables.information_bits(values, table_index)
+        if self._left_bits < 0:
+            raise CorruptStreamError("the stream ends before its symbols do", section=self._section)
+        return values
 
     def close(self) -> None:
         """Check that all has been taken.

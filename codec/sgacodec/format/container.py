@@ -77,6 +77,15 @@ class _StoredSection:
     flags: int
     n_bytes: int
 
+    @property
+    def is_known(self) -> bool:
+        return self.kind in set(SectionType)
+
+    @property
+    def inflates(self) -> bool:
+        """Whether a decoder inflates it: what it does not know stays as it is."""
+        return self.is_known and bool(self.flags & _SECTION_DEFLATED)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
@@ -187,7 +196,7 @@ def parse_header(data: bytes) -> Header:
     fields = _read_fields(reader)
     z_bytes = reader.varint("z length")
     y_bytes = tuple(reader.varint("band table") for _ in range(fields["n_bands"]))
-    sections = tuple(_read_section_entry(reader) for _ in range(fields["n_sections"]))
+    sections = _read_section_table(reader, fields["n_sections"])
     pixel_crc = reader.uint(CRC_BYTES, "pixel CRC")
     return Header(
         width=fields["width"],
@@ -225,14 +234,10 @@ def parse(data: bytes, max_pixels: int = limits.MAX_SIDE**2) -> Container:
     reader.take(header.n_bytes, "header")
     z_stream = reader.take(header.z_bytes, "z stream")
     y_streams = tuple(reader.take(n_bytes, "y band") for n_bytes in header.y_bytes)
-    sections = tuple(_read_section(reader, entry, header) for entry in header.sections)
-    kinds = [section.kind for section in sections]
-    if len(set(kinds)) != len(kinds):
-        raise CorruptStreamError("a section occurs twice", section="sections")
     return Container(
         z_stream=z_stream,
         y_streams=y_streams,
-        sections=sections,
+        sections=_read_sections(reader, header),
         **{field.name: getattr(header, field.name) for field in dataclasses.fields(Description)},
     )
 
@@ -308,6 +313,14 @@ def _write_fields(values: Mapping[str, int]) -> bytes:
     )
 
 
+def _read_section_table(reader: Reader, n_sections: int) -> tuple[_StoredSection, ...]:
+    """Read what the file says of its sections, and refuse what can be refused before anything is inflated."""
+    entries = tuple(_read_section_entry(reader) for _ in range(n_sections))
+    if len({entry.kind for entry in entries}) != n_sections:
+        raise CorruptStreamError("a section occurs twice", section="section table")
+    return entries
+
+
 def _read_section_entry(reader: Reader) -> _StoredSection:
     start = reader.offset
     kind = reader.uint(1, "section table")
@@ -331,22 +344,36 @@ def _check_length_and_crc(data: bytes, header: Header) -> None:
         raise ChecksumError("the file's checksum does not match: it was altered; fetch it again", section="file CRC")
 
 
-def _read_section(reader: Reader, entry: _StoredSection, header: Header) -> Section:
+def _read_sections(reader: Reader, header: Header) -> tuple[Section, ...]:
+    """Read all sections; what they inflate to has one bound for all, so that many of them cost no more than one."""
+    sections, left = [], limits.MAX_SECTION_BYTES
+    for entry in header.sections:
+        section = _read_section(reader, entry, _bound(entry, header, left))
+        if entry.inflates and entry.kind != SectionType.ALPHA:
+            left -= len(section.data)
+        sections.append(section)
+    return tuple(sections)
+
+
+def _bound(entry: _StoredSection, header: Header, left: int) -> int:
+    """Return how many bytes a section may inflate to."""
+    return header.width * header.height if entry.kind == SectionType.ALPHA else left
+
+
+def _read_section(reader: Reader, entry: _StoredSection, bound: int) -> Section:
     start = reader.offset
     stored = reader.take(entry.n_bytes, "section")
     critical = bool(entry.flags & _SECTION_CRITICAL)
-    known = entry.kind in set(SectionType)
-    called = _CRITICAL_AS_IT_IS.get(SectionType(entry.kind)) if known else None
+    called = _CRITICAL_AS_IT_IS.get(SectionType(entry.kind)) if entry.is_known else None
     if called and entry.flags != _SECTION_CRITICAL:
         raise CorruptStreamError(f"{called} must be critical and not deflated", offset=start)
-    if critical and not known:
+    if critical and not entry.is_known:
         raise UnsupportedVersionError(
             f"the file needs section type {entry.kind}, which this version does not know; "
             "upgrade with: pip install --upgrade sgacodec"
         )
-    if not known or not entry.flags & _SECTION_DEFLATED:
+    if not entry.inflates:
         return Section(entry.kind, stored, critical)
-    bound = header.width * header.height if entry.kind == SectionType.ALPHA else limits.MAX_SECTION_BYTES
     return Section(entry.kind, inflate(stored, bound, "section", offset=start), critical)
 
 
