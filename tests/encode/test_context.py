@@ -61,6 +61,11 @@ def test_passes_go_to_every_place_once(model):
     assert np.all(visits == 1)
 
 
+def test_refinement_begins_at_the_last_temperature():
+    schedule = make_plan(dataclasses.replace(OPTIONS, iterations=100)).settings.schedule
+    assert schedule.temperature(0) == schedule.temperature(100) < 1
+
+
 @pytest.mark.parametrize("level", [0, 4.5, 9])
 def test_the_float_model_rates_and_restores_what_the_file_holds(level, scene):
     plan = make_plan(dataclasses.replace(OPTIONS, level=level))

@@ -56,6 +56,13 @@ def test_fewer_steps_are_larger_and_end_warmer():
     assert schedule.for_iterations(5).temperature(5) == pytest.approx(ends[-1])
 
 
+def test_a_schedule_that_does_not_cool_has_the_last_temperature_from_the_start():
+    cooling, steady = (schedule.for_iterations(150, cools) for cools in (True, False))
+    assert cooling.temperature(0) == 1
+    assert steady.temperature(0) == pytest.approx(cooling.temperature(150))
+    assert replace(steady, tau_max=1) == cooling
+
+
 def test_only_the_tuned_schedule_extrapolates():
     """The papers' experiments run the synthesis at every step; neither stops early."""
     assert schedule.of_papers(500).synthesis_every == 1 < schedule.for_iterations(500).synthesis_every

@@ -97,18 +97,25 @@ class Schedule:
         return self.plateau is not None and self.plateau.reached(losses, steps / max(1, self.iterations))
 
 
-def for_iterations(iterations: int) -> Schedule:
+def for_iterations(iterations: int, cools: bool = True) -> Schedule:
     """Return the tuned schedule for a number of steps.
+
+    Args:
+        iterations: number of gradient steps.
+        cools: whether the temperature falls from 1. A context model looks at relaxed latents, which at high temperatures
+            tell it little, and gains more when the temperature is the last one from the start.
 
     The papers' learning rate fits 2000 steps; fewer steps need larger ones to get as far, and end warmer. z, of which
     there is little, gains from a larger rate than y.
     """
     shortfall = PAPER_ITERATIONS / max(20, iterations)
+    tau_end = 0.3 * shortfall ** (1 / 6)
     return Schedule(
         iterations,
         lr_y=4.5e-3 * shortfall**0.5,
         lr_z=2.25e-2 * shortfall**0.5,
-        tau_end=0.3 * shortfall ** (1 / 6),
+        tau_max=1.0 if cools else tau_end,
+        tau_end=tau_end,
         warm_down=0.75,
         synthesis_every=4,
     )
