@@ -102,8 +102,8 @@ def for_iterations(iterations: int, cools: bool = True) -> Schedule:
 
     Args:
         iterations: number of gradient steps.
-        cools: whether the temperature falls from 1. A context model looks at relaxed latents, which at high temperatures
-            tell it little, and gains more when the temperature is the last one from the start.
+        cools: whether the temperature falls from 1. A context model looks at relaxed latents, which tell it little at
+            high temperatures, and gains more when the temperature is the last one from the start.
 
     The papers' learning rate fits 2000 steps; fewer steps need larger ones to get as far, and end warmer. z, of which
     there is little, gains from a larger rate than y.
