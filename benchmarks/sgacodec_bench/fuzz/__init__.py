@@ -1,0 +1,1 @@
+"""Mutated files against everything that reads files: no crash, no wrong picture, bounded time and memory."""
