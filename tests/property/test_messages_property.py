@@ -131,7 +131,8 @@ def pictures(seed: int, height: int, width: int) -> np.ndarray:
 
 
 def check(picture, content, options):
-    data = sgacodec.encode(picture, options, message=content)
+    plan = replace(make_plan(options), embedding=embed.Settings(must_carry=True))
+    data = encoding.encode_with(plan, to_picture(picture), None, content).data
     decoded = sgacodec.decode(data, extract=True)
     assert decoded.info["message"] == content
     np.testing.assert_array_equal(np.asarray(decoded), np.asarray(sgacodec.decode(data)))

@@ -24,7 +24,7 @@ def options_of(model: str) -> sgacodec.EncodeOptions:
 
 
 def carrying(picture: Any, model: str, message: Any) -> bytes:
-    """Return a file whose latents carry what they can of a message."""
+    """Return a file whose latents, if the model has a bits-back model, carry what they can of a message, or None."""
     from sgacodec import encoding  # needs torch
     from sgacodec.bitsback import embed
     from sgacodec.picture import to_picture
