@@ -171,7 +171,7 @@ def test_capacity(run, png, scene, headed_model):
     counts = [int(line.split()[-2]) for line in lines[1:]]
     assert lines[0] == f"{max(counts)} bytes"
     content = np.random.default_rng(0).bytes(max(counts) + 20)
-    files = [carrying(scene, "tiny-head", part) for part in (content[: max(counts) // 2], content)]
+    files = [carrying(scene, "tiny-head", part) for part in (content[: 2 * max(counts) // 3], content)]
     spilled = ["message" in sgacodec.read_info(data).sections for data in files]
     assert spilled == [False, True]
     better = succeed(run("capacity", png, "--model", "tiny-head", "--device", "cpu", "-q", 100))
