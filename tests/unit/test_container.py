@@ -109,6 +109,12 @@ def test_unknown_critical_section_is_refused():
         parse(data)
 
 
+def test_an_unknown_section_stays_as_it_is():
+    """Nobody inflates it, so it is not deflated."""
+    unknown = replace(PLAIN, sections=(Section(255, bytes(100)),))
+    assert parse(serialize(unknown)) == unknown
+
+
 def test_section_twice():
     data = serialize(replace(PLAIN, sections=(Section(1, b"x"), Section(1, b"y"))))
     with pytest.raises(CorruptStreamError, match="twice"):

@@ -378,7 +378,9 @@ def _read_section(reader: Reader, entry: _StoredSection, bound: int) -> Section:
 
 
 def _pack_section(section: Section) -> tuple[int, int, bytes]:
+    """Return type, flags and content as stored; what a decoder would not inflate is not deflated."""
     deflated = zlib.compress(section.data, 9)
-    shorter = len(deflated) < len(section.data) and section.kind not in _CRITICAL_AS_IT_IS
+    inflates = section.kind in set(SectionType) and section.kind not in _CRITICAL_AS_IT_IS
+    shorter = inflates and len(deflated) < len(section.data)
     flags = _SECTION_CRITICAL * section.critical | _SECTION_DEFLATED * shorter
     return section.kind, flags, deflated if shorter else section.data
