@@ -113,11 +113,8 @@ def _options(given: dict[str, float | int | str | None]) -> EncodeOptions:
 
 def read_picture(source: str, max_pixels: int) -> Picture:
     """Read an image file, or standard input for `-`."""
-    from PIL import Image
-
     from sgacodec.picture import parse_picture, read_picture
 
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and an option
     if source == "-":
         return parse_picture(sys.stdin.buffer.read(), max_pixels, "standard input")
     return read_picture(Path(source), max_pixels)
