@@ -208,7 +208,7 @@ def _other_losses(image: Image.Image, found_exif: bytes | None, data: bytes) -> 
     """Yield what a file has besides and an .sga file does not keep."""
     resolution = _resolution(image)
     if resolution is not None and not (found_exif and exif.has_resolution(found_exif)):
-        yield f"the resolution of {resolution[0]:g} x {resolution[1]:g} dpi"
+        yield "the resolution of {:g} x {:g} dpi".format(*(round(number, 1) for number in resolution))
     kept = (*_XMP_KEYS, _RAW_PROFILE + "exif", _RAW_PROFILE + "xmp")
     texts = [key for key in _texts(image) if key not in kept]
     if texts:
