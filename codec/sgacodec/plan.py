@@ -42,6 +42,7 @@ class Plan:
         settings: how to refine.
         device: where to refine.
         embedding: how to embed a message.
+        exact: whether the colours of invisible pixels are kept.
     """
 
     model: Model
@@ -49,6 +50,7 @@ class Plan:
     settings: loop.Settings
     device: torch.device
     embedding: embed.Settings = field(default_factory=embed.Settings)
+    exact: bool = False
 
     @property
     def autocast(self) -> bool:
@@ -67,7 +69,7 @@ def make_plan(options: EncodeOptions) -> Plan:
     model = store.load_by_name(options.model)
     round_ = rounding.choose(options.method, rounding.Form(options.classes))
     settings = loop.Settings(round_, schedule.for_iterations(options.steps), options.seed)
-    return Plan(model, choose_target(model, options), settings, torch_device(options.device))
+    return Plan(model, choose_target(model, options), settings, torch_device(options.device), exact=options.exact)
 
 
 def choose_target(model: Model, options: EncodeOptions) -> Target:

@@ -7,9 +7,10 @@
 Whoever needs a `Picture` imports it from here. Source: format_spec.md, section 7.
 """
 
+from sgacodec.picture.alpha import pack_alpha, unpack_alpha
 from sgacodec.picture.files import parse_colours, parse_picture, read_picture
 from sgacodec.picture.output import to_pillow
-from sgacodec.picture.planes import Picture, pack_alpha, pad, picture_from_array, to_gray, unpack_alpha
+from sgacodec.picture.planes import Picture, pad, picture_from_array, to_gray
 from sgacodec.picture.taking_apart import picture_from_pillow, to_picture
 
 __all__ = [

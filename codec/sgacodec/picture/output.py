@@ -7,7 +7,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from sgacodec.format.container import Container, SectionType
-from sgacodec.picture.planes import to_gray, unpack_alpha
+from sgacodec.picture.alpha import alpha_of
+from sgacodec.picture.planes import to_gray
 
 
 def to_pillow(container: Container, rgb: npt.NDArray[np.uint8]) -> Image.Image:
@@ -21,9 +22,9 @@ def to_pillow(container: Container, rgb: npt.NDArray[np.uint8]) -> Image.Image:
         CorruptStreamError: the alpha plane does not fit.
     """
     image = Image.fromarray(to_gray(rgb) if container.grayscale else rgb)
-    alpha = container.section(SectionType.ALPHA)
+    alpha = alpha_of(container)
     if alpha is not None:
-        image.putalpha(Image.fromarray(unpack_alpha(alpha, container.height, container.width)))
+        image.putalpha(Image.fromarray(alpha))
     for kind, key in ((SectionType.ICC, "icc_profile"), (SectionType.EXIF, "exif"), (SectionType.XMP, "xmp")):
         content = container.section(kind)
         if content is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec.errors import CorruptStreamError, InvalidImageError
+from sgacodec.errors import InvalidImageError
 from sgacodec.format.container import Section, SectionType
+from sgacodec.picture.alpha import section_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +38,14 @@ class Picture:
 
     def sections(self) -> tuple[Section, ...]:
         """Return the optional sections that carry everything but the colours."""
-        alpha = None if self.alpha is None else pack_alpha(self.alpha)
-        contents = (
-            (SectionType.ICC, self.icc, False),
-            (SectionType.EXIF, self.exif, False),
-            (SectionType.XMP, self.xmp, False),
-            (SectionType.ALPHA, alpha, True),
-            (SectionType.OVERLAY, self.overlay, True),
-        )
-        return tuple(Section(kind, data, critical) for kind, data, critical in contents if data)
+        metadata = ((SectionType.ICC, self.icc), (SectionType.EXIF, self.exif), (SectionType.XMP, self.xmp))
+        named = [Section(kind, data) for kind, data in metadata if data]
+        overlay = [Section(SectionType.OVERLAY, self.overlay, critical=True)] if self.overlay else []
+        return (*named, *self._alpha_section, *overlay)
+
+    @cached_property
+    def _alpha_section(self) -> tuple[Section, ...]:
+        return () if self.alpha is None else (section_of(self.alpha),)
 
 
 def picture_from_array(array: npt.NDArray[Any]) -> Picture:
@@ -64,22 +65,6 @@ def picture_from_array(array: npt.NDArray[Any]) -> Picture:
         grayscale=channels == 1,
         alpha=np.ascontiguousarray(planes[:, :, 3]) if channels == 4 else None,
     )
-
-
-def pack_alpha(alpha: npt.NDArray[np.uint8]) -> bytes:
-    """Return the alpha plane as differences along rows, which deflate well (format_spec.md, section 7)."""
-    return np.diff(alpha, axis=1, prepend=np.uint8(0)).astype(np.uint8).tobytes()
-
-
-def unpack_alpha(data: bytes, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Return the alpha plane, uint8 [H, W], from its differences along rows (format_spec.md, section 7).
-
-    Raises:
-        CorruptStreamError: the length does not fit.
-    """
-    if len(data) != height * width:
-        raise CorruptStreamError("the alpha plane does not have the picture's size", section="alpha")
-    return np.cumsum(np.frombuffer(data, np.uint8).reshape(height, width), axis=1, dtype=np.uint8)
 
 
 def to_gray(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
