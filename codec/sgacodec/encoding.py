@@ -22,8 +22,7 @@ from sgacodec import decoding
 from sgacodec.bitsback import embed
 from sgacodec.bitsback.distributions import bits_back_of
 from sgacodec.bitsback.message import Message, frame
-from sgacodec.drawn import choice
-from sgacodec.drawn.fill import fill
+from sgacodec.drawn import choice, hidden
 from sgacodec.errors import EncodeError, ModelMismatchError, SymbolRangeError
 from sgacodec.format import container
 from sgacodec.format.container import Container, Section, SectionType
@@ -100,27 +99,26 @@ def encode_with(plan: Plan, picture: Picture, report: Report | None = None, mess
 
 
 def prepared(plan: Plan, picture: Picture) -> Picture:
-    """Return the picture whose colours are coded: those under alpha 0 are filled, unless they are asked for."""
-    if plan.exact or picture.alpha is None or picture.alpha.all():
-        return picture
-    return replace(picture, rgb=fill(picture.rgb, picture.alpha == 0))
+    """Return the picture whose colours are coded: those that cannot be seen are filled, unless they are asked for."""
+    return picture if plan.exact else hidden.filled(picture)
 
 
 def _psnr_db(picture: Picture, decoded: npt.NDArray[np.uint8]) -> float:
     """Return the PSNR of the pixels that can be seen, or of all where none can."""
-    if picture.alpha is None or picture.alpha.all() or not picture.alpha.any():
-        return psnr_db(picture.rgb, decoded)
-    return psnr_db(picture.rgb[picture.alpha > 0], decoded[picture.alpha > 0])
+    seen = hidden.seen(picture)
+    return psnr_db(picture.rgb, decoded) if seen is None else psnr_db(picture.rgb[seen], decoded[seen])
 
 
 def make_objective(plan: Plan, picture: Picture, model: RefinedModel) -> Objective:
     """Return what refinement of a picture lowers."""
+    seen = None if plan.exact else hidden.seen(picture)
     return Objective(
         model,
         _tensor(picture.rgb, plan.device),
         plan.target.lmbda,
         autocast=plan.autocast,
         synthesis_every=plan.settings.schedule.synthesis_every,
+        seen=None if seen is None else torch.from_numpy(seen).to(plan.device),
     )
 
 

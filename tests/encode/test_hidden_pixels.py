@@ -40,6 +40,20 @@ def test_the_psnr_is_that_of_what_is_seen(half_hidden, tiny_options):
     assert encoded.psnr_db == pytest.approx(10 * np.log10(255**2 / mse))
 
 
+def test_refinement_spends_nothing_on_what_is_hidden(half_hidden, tiny_options):
+    plan = make_plan(replace(tiny_options, iterations=30))
+    seen = encoding.encode_with(plan, to_picture(half_hidden))
+    filled = encoding.prepared(plan, to_picture(half_hidden))
+    blind = encoding.encode_with(replace(plan, exact=True), filled)
+    lmbda = plan.target.lmbda / 2  # half of the pixels count
+
+    def loss(encoded):
+        return lmbda * 255**2 * 10 ** (-encoded.psnr_db / 10) + encoded.bpp
+
+    assert loss(seen) < loss(blind)
+    assert seen.refined.best.psnr_db == pytest.approx(seen.psnr_db, abs=0.05)
+
+
 @pytest.mark.parametrize("alpha", [0, 1, 255])
 def test_constant_alpha(half_hidden, tiny_options, alpha):
     half_hidden[:, :, 3] = alpha

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from sgacodec import limits
-from sgacodec.errors import InvalidImageError
+from sgacodec.errors import InvalidImageError, one_line
 from sgacodec.picture import bare
 from sgacodec.picture.planes import Picture
-from sgacodec.picture.taking_apart import one_line, take_apart, take_colours
+from sgacodec.picture.taking_apart import take_apart, take_colours
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from PIL import ExifTags, Image
 
+from sgacodec.errors import one_line
 from sgacodec.picture import exif, xmp
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def _or_lost(what: str, read: Callable[[Image.Image], T], image: Image.Image) ->
     try:
         return read(image)
     except Exception as err:  # Pillow's readers of metadata raise whatever damage leads them to
-        log.warning("lost: %s that Pillow cannot read (%s: %s)", what, type(err).__name__, err)
+        log.warning("lost: %s that Pillow cannot read: %s", what, one_line(err))
         return None
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sgacodec import limits
-from sgacodec.errors import InvalidImageError
+from sgacodec.errors import InvalidImageError, one_line
 from sgacodec.picture import colour, metadata, profile, quiet, samples, transparency
 from sgacodec.picture.planes import Picture, picture_from_array
 
@@ -92,11 +92,6 @@ def take_colours(image: Image.Image, max_pixels: int, data: bytes = b"") -> Pict
     """Take the colours of an image alone, upright, without a word of what goes with them; else as `take_apart`."""
     found = _read_pixels(image, max_pixels, data)
     return Picture(_turned(found.rgb, metadata.read_orientation(image)), found.gray)
-
-
-def one_line(err: Exception) -> str:
-    """Return what an error says, or else its kind, in one line."""
-    return " ".join(str(err).split()) or type(err).__name__
 
 
 @dataclass(frozen=True, eq=False)

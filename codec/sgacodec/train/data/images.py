@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgacodec.errors import InvalidImageError, TrainError
+from sgacodec.errors import InvalidImageError, TrainError, one_line
 from sgacodec.picture import parse_colours
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def _decode(file: _File) -> _Decoded | None:
     except InvalidImageError as err:
         log.warning("skipped: %s", err)
     except Exception as err:  # damaged archives raise errors of zipfile's and of each of its decompressors
-        log.warning("skipped: %s cannot be read: %s", file.name, " ".join(str(err).split()) or type(err).__name__)
+        log.warning("skipped: %s cannot be read: %s", file.name, one_line(err))
     return None
 
 
