@@ -11,8 +11,9 @@ from PIL import Image, ImageFile
 from support.odd_images import cmyk_profile, saved, with_chunk
 from support.pngs import chunk, deflated, filtered, header, png
 
+from sgacodec import limits
 from sgacodec.errors import InvalidImageError
-from sgacodec.picture import parse_picture, picture_from_pillow
+from sgacodec.picture import colour, parse_picture, picture_from_pillow
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (8, 12, 3)).astype(np.uint8)
@@ -114,6 +115,12 @@ def test_the_limit_holds_before_anything_is_decoded(data):
     assert before == Image.MAX_IMAGE_PIXELS
 
 
+def test_sides_beyond_those_of_the_format(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_SIDE", 11)
+    with pytest.raises(InvalidImageError, match="a side has at most 11"):
+        parse_picture(saved(PHOTO, "PNG"))
+
+
 def test_a_raised_limit_goes_beyond_that_of_pillow(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert parse_picture(saved(PHOTO, "PNG"), 96).rgb.shape == RGB.shape
@@ -156,6 +163,17 @@ def test_transparent_colours(depth, channels):
         samples[0, 1] = samples[4, 5] ^ 1  # another colour, which the upper bytes do not tell from it
     alpha = parse_picture(keyed(samples, depth, samples[4, 5])).alpha
     np.testing.assert_array_equal(alpha, np.where((samples == samples[4, 5]).all(axis=2), 0, 255))
+
+
+def test_an_opened_image_keeps_16_bit_keys_and_code_points():
+    samples = RNG.integers(0, 2**16, (9, 13, 3))
+    samples[0, 0] = samples[4, 5] ^ 1
+    with Image.open(io.BytesIO(keyed(samples, 16, samples[4, 5]))) as image:
+        alpha = picture_from_pillow(image).alpha
+    np.testing.assert_array_equal(alpha, np.where((samples == samples[4, 5]).all(axis=2), 0, 255))
+    data = with_chunk(saved(Image.new("RGB", (3, 2), (64, 128, 255)), "PNG"), b"cICP", bytes([1, 8, 0, 1]))
+    with Image.open(io.BytesIO(data)) as image:
+        assert abs(picture_from_pillow(image).rgb[0, 0] - np.array([137, 188, 255])).max() <= 1
 
 
 def test_a_key_with_too_many_bits_counts_by_its_lower_ones():
@@ -212,6 +230,14 @@ def test_colours_become_srgb_or_are_warned_of(colour, chunks, expected, warning,
     assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) <= 1
     assert len(caplog.records) == (warning is not None)
     assert (warning or "") in caplog.text
+
+
+@pytest.mark.parametrize(("transfer", "warning"), [(16, "PQ"), (18, "HLG"), (13, None), (2, None)])
+def test_avif_says_so_in_its_colour_box(transfer, warning, caplog):
+    head = b"\0\0\0\x1cftypavif\0\0\0\0mif1avif\0\0\0\x13colrnclx\0\1" + bytes([0, transfer, 0, 1, 0x80])
+    assert colour.encoding_of({}, head) is None
+    assert (warning or "") in caplog.text
+    assert bool(caplog.records) == (warning is not None)
 
 
 def test_gray_of_another_gamma():

@@ -14,7 +14,7 @@ from PIL import Image
 from sgacodec.picture import exif, quiet
 
 _JPEG_START = b"\xff\xd8"
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SCAN = 0xDA
 _EXIF_SEGMENT = 0xE1
 _COMMENT = 0xFE
@@ -36,7 +36,7 @@ def open_bare(data: bytes) -> Image.Image | None:
     """
     if data.startswith(_JPEG_START):
         return _open_jpeg(data)
-    if data.startswith(_PNG_SIGNATURE):
+    if data.startswith(PNG_SIGNATURE):
         return Image.open(io.BytesIO(_without_ancillary_chunks(data)))
     if data[:2] in (b"II", b"MM"):
         return _open_tiff(data)
@@ -73,7 +73,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _without_ancillary_chunks(data: bytes) -> bytes:
-    kept, at = [_PNG_SIGNATURE], len(_PNG_SIGNATURE)
+    kept, at = [PNG_SIGNATURE], len(PNG_SIGNATURE)
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if data[at + 4 : at + 8] in _KEPT_CHUNKS:

@@ -104,12 +104,29 @@ def _or_lost(what: str, read: Callable[[Image.Image], T], image: Image.Image) ->
 def _read_exif(image: Image.Image) -> bytes | None:
     """Return EXIF as it is stored, or None; a warning says if there is something that is none."""
     found = image.info.get("exif") or _raw_profile(image, "exif")
-    if not found:
+    if not found or _was_changed(image, found):
         return _of_tags(image)
     stored = exif.with_prefix(bytes(found))
     if stored is None:
         log.warning("lost: EXIF that does not begin like any")
     return stored
+
+
+def _was_changed(image: Image.Image, found: bytes) -> bool:
+    """Whether someone has set or deleted tags of an image that was opened; only then is its EXIF written anew."""
+    try:
+        as_it_came = Image.Exif()
+        as_it_came.load(bytes(found))
+        changed = {tag for tag, _ in {*_shown(as_it_came)} ^ {*_shown(image.getexif())}}
+    except Exception as err:  # nobody can have changed what Pillow cannot read
+        log.debug("EXIF is carried unread: %s", err)
+        return False
+    return bool(changed - ({ExifTags.Base.Orientation} if ExifTags.Base.Orientation not in as_it_came else set()))
+
+
+def _shown(tags: Image.Exif) -> Iterator[tuple[int, str]]:
+    """Yield tags and what their values look like, which also tells numbers that are not equal to themselves."""
+    return ((tag, repr(value)) for tag, value in tags.items())
 
 
 def _raw_profile(image: Image.Image, kind: str) -> bytes | None:
@@ -130,8 +147,12 @@ def _of_tags(image: Image.Image) -> bytes | None:
 
 
 def _ifd(found: Image.Exif, tag: int) -> dict[int, Any]:
-    """Return the entries of an IFD inside of EXIF, without further IFDs."""
-    return {key: value for key, value in found.get_ifd(tag).items() if key != ExifTags.IFD.Interop}
+    """Return the entries of an IFD inside of EXIF, without further IFDs and without what does not bear moving."""
+    entries = dict(found.get_ifd(tag))
+    entries.pop(ExifTags.IFD.Interop, None)
+    if entries.pop(ExifTags.IFD.MakerNote, None) is not None:
+        log.warning("lost: the maker note, whose offsets hold in the file that it came in")
+    return entries
 
 
 def _written(tags: Image.Exif) -> bytes:

@@ -13,6 +13,7 @@ from PIL import Image
 from sgacodec import limits
 from sgacodec.errors import InvalidImageError, one_line
 from sgacodec.picture import colour, metadata, profile, quiet, samples, transparency
+from sgacodec.picture.bare import PNG_SIGNATURE
 from sgacodec.picture.planes import Picture, picture_from_array
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def take_apart(image: Image.Image, max_pixels: int, data: bytes = b"") -> Pictur
         InvalidImageError: it has no pixels or too many.
         Exception: whatever Pillow raises.
     """
+    data = data or _file_of(image)
     found = _read_pixels(image, max_pixels, data)
     known = metadata.read_metadata(image, data)
     icc = None if found.converted or image.mode == "CMYK" else image.info.get("icc_profile")
@@ -81,9 +83,9 @@ def take_apart(image: Image.Image, max_pixels: int, data: bytes = b"") -> Pictur
         rgb=_turned(found.rgb, known.orientation),
         grayscale=found.gray,
         alpha=None if found.alpha is None else _turned(found.alpha, known.orientation),
-        icc=profile.fitting(icc, found.gray) if isinstance(icc, bytes) and icc else None,
-        exif=known.exif,
-        xmp=known.xmp,
+        icc=_short_enough("ICC profile", profile.fitting(icc, found.gray) if isinstance(icc, bytes) and icc else None),
+        exif=_short_enough("EXIF", known.exif),
+        xmp=_short_enough("XMP", known.xmp),
         description=known.description,
     )
 
@@ -92,6 +94,25 @@ def take_colours(image: Image.Image, max_pixels: int, data: bytes = b"") -> Pict
     """Take the colours of an image alone, upright, without a word of what goes with them; else as `take_apart`."""
     found = _read_pixels(image, max_pixels, data)
     return Picture(_turned(found.rgb, metadata.read_orientation(image)), found.gray)
+
+
+def _file_of(image: Image.Image) -> bytes:
+    """Return the file of a PNG that was opened and not yet loaded, of which Pillow does not tell all; else nothing."""
+    file: Any = getattr(image, "fp", None)
+    if image.format != "PNG" or not getattr(image, "tile", None) or file is None or not file.seekable():
+        return b""
+    place = file.tell()
+    file.seek(0)
+    data: bytes = file.read()
+    file.seek(place)
+    return data if data.startswith(PNG_SIGNATURE) else b""
+
+
+def _short_enough(what: str, content: bytes | None) -> bytes | None:
+    if content is None or len(content) <= limits.MAX_SECTION_BYTES:
+        return content
+    log.warning("lost: %s of %d bytes, over the limit of %d", what, len(content), limits.MAX_SECTION_BYTES)
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +156,10 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise InvalidImageError(
             f"the image has {width}x{height} pixels, over the limit of {max_pixels}; raise it with --max-pixels"
+        )
+    if max(width, height) > limits.MAX_SIDE:
+        raise InvalidImageError(
+            f"the image has {width}x{height} pixels; a side has at most {limits.MAX_SIDE}; cut it up"
         )
 
 

@@ -29,7 +29,8 @@ def lower_bytes(image: Image.Image, data: bytes) -> npt.NDArray[np.uint8] | None
     if not data or image.format != "PNG" or rawmode(image) != _DEEP or "transparency" not in image.info:
         return None
     with Image.open(io.BytesIO(data)) as again:  # read with its bytes swapped, Pillow keeps the lower one
-        again.tile = [tile._replace(args=_DEEP_SWAPPED) for tile in again.tile]
+        swapped: Any = [(*tile[:3], _DEEP_SWAPPED) for tile in again.tile]
+        again.tile = swapped
         return np.array(again)
 
 
