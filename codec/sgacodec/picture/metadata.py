@@ -26,6 +26,7 @@ _STRUCTURAL_TAGS = {
 """Tags of TIFF that describe how pixels are laid out and coded, and those whose content is carried elsewhere."""
 
 _IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_MAKER_NOTE = 0x927C
 _NO_RESOLUTION = (72.0, 72.0)
 """In dots per inch: what programs write that do not know any."""
 
@@ -150,7 +151,7 @@ def _ifd(found: Image.Exif, tag: int) -> dict[int, Any]:
     """Return the entries of an IFD inside of EXIF, without further IFDs and without what does not bear moving."""
     entries = dict(found.get_ifd(tag))
     entries.pop(ExifTags.IFD.Interop, None)
-    if entries.pop(ExifTags.IFD.MakerNote, None) is not None:
+    if entries.pop(_MAKER_NOTE, None) is not None:
         log.warning("lost: the maker note, whose offsets hold in the file that it came in")
     return entries
 
