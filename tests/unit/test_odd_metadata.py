@@ -75,11 +75,12 @@ def test_an_orientation_that_means_nothing_stays(orientation):
 def test_exif_twice_prefixed_and_in_hexadecimal_text():
     tiff = camera_exif()[len(PREFIX) :]
     assert parse_picture(with_segment(saved(PHOTO, "JPEG"), 0xE1, PREFIX * 2 + tiff)).exif == camera_exif("<", 1)
-    texts = PngInfo()
-    texts.add_text("Raw profile type exif", f"\nexif\n{len(tiff)}\n" + (PREFIX + tiff).hex())
-    picture = parse_picture(saved(PHOTO, "PNG", pnginfo=texts))
-    assert picture.exif == camera_exif("<", 1)
-    np.testing.assert_array_equal(picture.rgb, np.rot90(RGB, -1))
+    for kind in ("exif", "APP1"):
+        texts = PngInfo()
+        texts.add_text(f"Raw profile type {kind}", f"\n{kind}\n{len(tiff)}\n" + (PREFIX + tiff).hex())
+        picture = parse_picture(saved(PHOTO, "PNG", pnginfo=texts))
+        assert picture.exif == camera_exif("<", 1)
+        np.testing.assert_array_equal(picture.rgb, np.rot90(RGB, -1))
 
 
 def test_exif_that_was_set_on_an_image():
@@ -321,6 +322,9 @@ def texts(**entries):
         (saved(PHOTO, "JPEG", dpi=(200, 100)), ["200 x 100 dpi"]),
         (saved(PHOTO, "PNG", pnginfo=texts(Author="x", Copyright="y"), dpi=(96, 96)), ["Author, Copyright", "96 dpi"]),
         (saved(PHOTO, "JPEG", comment="hello"), ["comment"]),
+        (with_segment(saved(PHOTO, "JPEG"), 0xE2, b"ICC_PROFILE\0\1\2" + bytes(200)), ["not whole"]),
+        (with_chunk(saved(PHOTO, "PNG"), b"iCCP", b"name\0\0" + bytes(30)), ["not whole"]),
+        (saved(PHOTO, "TIFF", tiffinfo={33723: b"\x1c\2\5\0\1a"}), ["IPTC"]),
         (with_segment(saved(PHOTO, "JPEG"), 0xED, b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\0"), ["IPTC"]),
         (with_segment(saved(PHOTO, "JPEG"), 0xE2, b"urn:iso:std:iso:ts:21496:-1\0\0\0\0\0"), ["gain map"]),
         (saved(PHOTO, "JPEG") + b"\0\0\0\x18ftypmp42" + bytes(20), ["video"]),

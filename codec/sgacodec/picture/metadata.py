@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,28 +10,19 @@ from typing import Any, TypeVar
 from PIL import ExifTags, Image
 
 from sgacodec.errors import one_line
-from sgacodec.picture import exif, xmp
+from sgacodec.picture import exif, losses, xmp
 
 log = logging.getLogger(__name__)
 
-_RAW_PROFILE = "Raw profile type "
-"""Keys of PNG texts in which programs keep EXIF and the like in hexadecimal digits."""
-
-_XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 _STRUCTURAL_TAGS = {
     *range(254, 260), *range(262, 267), *(273, 274), *range(277, 282), 284, *range(288, 293), 297, 301, 317,
-    *range(320, 348), 400, *range(512, 522), *range(529, 533), 559, 700, 34675, 37724, *range(50706, 51200),
+    *range(320, 348), 400, *range(512, 522), *range(529, 533), 559, 700, 33723, 34377, 34675, 37724,
+    *range(50706, 51200),
 }  # fmt: skip
-"""Tags of TIFF that describe how pixels are laid out and coded, and those whose content is carried elsewhere."""
+"""Tags of TIFF that say how pixels are laid out and coded, and those whose content is carried elsewhere or lost."""
 
 _IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _MAKER_NOTE = 0x927C
-_NO_RESOLUTION = (72.0, 72.0)
-"""In dots per inch: what programs write that do not know any."""
-
-_VIDEO = re.compile(rb"\0\0\0.ftyp(?:mp4|iso|qt|avc|heic)", re.DOTALL)
-_SAMSUNG_VIDEO = b"MotionPhoto_Data"
-_GAIN_MAP = b"urn:iso:std:iso:ts:21496"
 
 T = TypeVar("T")
 
@@ -65,7 +55,7 @@ def read_metadata(image: Image.Image, data: bytes = b"") -> Metadata:
     packet = _or_lost("XMP", _read_xmp, image)
     kept = xmp.Kept(None) if packet is None else xmp.without_claims(packet)
     lost = dict.fromkeys(kept.lost + (("the rest of the XMP",) if packet and kept.xmp is None else ()))
-    lost |= dict.fromkeys(_or_lost("other metadata", lambda i: tuple(_other_losses(i, found_exif, data)), image) or ())
+    lost |= dict.fromkeys(_or_lost("other metadata", lambda i: tuple(losses.of(i, found_exif, data)), image) or ())
     if lost:
         log.warning("lost: %s", ", ".join(lost))
     turn = orientation_of(found_exif, packet)
@@ -104,8 +94,9 @@ def _or_lost(what: str, read: Callable[[Image.Image], T], image: Image.Image) ->
 
 def _read_exif(image: Image.Image) -> bytes | None:
     """Return EXIF as it is stored, or None; a warning says if there is something that is none."""
-    found = image.info.get("exif") or _raw_profile(image, "exif")
-    if not found or _was_changed(image, found):
+    known = image.info.get("exif") or _raw_profile(image, "exif")
+    found = known or _raw_profile(image, "APP1")
+    if not found or (known and _was_changed(image, known)):
         return _of_tags(image)
     stored = exif.with_prefix(bytes(found))
     if stored is None:
@@ -131,7 +122,7 @@ def _shown(tags: Image.Exif) -> Iterator[tuple[int, str]]:
 
 
 def _raw_profile(image: Image.Image, kind: str) -> bytes | None:
-    text = image.info.get(_RAW_PROFILE + kind)
+    text = image.info.get(losses.RAW_PROFILE + kind)
     return bytes.fromhex("".join(text.split("\n")[3:])) if isinstance(text, str) else None
 
 
@@ -182,7 +173,8 @@ def _is_writable(tag: int, value: Any) -> bool:
 
 
 def _read_xmp(image: Image.Image) -> bytes | None:
-    found = next((image.info[key] for key in _XMP_KEYS if image.info.get(key)), None) or _raw_profile(image, "xmp")
+    packets = (*(image.info.get(key) for key in losses.XMP_KEYS), _raw_profile(image, "xmp"))
+    found = next(filter(None, packets), None)
     if isinstance(found, str):
         return found.encode()
     if found is None or isinstance(found, bytes):
@@ -194,19 +186,11 @@ def _read_xmp(image: Image.Image) -> bytes | None:
 def _description(image: Image.Image, packet: bytes | None) -> str | None:
     """Return a PNG's text called Description, XMP's dc:description, or EXIF's ImageDescription, in this order."""
     candidates = (
-        _texts(image).get("Description"),
+        losses.texts(image).get("Description"),
         xmp.description(packet or b""),
         _exif_description(image),
     )
     return next((text.strip() for text in candidates if isinstance(text, str) and text.strip()), None)
-
-
-def _texts(image: Image.Image) -> dict[str, Any]:
-    try:
-        return dict(getattr(image, "text", {}))
-    except Exception as err:  # PNG reads the rest of its file for them
-        log.debug("no texts: %s", err)
-        return {}
 
 
 def _exif_description(image: Image.Image) -> str | None:
@@ -222,44 +206,3 @@ def _exif_description(image: Image.Image) -> str | None:
         return value.encode("latin-1").decode()
     except UnicodeError:
         return value
-
-
-# --- what is lost ---------------------------------------------------------------------------------------------------
-
-
-def _other_losses(image: Image.Image, found_exif: bytes | None, data: bytes) -> Iterator[str]:
-    """Yield what a file has besides and an .sga file does not keep."""
-    resolution = _resolution(image)
-    if resolution is not None and not (found_exif and exif.has_resolution(found_exif)):
-        yield "the resolution of {:g} x {:g} dpi".format(*(round(number, 1) for number in resolution))
-    kept = (*_XMP_KEYS, _RAW_PROFILE + "exif", _RAW_PROFILE + "xmp")
-    texts = [key for key in _texts(image) if key not in kept]
-    if texts:
-        yield f"the texts {', '.join(texts)}"
-    if image.info.get("comment"):
-        yield "the comment"
-    if "photoshop" in image.info or 33723 in getattr(image, "tag_v2", ()):
-        yield "IPTC and Photoshop's metadata"
-    if image.format in ("JPEG", "MPO"):
-        yield from _appended(image, data)
-
-
-def _resolution(image: Image.Image) -> tuple[float, float] | None:
-    """Return the resolution that the file gives itself, in dots per inch."""
-    found = image.info.get("dpi")
-    if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
-        return None  # Pillow has it from EXIF, or has made it up
-    if hasattr(image, "tag_v2"):
-        return None  # it is among the tags that are kept, or made up
-    if not isinstance(found, tuple) or len(found) != 2 or tuple(map(float, found)) == _NO_RESOLUTION:
-        return None
-    return float(found[0]), float(found[1])
-
-
-def _appended(image: Image.Image, data: bytes) -> Iterator[str]:
-    """Yield what follows a JPEG in its file, or belongs to it."""
-    segments = getattr(image, "applist", ())
-    if any(_GAIN_MAP in content for _, content in segments if isinstance(content, bytes)):
-        yield "the gain map of an HDR picture"
-    if _SAMSUNG_VIDEO in data or _VIDEO.search(data):
-        yield "the video of a motion photo"
