@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import struct
 import threading
 
@@ -290,3 +291,14 @@ def test_ranges(values, expected, warning, caplog):
 def test_dark_16_bit_pngs_are_not_taken_for_8_bit():
     values = RNG.integers(0, 256, (5, 6)).astype(np.uint16)
     assert (parse_picture(saved(Image.fromarray(values), "PNG")).rgb == 0).all()
+
+
+def test_libtiff_writes_nothing_of_its_own(capfd):
+    data = bytearray(
+        saved(Image.fromarray(RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8)), "TIFF", compression="tiff_lzw")
+    )
+    data[200:400] = bytes(200)
+    with pytest.raises(InvalidImageError):
+        parse_picture(bytes(data))
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"

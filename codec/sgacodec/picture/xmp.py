@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import dataclass
-from xml.etree import ElementTree
 
 _ORIENTATION = re.compile(rb"""(tiff:Orientation\s*=\s*["']\s*|<tiff:Orientation\s*>\s*)([1-8])(?=\s*["'<])""")
 _DESCRIPTION = re.compile(r"<dc:description>(?:(?!</dc:description>).)*?<rdf:li[^>]*>(.*?)</rdf:li>", re.DOTALL)
@@ -115,6 +114,8 @@ def _without_idle_declarations(text: str) -> str:
 def _is_well_formed(text: str) -> bool:
     if "<!" in text:  # no packet has a document type, and none is expanded here
         return False
+    from xml.etree import ElementTree  # few packets need it
+
     try:
         ElementTree.fromstring(text.strip("\0"))
     except ElementTree.ParseError:
