@@ -295,7 +295,11 @@ def test_dark_16_bit_pngs_are_not_taken_for_8_bit():
 
 def test_libtiff_writes_nothing_of_its_own(capfd):
     data = bytearray(
-        saved(Image.fromarray(RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8)), "TIFF", compression="tiff_lzw")
+        saved(
+            Image.fromarray(RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8)),
+            "TIFF",
+            compression="tiff_adobe_deflate",
+        )
     )
     data[200:400] = bytes(200)
     with pytest.raises(InvalidImageError):
