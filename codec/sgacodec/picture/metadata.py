@@ -100,7 +100,7 @@ def _read_exif(image: Image.Image) -> bytes | None:
         return _of_tags(image)
     stored = exif.with_prefix(bytes(found))
     if stored is None:
-        log.warning("lost: EXIF that does not begin like any")
+        log.warning("lost: EXIF that is no TIFF structure")
     return stored
 
 
