@@ -53,6 +53,7 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 )
 @click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1 ...")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the rounding noise.")
+@click.option("--exact", is_flag=True, help="Keep the colours of invisible pixels (alpha 0).")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
@@ -113,11 +114,8 @@ def _options(given: dict[str, float | int | str | None]) -> EncodeOptions:
 
 def read_picture(source: str, max_pixels: int) -> Picture:
     """Read an image file, or standard input for `-`."""
-    from PIL import Image
-
     from sgacodec.picture import parse_picture, read_picture
 
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and an option
     if source == "-":
         return parse_picture(sys.stdin.buffer.read(), max_pixels, "standard input")
     return read_picture(Path(source), max_pixels)

@@ -1,6 +1,7 @@
 """From an image to bytes.
 
-picture -> plan -> analyse (g_a, h_a) -> drawn/choice -> refine -> latents/streams -> container -> decode again -> file
+picture -> plan -> prepared -> analyse (g_a, h_a) -> drawn/choice -> refine -> latents/streams -> container
+        -> decode again -> file
 
 `drawn.choice` may take parts of a drawn picture out, fill what they leave, and put an overlay over them.
 """
@@ -21,7 +22,7 @@ from sgacodec import decoding
 from sgacodec.bitsback import embed
 from sgacodec.bitsback.distributions import bits_back_of
 from sgacodec.bitsback.message import Message, frame
-from sgacodec.drawn import choice
+from sgacodec.drawn import choice, hidden
 from sgacodec.errors import EncodeError, ModelMismatchError, SymbolRangeError
 from sgacodec.format import container
 from sgacodec.format.container import Container, Section, SectionType
@@ -50,7 +51,7 @@ class Encoded:
             is one: its bits and its pixels do not count there.
         table_bits: sum of -log2 of the integer tables' probabilities, in bits.
         bpp: bits per pixel of the whole file.
-        psnr_db: PSNR of the decoded RGB picture.
+        psnr_db: PSNR of the decoded RGB picture, without pixels of alpha 0.
     """
 
     data: bytes
@@ -85,6 +86,7 @@ def encode(
 
 def encode_with(plan: Plan, picture: Picture, report: Report | None = None, message: Message | None = None) -> Encoded:
     """Encode a picture as planned and say what came of it; errors as in `encode`."""
+    picture = prepared(plan, picture)
     chosen = choice.choose(plan, picture, partial(choose_coding, message=message))
     coding = chosen.coding
     objective = make_objective(chosen.plan, chosen.picture, coding.model)
@@ -93,17 +95,30 @@ def encode_with(plan: Plan, picture: Picture, report: Report | None = None, mess
     rgb = _decode_own(coded, plan, message)
     data = container.serialize(replace(coded.container, pixel_crc=zlib.crc32(rgb.tobytes())))
     bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
-    return Encoded(data, refined, coded.table_bits, bpp, psnr_db(picture.rgb, rgb))
+    return Encoded(data, refined, coded.table_bits, bpp, _psnr_db(picture, rgb))
+
+
+def prepared(plan: Plan, picture: Picture) -> Picture:
+    """Return the picture whose colours are coded: those that cannot be seen are filled, unless they are asked for."""
+    return picture if plan.exact else hidden.filled(picture)
+
+
+def _psnr_db(picture: Picture, decoded: npt.NDArray[np.uint8]) -> float:
+    """Return the PSNR of the pixels that can be seen, or of all where none can."""
+    seen = hidden.seen(picture)
+    return psnr_db(picture.rgb, decoded) if seen is None else psnr_db(picture.rgb[seen], decoded[seen])
 
 
 def make_objective(plan: Plan, picture: Picture, model: RefinedModel) -> Objective:
     """Return what refinement of a picture lowers."""
+    seen = None if plan.exact else hidden.seen(picture)
     return Objective(
         model,
         _tensor(picture.rgb, plan.device),
         plan.target.lmbda,
         autocast=plan.autocast,
         synthesis_every=plan.settings.schedule.synthesis_every,
+        seen=None if seen is None else torch.from_numpy(seen).to(plan.device),
     )
 
 
@@ -288,6 +303,6 @@ def capacity_bytes(picture: Picture, options: EncodeOptions) -> tuple[int, ...]:
         raise ModelMismatchError(
             f"model {plan.model.name} has no bits-back model; its files carry nothing in their latents"
         )
-    chosen = choice.choose(plan, picture, _Plain)  # what is under an overlay carries nothing
+    chosen = choice.choose(plan, prepared(plan, picture), _Plain)  # what is under an overlay carries nothing
     bits_back = bits_back_of(plan.model, chosen.plan.target.level_q4)
     return embed.capacity_bytes(bits_back, _whole(chosen.coding.y))

@@ -84,3 +84,8 @@ class TargetNotReachedError(EncodeError):
 
 class TrainError(SgacodecError):
     """Training cannot start, or cannot go on."""
+
+
+def one_line(err: Exception) -> str:
+    """Return what an error of another library says, or else its kind, in one line."""
+    return " ".join(str(err).split()) or type(err).__name__

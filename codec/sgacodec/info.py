@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from sgacodec.bitsback.carriers import Carriers
 
 
+_ALPHA = {"alpha", "coded_alpha"}
+
+
 @dataclass(frozen=True)
 class Info:
     """What an .sga file says of itself; needs no model.
@@ -51,7 +54,7 @@ def read_info(data: bytes) -> Info:
     header = parse_header(data)
     names = {int(kind): kind.name.lower() for kind in SectionType}
     sections = {names.get(section.kind, str(section.kind)): section.n_bytes for section in header.sections}
-    mode = ("L" if header.grayscale else "RGB") + ("A" if "alpha" in sections else "")
+    mode = ("L" if header.grayscale else "RGB") + ("A" if _ALPHA & set(sections) else "")
     return Info(
         width=header.width,
         height=header.height,

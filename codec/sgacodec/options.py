@@ -55,6 +55,8 @@ class EncodeOptions:
         model: name, id or path of the model.
         device: torch device, or "auto".
         seed: seeds the rounding noise.
+        exact: keep the colours of pixels with alpha 0, which are not seen; otherwise they become a smooth continuation
+            of what is seen, which costs next to nothing.
     """
 
     quality: float = 50
@@ -67,6 +69,7 @@ class EncodeOptions:
     model: str = DEFAULT_MODEL
     device: str = "auto"
     seed: int = 0
+    exact: bool = False
 
     def __post_init__(self) -> None:
         """Refuse combinations that do not exist.

@@ -43,6 +43,7 @@ class Plan:
         settings: how to refine.
         device: where to refine.
         embedding: how to embed a message.
+        exact: whether the colours of invisible pixels are kept.
     """
 
     model: Model
@@ -50,6 +51,7 @@ class Plan:
     settings: loop.Settings
     device: torch.device
     embedding: embed.Settings = field(default_factory=embed.Settings)
+    exact: bool = False
 
     @property
     def autocast(self) -> bool:
@@ -69,7 +71,7 @@ def make_plan(options: EncodeOptions) -> Plan:
     round_ = rounding.choose(options.method, rounding.Form(options.classes))
     tuned = schedule.for_iterations(options.steps, cools=isinstance(model.decoder.entropy, Hyperprior))
     settings = loop.Settings(round_, tuned, options.seed)
-    return Plan(model, choose_target(model, options), settings, torch_device(options.device))
+    return Plan(model, choose_target(model, options), settings, torch_device(options.device), exact=options.exact)
 
 
 def choose_target(model: Model, options: EncodeOptions) -> Target:

@@ -107,6 +107,21 @@ WITH_A_SOUND_CHECKSUM = {
         CorruptStreamError,
         "does not have the picture's size",
     ),
+    "a coded alpha of another size": Attempt(
+        lambda data: rebuilt(data, sections=(Section(SectionType.CODED_ALPHA, b"\x2f" + bytes(40), critical=True),)),
+        CorruptStreamError,
+        "no lossless WebP stream of the picture's size.*in alpha",
+    ),
+    "an empty coded alpha": Attempt(
+        lambda data: rebuilt(data, sections=(Section(SectionType.CODED_ALPHA, b"", critical=True),)),
+        CorruptStreamError,
+        "no lossless WebP stream.*in alpha",
+    ),
+    "a coded alpha that is not critical": Attempt(
+        lambda data: rebuilt(data, sections=(Section(SectionType.CODED_ALPHA, b"\xff"),)),
+        CorruptStreamError,
+        "a coded alpha plane must be critical",
+    ),
     "a section twice": Attempt(
         lambda data: rebuilt(data, sections=(Section(1, b"a"), Section(1, b"b"))), CorruptStreamError, "occurs twice"
     ),

@@ -22,7 +22,7 @@ def test_every_truncation(case):
             sgacodec.decode(data[:end])
 
 
-@pytest.mark.parametrize("case", ["one-pixel", "metadata", "context-one-pixel", "overlay-everywhere"])
+@pytest.mark.parametrize("case", ["one-pixel", "metadata", "context-one-pixel", "overlay-everywhere", "alpha-constant"])
 def test_every_byte_flip(case):
     data = file_of(case)
     for place in range(len(data)):
@@ -40,7 +40,7 @@ def test_every_value_of_every_byte_of_the_smallest():
 
 
 @pytest.mark.parametrize(
-    "case", ["one-pixel", "scene", "context-one-pixel", "context", "overlay", "overlay-everywhere"]
+    "case", ["one-pixel", "scene", "context-one-pixel", "context", "overlay", "overlay-everywhere", "alpha-stream"]
 )
 def test_mutations_with_a_repaired_crc_never_give_a_wrong_picture(case):
     data = file_of(case)

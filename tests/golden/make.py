@@ -60,7 +60,16 @@ def cases() -> dict:
         "overlay-everywhere": (np.full((30, 41, 3), (0, 255, 0), np.uint8), 50, 0),
         "context-passes": (scene, 70, 0),
         "context-overlay": (drawn_beside(scene)[:, ::-1], 43, 0),
+        "alpha-stream": (Image.fromarray(np.dstack([scene[:66, :97], fading_disc(66, 97)])), 37.5, 0),
+        "alpha-constant": (Image.fromarray(np.dstack([scene[:20, :33], np.full((20, 33), 255, np.uint8)])), 37.5, 0),
     }
+
+
+def fading_disc(height: int, width: int) -> np.ndarray:
+    """An alpha plane: a disc with a smooth edge, which fades to the right."""
+    rows, columns = np.mgrid[:height, :width]
+    distance = np.hypot(rows - height / 2, columns - width / 2)
+    return (np.clip(255 * (28 - distance) / 1.5, 0, 255) * (1 - columns / width / 2)).astype(np.uint8)
 
 
 def drawn_beside(scene: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import struct
 import zlib
 
 import numpy as np
+from golden import slow_webp
 
 
 def decode(data: bytes, model_file: bytes) -> dict:
@@ -124,10 +125,22 @@ def synthesise(head: dict, model: dict, y_hat: np.ndarray) -> np.ndarray:
 def finish(rgb: np.ndarray, head: dict) -> np.ndarray:
     """Undo gray and add alpha: uint8 [H, W, 1, 2, 3 or 4]."""
     planes = (rgb.astype(int).sum(axis=2, keepdims=True) + 1) // 3 if head["gray"] else rgb
+    assert not {4, 8} <= set(head["sections"]), "alpha twice"
+    if 8 in head["sections"]:
+        planes = np.concatenate([planes, coded_alpha(head)[..., None]], axis=2)
     if 4 in head["sections"]:
         steps = np.frombuffer(head["sections"][4], np.uint8).reshape(rgb.shape[:2])
         planes = np.concatenate([planes, np.cumsum(steps, axis=1)[..., None] % 256], axis=2)
     return planes.astype(np.uint8)
+
+
+def coded_alpha(head: dict) -> np.ndarray:
+    """Section 7.2: one number for all, or the green samples of a lossless WebP stream."""
+    content, size = head["sections"][8], (head["height"], head["width"])
+    if len(content) == 1:
+        return np.full(size, content[0])
+    pixels = slow_webp.decode(content, head["width"], head["height"])
+    return np.array([green for _, _, green, _ in pixels]).reshape(size)
 
 
 # --- section 7.1: the overlay ---------------------------------------------------------------------------------------

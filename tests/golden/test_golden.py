@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 from golden import slow_decoder
 from PIL import Image
-from support.golden import BANDS, CASES, ESCAPES, OVERLAID, V1, file_of, hashes_of, load_model_of, model_bytes, sha256
+from support.golden import (
+    BANDS,
+    CASES,
+    CODED_ALPHA,
+    ESCAPES,
+    OVERLAID,
+    V1,
+    file_of,
+    hashes_of,
+    load_model_of,
+    model_bytes,
+    sha256,
+)
 
 import sgacodec
 from sgacodec import decoding
@@ -110,6 +122,14 @@ def test_the_cases_cover_overlays(case):
     data = file_of(case)
     assert data[4] == 0x12
     assert SectionType.OVERLAY in [section.kind for section in container.parse(data).sections]
+
+
+@pytest.mark.parametrize("case", CODED_ALPHA)
+def test_the_cases_cover_coded_alpha(case):
+    data = file_of(case)
+    assert data[4] == 0x13
+    content = container.parse(data).section(SectionType.CODED_ALPHA)
+    assert len(content) == 1 if case == "alpha-constant" else content[0] == 0x2F
 
 
 @pytest.mark.parametrize("case", BANDS)

@@ -2,10 +2,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgacodec.errors import SgacodecError
-from sgacodec.format.container import Container, Section, parse, serialize
+from sgacodec.format.container import Container, Section, SectionType, parse, serialize
 
 sections = st.lists(
-    st.builds(Section, st.integers(8, 255), st.binary(max_size=40), st.just(False)),
+    st.builds(Section, st.integers(max(SectionType) + 1, 255), st.binary(max_size=40), st.just(False)),
     max_size=4,
     unique_by=lambda s: s.kind,
 )

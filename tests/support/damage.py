@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any
 
 import sgacodec
@@ -47,6 +48,11 @@ class Attempt:
     damage: Callable[[bytes], bytes]
     error: type[SgacodecError]
     says: str
+
+
+def older_than(kind: SectionType) -> Any:
+    """Return the section types that a decoder knows which does not know this one."""
+    return IntEnum("SectionType", {known.name: known for known in SectionType if known != kind})
 
 
 def repaired(data: bytes) -> bytes:

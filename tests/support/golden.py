@@ -13,7 +13,8 @@ from sgacodec.models.file import load_model
 
 V1 = Path(__file__).parents[1] / "golden" / "v1"
 OVERLAID = ("overlay", "overlay-everywhere", "context-overlay")
-_HYPERPRIOR = ("scene", "one-pixel", "gray", "alpha", "metadata", "escapes", "bands", *OVERLAID[:2])
+CODED_ALPHA = ("alpha-stream", "alpha-constant")
+_HYPERPRIOR = ("scene", "one-pixel", "gray", "alpha", "metadata", "escapes", "bands", *OVERLAID[:2], *CODED_ALPHA)
 _CONTEXT = ("context", "context-one-pixel", "context-escapes", "context-bands", OVERLAID[2])
 _PASSES = "context-passes"
 """Of a model whose first group has five passes."""

@@ -2,6 +2,7 @@
 
 import logging
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +171,80 @@ def test_a_batch_has_its_levels_in_turn():
     assert all(len(batch.unique()) == 4 for batch in batches)
     assert torch.cat(batches).unique().tolist() == list(range(8))
     assert torch.bincount(level_sequence(8, 20, generator)).sort().values.tolist() == [2] * 4 + [3] * 4
+
+
+# --- what cannot be read ---------------------------------------------------------------------------------------------
+
+
+def zipped(path, files, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return bytearray(path.read_bytes())
+
+
+def damage_content(archive, name):
+    at = archive.index(name.encode()) + len(name)
+    archive[at + 10 : at + 60] = bytes(50)
+
+
+def set_method(archive, name, method):
+    set_field(archive, name, 8, 10, method)
+
+
+def set_flags(archive, name, flags):
+    set_field(archive, name, 6, 8, flags)
+
+
+def set_field(archive, name, local, central, value):
+    """Set a field of two bytes in an entry's local header and in its entry of the directory."""
+    first, last = archive.index(name.encode()), archive.rindex(name.encode())
+    for at in (first - 30 + local, last - 46 + central):
+        archive[at : at + 2] = value.to_bytes(2, "little")
+
+
+@pytest.mark.parametrize(
+    ("compression", "break_it"),
+    [
+        (zipfile.ZIP_DEFLATED, damage_content),
+        (zipfile.ZIP_LZMA, damage_content),
+        (zipfile.ZIP_BZIP2, damage_content),
+        (zipfile.ZIP_STORED, damage_content),
+        (zipfile.ZIP_STORED, lambda archive, name: set_method(archive, name, 99)),
+        (zipfile.ZIP_STORED, lambda archive, name: set_flags(archive, name, 1)),
+        (zipfile.ZIP_STORED, lambda archive, name: archive.__setitem__(archive.index(name.encode()), 0)),
+    ],
+    ids=["deflate", "lzma", "bzip2", "stored", "unknown method", "encrypted", "other name"],
+)
+def test_entries_that_cannot_be_read_are_skipped_by_name(compression, break_it, tmp_path, scene_files, caplog):
+    files = {f"{n}.png": (scene_files / f"{n}.png").read_bytes() for n in range(3)}
+    path = tmp_path / "some.zip"
+    archive = zipped(path, {"broken.png": np.random.default_rng(0).bytes(3000), **files}, compression)
+    break_it(archive, "broken.png")
+    path.write_bytes(archive)
+    assert len(load_images([path], 64, 1, CPU).train) == 2
+    assert "skipped" in caplog.text
+    assert "broken.png" in caplog.text
+
+
+def test_whatever_reading_raises_skips_the_file(tmp_path, scene_files, caplog, monkeypatch):
+    def fail(self):
+        if self.name == "0.png":
+            raise MemoryError
+        return original(self)
+
+    original = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert len(load_images([scene_files], 64, 1, CPU).train) == 6
+    assert "0.png cannot be read: MemoryError" in caplog.text
+
+
+def test_archives_whose_directory_is_damaged(tmp_path, scene_files):
+    whole = zipped(tmp_path / "some.zip", {"0.png": (scene_files / "0.png").read_bytes()})
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        archive = bytearray(whole)
+        archive[len(archive) - rng.integers(1, 80)] ^= rng.integers(1, 256)
+        (tmp_path / "some.zip").write_bytes(archive)
+        with pytest.raises(TrainError):
+            load_images([tmp_path / "some.zip"], 64, 1, CPU)

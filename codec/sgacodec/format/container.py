@@ -47,12 +47,22 @@ class SectionType(IntEnum):
     BITS_BACK = 5
     MESSAGE = 6
     OVERLAY = 7
+    CODED_ALPHA = 8
 
 
-_SINCE_MINOR: dict[int, int] = {SectionType.BITS_BACK: 1, SectionType.MESSAGE: 1, SectionType.OVERLAY: 2}
+_SINCE_MINOR: dict[int, int] = {
+    SectionType.BITS_BACK: 1,
+    SectionType.MESSAGE: 1,
+    SectionType.OVERLAY: 2,
+    SectionType.CODED_ALPHA: 3,
+}
 """The minor version that a file with such a section has; all others have minor version 0."""
 
-_CRITICAL_AS_IT_IS = {SectionType.BITS_BACK: "bits-back parameters", SectionType.OVERLAY: "an overlay"}
+_CRITICAL_AS_IT_IS = {
+    SectionType.BITS_BACK: "bits-back parameters",
+    SectionType.OVERLAY: "an overlay",
+    SectionType.CODED_ALPHA: "a coded alpha plane",
+}
 """Sections that must be critical and never deflated, and what they are called."""
 
 
@@ -275,6 +285,11 @@ def serialize(container: Container) -> bytes:
         ]
     )
     return body + write_uint(zlib.crc32(body), CRC_BYTES)
+
+
+def stored_bytes(section: Section) -> int:
+    """Return how long the content of a section is in a file."""
+    return len(_pack_section(section)[2])
 
 
 def _check_magic_and_version(reader: Reader) -> None:

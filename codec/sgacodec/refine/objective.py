@@ -21,9 +21,9 @@ class Quality:
     """Where a state of the latents stands.
 
     Attributes:
-        loss: lambda * 255^2 * MSE + bpp.
+        loss: lambda * 255^2 * MSE + bpp; pixels that are not seen count as free of errors.
         bpp: bits per pixel, by the entropy model.
-        mse: mean squared error in 0..255 units.
+        mse: mean squared error of the pixels that are seen, in 0..255 units.
     """
 
     loss: float
@@ -50,7 +50,14 @@ class Objective:
     """Rate and distortion of an image's latents, with gradients, for one refinement: samples lie near each other."""
 
     def __init__(
-        self, model: RefinedModel, x: Tensor, lmbda: float, *, autocast: bool, synthesis_every: int = 1
+        self,
+        model: RefinedModel,
+        x: Tensor,
+        lmbda: float,
+        *,
+        autocast: bool,
+        synthesis_every: int = 1,
+        seen: Tensor | None = None,
     ) -> None:
         """Set the target.
 
@@ -60,12 +67,15 @@ class Objective:
             lmbda: R-D trade-off.
             autocast: whether relaxed samples run g_s and h_s in bfloat16; `rounded` never does.
             synthesis_every: g_s runs for every so many samples, see `extrapolation`; 1 is for all.
+            seen: bool [H, W], the pixels whose errors count, at least one; None stands for all.
         """
         self._model = model
         self._x = x
         self._lmbda = lmbda
         self._autocast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=autocast)
         self._n_pixels = x.shape[2] * x.shape[3]
+        self._seen = seen
+        self._share_seen = 1.0 if seen is None else seen.float().mean().item()
         self._distortion = Extrapolation(self._synthesised_distortion, synthesis_every)
 
     def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
@@ -95,7 +105,8 @@ class Objective:
         return self._quality(bpp.item(), mse / (3 * self._n_pixels))
 
     def _quality(self, bpp: float, mse: float) -> Quality:
-        return Quality(self._lmbda * mse + bpp, bpp, mse)
+        """Return where latents stand, from their mean squared error over all pixels; unseen ones have none."""
+        return Quality(self._lmbda * mse + bpp, bpp, mse / self._share_seen)
 
     def _synthesised_distortion(self, y_hat: Tensor) -> Distortion:
         """Return the MSE and its gradient with respect to y_hat, strip by strip."""
@@ -111,4 +122,7 @@ class Objective:
 
     def _squared_error(self, x_hat: Tensor, first: int) -> Tensor:
         target = self._x[:, :, first : first + x_hat.shape[2]]
-        return (x_hat[:, :, : target.shape[2], : target.shape[3]] - target).square().sum()
+        squares = (x_hat[:, :, : target.shape[2], : target.shape[3]] - target).square()
+        if self._seen is not None:
+            squares = squares * self._seen[first : first + target.shape[2]]
+        return squares.sum()

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgacodec.errors import InvalidImageError, TrainError
-from sgacodec.picture import parse_picture
+from sgacodec.errors import InvalidImageError, TrainError, one_line
+from sgacodec.picture import parse_colours
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def _files(path: Path) -> Iterator[_File]:
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as err:
+    except Exception as err:  # a damaged directory raises what its fields lead to
         raise TrainError(f"{path} is neither a folder nor a zip archive of images") from err
     for entry in archive.infolist():
         if not entry.is_dir() and not Path(entry.filename).name.startswith("."):
@@ -127,11 +127,11 @@ def _decode_all(files: Sequence[_File], patch_size: int) -> list[_Decoded]:
 def _decode(file: _File) -> _Decoded | None:
     try:
         data = file.read()
-        return _Decoded(hashlib.sha256(data).hexdigest(), parse_picture(data, name=file.name).rgb)
+        return _Decoded(hashlib.sha256(data).hexdigest(), parse_colours(data, name=file.name))
     except InvalidImageError as err:
         log.warning("skipped: %s", err)
-    except (OSError, RuntimeError, zipfile.BadZipFile) as err:
-        log.warning("skipped: %s cannot be read: %s", file.name, err)
+    except Exception as err:  # damaged archives raise errors of zipfile's and of each of its decompressors
+        log.warning("skipped: %s cannot be read: %s", file.name, one_line(err))
     return None
 
 

@@ -1,0 +1,29 @@
+"""Between images and what the codec codes: 8-bit RGB, a grayscale flag, a lossless alpha plane, metadata. Both ways.
+
+    bytes -> files (one boundary for Pillow's errors and limits) -> taking_apart -> Picture -> sections
+                       metadata: exif, xmp, profile; pixels: samples, transparency, colour
+    container, decoded colours -> output -> Pillow image
+
+Whoever needs a `Picture` imports it from here. Source: format_spec.md, section 7.
+"""
+
+from sgacodec.picture.alpha import pack_alpha, unpack_alpha
+from sgacodec.picture.files import parse_colours, parse_picture, read_picture
+from sgacodec.picture.output import to_pillow
+from sgacodec.picture.planes import Picture, pad, picture_from_array, to_gray
+from sgacodec.picture.taking_apart import picture_from_pillow, to_picture
+
+__all__ = [
+    "Picture",
+    "pack_alpha",
+    "pad",
+    "parse_colours",
+    "parse_picture",
+    "picture_from_array",
+    "picture_from_pillow",
+    "read_picture",
+    "to_gray",
+    "to_picture",
+    "to_pillow",
+    "unpack_alpha",
+]

@@ -1,0 +1,208 @@
+"""What a file says of its picture, as the bytes that came; what cannot be read or kept is named in warnings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from PIL import ExifTags, Image
+
+from sgacodec.errors import one_line
+from sgacodec.picture import exif, losses, xmp
+
+log = logging.getLogger(__name__)
+
+_STRUCTURAL_TAGS = {
+    *range(254, 260), *range(262, 267), *(273, 274), *range(277, 282), 284, *range(288, 293), 297, 301, 317,
+    *range(320, 348), 400, *range(512, 522), *range(529, 533), 559, 700, 33723, 34377, 34675, 37724,
+    *range(50706, 51200),
+}  # fmt: skip
+"""Tags of TIFF that say how pixels are laid out and coded, and those whose content is carried elsewhere or lost."""
+
+_IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_MAKER_NOTE = 0x927C
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What goes with the pixels.
+
+    Attributes:
+        exif: with the prefix `exif.PREFIX`.
+        xmp: a packet.
+        description: what it says that the picture shows.
+        orientation: how the pixels have to be turned, 1 to 8; 1 is upright. EXIF and XMP say 1 already.
+    """
+
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    description: str | None = None
+    orientation: int = 1
+
+
+def read_metadata(image: Image.Image, data: bytes = b"") -> Metadata:
+    """Read what a loaded image says of itself; whatever Pillow raises costs only the part that it was asked for.
+
+    Args:
+        image: loaded.
+        data: its file, or nothing where it is not known.
+    """
+    found_exif = _or_lost("EXIF", _read_exif, image)
+    packet = _or_lost("XMP", _read_xmp, image)
+    kept = xmp.Kept(None) if packet is None else xmp.without_claims(packet)
+    lost = dict.fromkeys(kept.lost + (("the rest of the XMP",) if packet and kept.xmp is None else ()))
+    lost |= dict.fromkeys(_or_lost("other metadata", lambda i: tuple(losses.of(i, found_exif, data)), image) or ())
+    if lost:
+        log.warning("lost: %s", ", ".join(lost))
+    turn = orientation_of(found_exif, packet)
+    return Metadata(
+        exif.upright(found_exif) if found_exif and turn > 1 else found_exif,
+        xmp.upright(kept.xmp) if kept.xmp and turn > 1 else kept.xmp,
+        _description(image, packet),
+        turn,
+    )
+
+
+def read_orientation(image: Image.Image) -> int:
+    """Return how the pixels of a loaded image have to be turned, 1 to 8; whatever Pillow raises stands for 1."""
+    try:
+        return orientation_of(_read_exif(image), _read_xmp(image))
+    except Exception as err:  # see read_metadata
+        log.debug("no orientation: %s", err)
+        return 1
+
+
+def orientation_of(found_exif: bytes | None, packet: bytes | None) -> int:
+    """Return the orientation that EXIF gives, or else XMP, or else 1."""
+    return (found_exif and exif.orientation(found_exif)) or (packet and xmp.orientation(packet)) or 1
+
+
+def _or_lost(what: str, read: Callable[[Image.Image], T], image: Image.Image) -> T | None:
+    try:
+        return read(image)
+    except Exception as err:  # Pillow's readers of metadata raise whatever damage leads them to
+        log.warning("lost: %s that Pillow cannot read: %s", what, one_line(err))
+        return None
+
+
+# --- EXIF -----------------------------------------------------------------------------------------------------------
+
+
+def _read_exif(image: Image.Image) -> bytes | None:
+    """Return EXIF as it is stored, or None; a warning says if there is something that is none."""
+    known = image.info.get("exif") or _raw_profile(image, "exif")
+    found = known or _raw_profile(image, "APP1")
+    if not found or (known and _was_changed(image, known)):
+        return _of_tags(image)
+    stored = exif.with_prefix(bytes(found))
+    if stored is None:
+        log.warning("lost: EXIF that is no TIFF structure")
+    return stored
+
+
+def _was_changed(image: Image.Image, found: bytes) -> bool:
+    """Whether someone has set or deleted tags of an image that was opened; only then is its EXIF written anew."""
+    try:
+        as_it_came = Image.Exif()
+        as_it_came.load(bytes(found))
+        changed = {tag for tag, _ in {*_shown(as_it_came)} ^ {*_shown(image.getexif())}}
+    except Exception as err:  # nobody can have changed what Pillow cannot read
+        log.debug("EXIF is carried unread: %s", err)
+        return False
+    return bool(changed - ({ExifTags.Base.Orientation} if ExifTags.Base.Orientation not in as_it_came else set()))
+
+
+def _shown(tags: Image.Exif) -> Iterator[tuple[int, str]]:
+    """Yield tags and what their values look like, which also tells numbers that are not equal to themselves."""
+    return ((tag, repr(value)) for tag, value in tags.items())
+
+
+def _raw_profile(image: Image.Image, kind: str) -> bytes | None:
+    text = image.info.get(losses.RAW_PROFILE + kind)
+    return bytes.fromhex("".join(text.split("\n")[3:])) if isinstance(text, str) else None
+
+
+def _of_tags(image: Image.Image) -> bytes | None:
+    """Return EXIF of the tags that a TIFF has itself, or that were set on an image, but for those of its structure."""
+    found, kept = image.getexif(), Image.Exif()
+    kept.endian = found.endian
+    for tag, value in found.items():
+        if tag not in _STRUCTURAL_TAGS or (tag == ExifTags.Base.Orientation and not hasattr(image, "tag_v2")):
+            kept[tag] = _ifd(found, tag) if tag in _IFDS else value
+    if not kept or (set(kept) == {ExifTags.Base.Orientation} and _read_xmp(image)):  # then Pillow has it from XMP
+        return None
+    return exif.with_prefix(_written(kept))
+
+
+def _ifd(found: Image.Exif, tag: int) -> dict[int, Any]:
+    """Return the entries of an IFD inside of EXIF, without further IFDs and without what does not bear moving."""
+    entries = dict(found.get_ifd(tag))
+    entries.pop(ExifTags.IFD.Interop, None)
+    if entries.pop(_MAKER_NOTE, None) is not None:
+        log.warning("lost: the maker note, whose offsets hold in the file that it came in")
+    return entries
+
+
+def _written(tags: Image.Exif) -> bytes:
+    """Return tags as bytes; a tag that cannot be written is left out, with a warning."""
+    try:
+        return tags.tobytes()
+    except Exception:  # values of a damaged file are of any type
+        unfit = [tag for tag in tags if not _is_writable(tag, tags[tag])]
+        log.warning("lost: EXIF tags that cannot be written: %s", ", ".join(map(str, unfit)))
+        for tag in unfit:
+            del tags[tag]
+        return tags.tobytes()
+
+
+def _is_writable(tag: int, value: Any) -> bool:
+    alone = Image.Exif()
+    alone[tag] = value
+    try:
+        alone.tobytes()
+    except Exception:  # see _written
+        return False
+    return True
+
+
+# --- XMP and texts --------------------------------------------------------------------------------------------------
+
+
+def _read_xmp(image: Image.Image) -> bytes | None:
+    packets = (*(image.info.get(key) for key in losses.XMP_KEYS), _raw_profile(image, "xmp"))
+    found = next(filter(None, packets), None)
+    if isinstance(found, str):
+        return found.encode()
+    if found is None or isinstance(found, bytes):
+        return found
+    log.warning("lost: XMP that is no text")
+    return None
+
+
+def _description(image: Image.Image, packet: bytes | None) -> str | None:
+    """Return a PNG's text called Description, XMP's dc:description, or EXIF's ImageDescription, in this order."""
+    candidates = (
+        losses.texts(image).get("Description"),
+        xmp.description(packet or b""),
+        _exif_description(image),
+    )
+    return next((text.strip() for text in candidates if isinstance(text, str) and text.strip()), None)
+
+
+def _exif_description(image: Image.Image) -> str | None:
+    """Return an EXIF text, which cameras and programs write in UTF-8 and Pillow takes for Latin-1."""
+    try:
+        value = image.getexif().get(ExifTags.Base.ImageDescription)
+    except Exception as err:  # damaged EXIF is carried as it is; there is only nothing to read in it
+        log.debug("no description in EXIF: %s", err)
+        return None
+    if not isinstance(value, str):
+        return None
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value

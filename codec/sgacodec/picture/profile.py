@@ -1,0 +1,134 @@
+"""ICC profiles: whether one fits the pixels, whether it says nothing new, and CMYK pixels through theirs.
+
+Source: ICC.1:2022 (profile version 4.4), sections 7 and 10; IEC 61966-2-1 (sRGB).
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+log = logging.getLogger(__name__)
+
+FloatArray = npt.NDArray[np.float64]
+
+_HEADER_BYTES = 128
+_PRIMARIES = {b"rXYZ": (0.4360, 0.2225, 0.0139), b"gXYZ": (0.3851, 0.7169, 0.0971), b"bXYZ": (0.1431, 0.0606, 0.7139)}
+"""Those of sRGB, adapted to D50."""
+
+_WHITES = ((0.9642, 1.0, 0.8249), (0.9505, 1.0, 1.0890))
+"""D50, and D65, which profiles of version 2 name."""
+
+_NEAR = 0.002
+"""Two tristimulus values, or points of a curve, are the same up to this: profiles round them in different ways."""
+
+_POINTS = np.linspace(0, 1, 65)
+_N_PARAMETERS = (1, 3, 4, 5, 7)
+"""Numbers of a parametric curve, by its type."""
+
+
+def srgb_to_linear(values: FloatArray) -> FloatArray:
+    """Return the light of sRGB values, both in 0..1."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def fitting(icc: bytes, gray: bool) -> bytes | None:
+    """Return the profile to store with pixels; None where it is that of sRGB, or of other pixels (with a warning).
+
+    Args:
+        icc: what a file has for a profile; what is no profile is passed on as it is.
+        gray: whether the pixels are gray; otherwise they are RGB.
+    """
+    if len(icc) < _HEADER_BYTES or icc[36:40] != b"acsp":
+        return icc
+    if is_srgb(icc):
+        return None
+    space, own = icc[16:20], b"GRAY" if gray else b"RGB "
+    if space == own:
+        return icc
+    names = tuple(name.decode("ascii", "replace").strip() for name in (space, own))
+    log.warning("lost: the ICC profile, which is one of %s and does not fit %s pixels", *names)
+    return None
+
+
+def is_srgb(icc: bytes) -> bool:
+    """Whether a profile is that of sRGB, or of its gray: the same primaries, white and tone curves."""
+    try:
+        tags = _read_tags(icc)
+        if icc[16:20] == b"GRAY":
+            return _is_srgb_curve(tags[b"kTRC"])
+        return (
+            icc[16:20] == b"RGB "
+            and b"A2B0" not in tags
+            and all(_is_near(_xyz(tags[tag]), xyz) for tag, xyz in _PRIMARIES.items())
+            and (b"wtpt" not in tags or any(_is_near(_xyz(tags[b"wtpt"]), white) for white in _WHITES))
+            and all(_is_srgb_curve(tags[tag]) for tag in (b"rTRC", b"gTRC", b"bTRC"))
+        )
+    except (KeyError, ValueError, struct.error):  # it lacks a tag, or ends early
+        return False
+
+
+def cmyk_to_rgb(image: Image.Image) -> Image.Image:
+    """Return a CMYK image as sRGB, by its profile, or plainly where it has none or a broken one (with a warning)."""
+    icc = image.info.get("icc_profile")
+    if not icc:
+        return image.convert("RGB")
+    from PIL import ImageCms  # only such pictures need it
+
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        converted = ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as err:
+        log.warning("the CMYK profile cannot be used: %s; the colours are converted without it", err)
+        return image.convert("RGB")
+    return image.convert("RGB") if converted is None else converted
+
+
+def _read_tags(icc: bytes) -> dict[bytes, bytes]:
+    (n_tags,) = struct.unpack_from(">I", icc, _HEADER_BYTES)
+    entries = (struct.unpack_from(">4sII", icc, _HEADER_BYTES + 4 + 12 * n) for n in range(min(n_tags, 100)))
+    return {name: icc[offset : offset + n_bytes] for name, offset, n_bytes in entries}
+
+
+def _xyz(tag: bytes) -> FloatArray:
+    return np.array(struct.unpack_from(">3i", tag, 8)) / 65536
+
+
+def _is_near(found: FloatArray, expected: tuple[float, ...]) -> bool:
+    return bool(np.abs(found - expected).max() < _NEAR)
+
+
+def _is_srgb_curve(tag: bytes) -> bool:
+    curve = _parametric(tag) if tag[:4] == b"para" else _sampled(tag)
+    return bool(np.abs(curve - srgb_to_linear(_POINTS)).max() < _NEAR)
+
+
+def _sampled(tag: bytes) -> FloatArray:
+    """Return a curve of type curv at the points."""
+    (n,) = struct.unpack_from(">I", tag, 8)
+    if n == 0:
+        return _POINTS
+    samples = np.array(struct.unpack_from(f">{min(n, 1 << 16)}H", tag, 12))
+    if n == 1:
+        return np.asarray(_POINTS ** (samples[0] / 256))
+    return np.interp(_POINTS, np.linspace(0, 1, n), samples / 65535)
+
+
+def _parametric(tag: bytes) -> FloatArray:
+    """Return a curve of type para at the points."""
+    (kind,) = struct.unpack_from(">H", tag, 8)
+    if kind >= len(_N_PARAMETERS):
+        raise ValueError(f"a parametric curve of type {kind}")
+    found = [value / 65536 for value in struct.unpack_from(f">{_N_PARAMETERS[kind]}i", tag, 12)]
+    gamma, a, b, c, d, e, f = found + [0.0] * (7 - len(found))
+    if kind == 0:
+        return np.asarray(_POINTS**gamma)
+    if kind < 3:  # below -b / a it is the constant c
+        d, e, f, c = (-b / a if a else 0.0), c, c, 0.0
+    power = np.maximum(a * _POINTS + b, 0) ** gamma
+    return np.where(d <= _POINTS, power + e, c * _POINTS + f)
