@@ -7,7 +7,7 @@ import pytest
 from support.golden import V1
 
 from sgacodec.errors import FormatError
-from sgacodec_bench.fuzz import run, targets
+from sgacodec_bench.fuzz import folders, run, targets
 from sgacodec_bench.fuzz.mutate import EDITS, mutated
 from sgacodec_bench.fuzz.targets import SilentCorruptionError, Target, outcome
 
@@ -87,3 +87,19 @@ def test_no_mutation_of_a_few_breaks_anything(name):
     found = [outcome(target, mutated(seeds, 1, number)) for number in range(60)]
     assert set(found) <= {"read", "refused"}
     assert "refused" in found
+
+
+def test_what_became_of_the_pictures_of_a_folder(tmp_path, monkeypatch, tiny_model):
+    made = targets.pictures()
+    for name in ("a.png", "alpha.png", "photo.jpg"):
+        (tmp_path / name).write_bytes(made[name])
+    (tmp_path / "cut.png").write_bytes(made["a.png"][:200])
+    (tmp_path / "text.txt").write_text("no picture")
+    out = tmp_path.parent / "folders.json"
+    monkeypatch.setattr(sys, "argv", ["folders", str(tmp_path), "--out", str(out)])
+    folders.main()
+    rows = {row["file"]: row["outcome"] for row in json.loads(out.read_text())["rows"]}
+    assert rows == {name: "same" for name in ("a.png", "alpha.png", "photo.jpg")} | {
+        "cut.png": "refused",
+        "text.txt": "refused",
+    }
