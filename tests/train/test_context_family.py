@@ -175,6 +175,16 @@ def test_a_checkpoint_becomes_a_model_that_codes_a_picture(trained, tmp_path, sc
     assert sgacodec.decode(sgacodec.encode(scene, options)).size == (130, 96)
 
 
+def test_a_channel_that_training_has_switched_off_at_a_level_is_exported(trained):
+    """Its inverse gain is the smallest one that fixed point has."""
+    job, result = trained
+    state = {name: value.clone() for name, value in checkpoint.copy_weights(result.net).items()}
+    state["inv_gain_y"][0, 3] = state["inv_gain_z"][1, 2] = -30
+    images = [render(64, 64, np.random.default_rng(0))]
+    model = context_files.FAMILY.to_model(state, job.options.lambdas, images, "new", {})
+    assert model.decoder.inv_gain_y[0, 3] == model.decoder.entropy.inv_gain_z[1, 2] == 1
+
+
 @pytest.mark.slow
 def test_recovered_weights_compute_what_the_trained_ones_do(trained, x, monkeypatch):
     job, result = trained

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from sgacodec.errors import InvalidImageError, ModelError, SgacodecError
-from sgacodec.picture import read_picture
+from sgacodec.picture import parse_colours
 from sgacodec.synthetic import render
 
 log = logging.getLogger(__name__)
@@ -134,8 +134,8 @@ def calibration_images(folder: Path | None, generator: np.random.Generator) -> l
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in generator.permutation(np.array(paths, dtype=object)):
         try:
-            rgb = read_picture(path).rgb
-        except InvalidImageError as err:
+            rgb = parse_colours(path.read_bytes(), name=str(path))
+        except (InvalidImageError, OSError) as err:
             log.warning("skipped: %s", err)
             continue
         if min(rgb.shape[:2]) >= _CROP:

@@ -221,6 +221,11 @@ def fixed(values: Array, frac_bits: int) -> npt.NDArray[np.int64]:
     return np.rint(np.asarray(values, np.float64) * 2.0**frac_bits).astype(np.int64)
 
 
+def fixed_gain(gains: Array) -> npt.NDArray[np.int64]:
+    """Return inverse gains in fixed point, at least the smallest one: training may switch a channel off at a level."""
+    return np.maximum(fixed(gains, GAIN_FRAC_BITS), 1)
+
+
 def to_half(network: Network) -> Network:
     """Store kernels as float16 and all other arrays as float32."""
     return tuple(replace(layer, **{name: _narrow(name, array) for name, array in _arrays(layer)}) for layer in network)  # type: ignore[type-var]

@@ -27,6 +27,7 @@ from sgacodec.train.export.integers import (
     GAIN_FRAC_BITS,
     LATENT_FRAC_BITS,
     fixed,
+    fixed_gain,
     integerise,
     real_h_s,
     real_units,
@@ -76,7 +77,7 @@ def to_model(
         g_s=(*ranges.integers("g_s", 0), Clamp(0, 255)),
         y_frac_bits=LATENT_FRAC_BITS,
         g_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - ACTIVATION_FRAC_BITS,
-        inv_gain_y=fixed(model.inv_gain_y, GAIN_FRAC_BITS),
+        inv_gain_y=fixed_gain(model.inv_gain_y),
     )
     encoder = Encoder(
         g_a=to_half(model.networks["g_a"]),
@@ -94,7 +95,7 @@ def _entropy_model(model: FloatLayers, ranges: _Calibration) -> ContextModel:
         h_s=ranges.integers("h_s"),
         z_frac_bits=LATENT_FRAC_BITS,
         h_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - ACTIVATION_FRAC_BITS,
-        inv_gain_z=fixed(model.inv_gain_z, GAIN_FRAC_BITS),
+        inv_gain_z=fixed_gain(model.inv_gain_z),
         z_median=fixed(model.medians, LATENT_FRAC_BITS),
         z_tables=factorised_tables(model.prior, model.medians),
         level_bias=fixed(model.level_bias, ACTIVATION_FRAC_BITS),

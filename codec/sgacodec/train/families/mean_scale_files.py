@@ -32,6 +32,7 @@ from sgacodec.train.export.integers import (
     GAIN_FRAC_BITS,
     LATENT_FRAC_BITS,
     fixed,
+    fixed_gain,
     integerise,
     real_h_s,
     real_units,
@@ -177,7 +178,7 @@ def to_model(model: FloatModel, images: Sequence[npt.NDArray[np.uint8]], name: s
         h_s=integerise(model.h_s, h_s_ranges, ACTIVATION_FRAC_BITS, LATENT_FRAC_BITS),
         z_frac_bits=LATENT_FRAC_BITS,
         h_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - ACTIVATION_FRAC_BITS,
-        inv_gain_z=fixed(model.inv_gain_z, GAIN_FRAC_BITS),
+        inv_gain_z=fixed_gain(model.inv_gain_z),
         z_median=fixed(model.medians, LATENT_FRAC_BITS),
         sigma_thresholds=sigma_thresholds(),
         z_tables=factorised_tables(model.state, model.medians),
@@ -188,7 +189,7 @@ def to_model(model: FloatModel, images: Sequence[npt.NDArray[np.uint8]], name: s
         g_s=(*integerise(g_s, g_s_ranges, ACTIVATION_FRAC_BITS, 0), Clamp(0, 255)),
         y_frac_bits=LATENT_FRAC_BITS,
         g_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - ACTIVATION_FRAC_BITS,
-        inv_gain_y=fixed(model.inv_gain_y, GAIN_FRAC_BITS),
+        inv_gain_y=fixed_gain(model.inv_gain_y),
     )
     encoder = Encoder(
         g_a=to_half(model.g_a),
