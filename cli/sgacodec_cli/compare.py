@@ -14,6 +14,7 @@ from sgacodec.decoding import decode
 from sgacodec.errors import InvalidImageError
 from sgacodec.format.container import MAGIC
 from sgacodec.picture import read_picture
+from sgacodec_cli.files import about, check_input
 
 
 @click.command("compare")
@@ -49,8 +50,10 @@ def _line(key: str, value: float | None) -> str:
 
 def load(name: str) -> npt.NDArray[np.uint8]:
     """Return the pixels of an image or an .sga file, uint8 [H, W, 3]."""
+    check_input(name)
     path = Path(name)
     data = path.read_bytes() if path.is_file() else b""
     if data.startswith(MAGIC):
-        return np.asarray(decode(data).convert("RGB"))
+        with about(name):
+            return np.asarray(decode(data).convert("RGB"))
     return read_picture(path).rgb

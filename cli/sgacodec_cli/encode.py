@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,15 @@ from sgacodec import limits
 from sgacodec.errors import EncodeError, OptionError
 from sgacodec.options import METHODS, PRESETS, EncodeOptions
 from sgacodec.refine import log
-from sgacodec_cli.files import check_output, read_input, title, write_output
+from sgacodec_cli.files import (
+    check_distinct,
+    check_input,
+    check_output,
+    default_output,
+    read_input,
+    title,
+    write_output,
+)
 
 if TYPE_CHECKING:
     from sgacodec.bitsback.message import Message
@@ -70,14 +77,9 @@ def command(
     **options: float | int | str | None,
 ) -> None:
     """Encode IN, an image of any format that Pillow reads ('-' is standard input), to an .sga file."""
-    if output is None and source == "-":
-        raise click.UsageError("name the output of standard input with -o")
-    if options["level"] is not None and _is_given("quality"):
-        raise click.UsageError("--level and --quality both pick the level; give one")
-    output = output or str(Path(source).with_suffix(".sga"))
-    check_output(output, force)
-    if log_file is not None:
-        _check_log(log_file, output, force)
+    _check_rate(options)
+    output = default_output(source, ".sga") if output is None else output
+    _check_files(source, output, log_file, embed, force)
     if sum([caption is not None, caption_from_metadata, embed is not None]) > 1:
         raise click.UsageError("--caption, --caption-from-metadata and --embed exclude each other")
     if source == embed == "-":
@@ -87,9 +89,9 @@ def command(
     message = text if embed is None else read_input(embed)
     rows: list[log.Row] = []
     encoded = _encode(picture, chosen, message, quiet, lambda progress: rows.append(log.row(progress)))
-    write_output(output, encoded.data)
+    write_output(output, encoded.data, force)
     if log_file is not None:
-        write_output(log_file, log.dump(options, encoded.refined, rows))
+        write_output(log_file, log.dump(options, encoded.refined, rows), force)
     if not quiet:
         click.echo(_summary(output, encoded), err=True)
 
@@ -98,10 +100,37 @@ def _is_given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def _check_log(log_file: str, output: str, force: bool) -> None:
-    if log_file == output:
-        raise click.UsageError(f"the log and the .sga file cannot both be {output}")
-    check_output(log_file, force)
+def _check_rate(options: Mapping[str, object]) -> None:
+    if not _is_given("quality"):
+        return
+    if options["level"] is not None:
+        raise click.UsageError("--level and --quality both pick the level; give one")
+    if options["lmbda"] is not None:
+        raise click.UsageError("--lambda and --quality both pick the level; give one, or --level with --lambda")
+
+
+def _check_files(source: str, output: str, log_file: str | None, embed: str | None, force: bool) -> None:
+    check_input(source)
+    _check_suffix(output, force)
+    for name in (output, log_file):
+        if name is not None:
+            check_output(name, force)
+    check_distinct({"the log": log_file, "the .sga file": output}, {"the image": source, "what it carries": embed})
+
+
+def _check_suffix(output: str, force: bool) -> None:
+    """Refuse a name that promises an image of another format."""
+    suffix = Path(output).suffix.lower()
+    if force or suffix in ("", ".sga"):
+        return
+    from sgacodec_cli.pictures import format_of_suffix
+
+    named = format_of_suffix(suffix)
+    if named is not None:
+        raise click.UsageError(
+            f"{output} is the name of a {named} file, and what is written is an .sga file; name it .sga, or insist "
+            "with --force"
+        )
 
 
 def _options(given: dict[str, float | int | str | None]) -> EncodeOptions:
@@ -118,8 +147,9 @@ def read_picture(source: str, max_pixels: int) -> Picture:
     from sgacodec.picture import parse_picture, read_picture
 
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and an option
+    check_input(source)
     if source == "-":
-        return parse_picture(sys.stdin.buffer.read(), max_pixels, "standard input")
+        return parse_picture(read_input(source), max_pixels, "standard input")
     return read_picture(Path(source), max_pixels)
 
 

@@ -96,7 +96,7 @@ COMMANDS = {
     "info": Command(_info, "Show what an .sga file says of itself."),
     "capacity": Command(_capacity, "Say how many bytes an image's latents can carry."),
     "verify": Command(_verify, "Check .sga files by decoding them."),
-    "models": Command(_models, "List, show and import models."),
+    "models": Command(_models, "List, show and import models.", "train"),
     "train": Command(_train, "Train a model on photographs.", "train"),
     "compare": Command(_compare, "PSNR, MS-SSIM and largest error between two images.", "bench"),
     "race": Command(_race, "Encode with two codecs at equal size, say which is better.", "bench"),

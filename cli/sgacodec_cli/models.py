@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from sgacodec.errors import ModelError
+from sgacodec.errors import ModelError, TrainError
 from sgacodec.models import store
 from sgacodec.models.entropy import ContextModel
-from sgacodec.models.file import dump_model
+from sgacodec.models.file import dump_model, load_model
 from sgacodec.models.model import Model
-from sgacodec_cli.files import check_output, write_output
+from sgacodec_cli.files import check_distinct, check_input, check_output, write_output
 
 
 @click.group("models")
@@ -92,9 +92,11 @@ def import_model(
 ) -> None:
     """Convert trained weights to an integer model.
 
-    SOURCE is 'mbt2018-mean' with --quality 1 to 8 (downloaded by CompressAI), a PyTorch state-dict file with the
-    parameter names of CompressAI's mean-scale hyperprior, or a checkpoint of sgacodec train.
+    SOURCE is 'mbt2018-mean' with --quality 1 to 8 (downloaded by CompressAI), a state dict with the parameter names of
+    CompressAI's mean-scale hyperprior (of torch.save or safetensors, bare or in a checkpoint), or a checkpoint of
+    sgacodec train.
     """
+    check_input(source)
     try:
         from sgacodec.train.data.weights import ZOO, calibration_images, state_file, zoo
         from sgacodec.train.families import registry
@@ -103,13 +105,32 @@ def import_model(
             "importing models needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
         ) from err
     weights = zoo(source, quality) if source in ZOO else state_file(Path(source))
-    name = name or weights.name
+    name = _checked_name(weights.name if name is None else name)
     target = output or str(store.cache_folder() / f"{name}{store.SUFFIX}")
-    if output is None:
-        store.cache_folder().mkdir(parents=True, exist_ok=True)
-    check_output(target, force)
-    family = registry.family(registry.of_state(weights.state))
+    _check_target(source, target, is_cached=output is None, force=force)
+    try:
+        family = registry.family(registry.of_state(weights.state))
+    except TrainError as err:
+        raise ModelError(f"{source}: {err}") from err
     images = calibration_images(calibrate, np.random.default_rng(0))
     model = family.to_model(weights.state, lambdas or weights.lambdas, images, name, {"source": weights.origin})
-    write_output(target, dump_model(model))
+    data = dump_model(model)
+    load_model(data)  # what no decoder would take is not written
+    if output is None:
+        store.cache_folder().mkdir(parents=True, exist_ok=True)
+    write_output(target, data, force)
     click.echo(f"{target}: {name}, id {model.model_id.hex()}")
+
+
+def _checked_name(name: str) -> str:
+    if not name or Path(name).name != name:
+        raise click.UsageError(
+            f"{name!r} is no name of a model; --name takes what a file may be called, without folders"
+        )
+    return name
+
+
+def _check_target(source: str, target: str, *, is_cached: bool, force: bool) -> None:
+    if not is_cached or Path(target).parent.is_dir():
+        check_output(target, force)
+    check_distinct({"the model file": target}, {"the weights": source})

@@ -17,7 +17,7 @@ from sgacodec.errors import OptionError, TrainError
 from sgacodec.models.file import dump_model
 from sgacodec.models.store import SUFFIX
 from sgacodec.train.options import FAMILIES, LEARNING_RATES, STAGES, RunOptions, TrainOptions
-from sgacodec_cli.files import check_output, write_output
+from sgacodec_cli.files import check_distinct, check_output, write_output
 
 if TYPE_CHECKING:
     from sgacodec.train.events import Listener, Record
@@ -175,7 +175,7 @@ def _train(sources: tuple[Path, ...], request: _Request) -> None:
             "training needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
         ) from err
     if workers.leads():
-        _check_outputs(request)
+        _check_outputs(sources, request)
     try:
         start = run.start(run.Request(request.given, request.model, request.resume, request.warm))
     except OptionError as err:
@@ -189,14 +189,27 @@ def _train(sources: tuple[Path, ...], request: _Request) -> None:
             _finish(request, job, trained)
 
 
-def _check_outputs(request: _Request) -> None:
+def _check_outputs(sources: Sequence[Path], request: _Request) -> None:
+    output = request.run.output
     if not request.goes_on:
-        for path in (request.run.output, request.log):
-            check_output(str(path), request.force)
+        _check_checkpoint(output)
+        check_output(str(output), request.force)
+        check_output(str(request.log), request.force)
     if request.model_file is not None:
         if request.model_file.suffix != SUFFIX:
             raise click.UsageError(f"{request.model_file}: a model file's name ends in {SUFFIX}")
         check_output(str(request.model_file), request.force)
+    model_file = None if request.model_file is None else str(request.model_file)
+    outputs = {"the checkpoint": str(output), "the log": str(request.log), "the model file": model_file}
+    resumed = None if request.resume is None or request.goes_on else str(request.resume)
+    inputs = {f"the data in {path}": str(path) for path in sources if path.is_file()}
+    check_distinct(outputs, {"the checkpoint to go on from": resumed, "the model": request.model, **inputs})
+
+
+def _check_checkpoint(output: Path) -> None:
+    """Refuse what a checkpoint, which is written again and again, cannot go to."""
+    if str(output) == "-" or (output.exists() and not output.is_file() and not output.is_dir()):
+        raise click.UsageError(f"a checkpoint is a file, and {output} is none; name a file with -o")
 
 
 @contextmanager
@@ -252,7 +265,7 @@ def _finish(request: _Request, job: Job, trained: Trained) -> None:
     if trained.validation is not None:
         tables += _level_table(trained.validation.levels)
     if request.model_file is not None:
-        tables += _export(request.model_file, job, trained)
+        tables += _export(request, request.model_file, job, trained)
     output = request.run.output
     end = "finished" if trained.finished else f"stopped before its end; go on with --resume {output}"
     if not request.quiet:
@@ -265,12 +278,12 @@ def _level_table(levels: Sequence[LevelLoss]) -> list[str]:
     return rows + ["".join(f"{value:12.4f}" for value in vars(level).values()) for level in levels]
 
 
-def _export(path: Path, job: Job, trained: Trained) -> list[str]:
+def _export(request: _Request, path: Path, job: Job, trained: Trained) -> list[str]:
     """Write the model file; return what it is, and a table of what integers cost on held-out images."""
     from sgacodec.train import run
 
     model = run.export(job, trained, path.stem)
-    write_output(str(path), dump_model(model))
+    write_output(str(path), dump_model(model), request.force)
     if model.bits_back_id is None:
         return [f"{path}: id {model.model_id.hex()}", *_cost_table(path, job, trained)]
     return [f"{path}: id {model.model_id.hex()}, with its bits-back model {model.bits_back_id.hex()}"]
