@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec import metrics
+from sgacodec import metrics, strict_json
 from sgacodec.decoding import decode
 from sgacodec.errors import InvalidImageError
 from sgacodec.format.container import MAGIC
@@ -32,7 +31,7 @@ def command(first: str, second: str, as_json: bool) -> None:
         "ms_ssim": _ms_ssim(a, b),
         "max_error": int(np.abs(a.astype(int) - b).max()),
     }
-    click.echo(json.dumps(facts) if as_json else "\n".join(_line(*fact) for fact in facts.items()))
+    click.echo(strict_json.dumps(facts) if as_json else "\n".join(_line(*fact) for fact in facts.items()))
 
 
 def _ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from sgacodec import limits
 from sgacodec.errors import EncodeError, OptionError
-from sgacodec.options import METHODS, PRESETS, EncodeOptions
+from sgacodec.options import MAX_ITERATIONS, METHODS, PRESETS, EncodeOptions
 from sgacodec.refine import log
 from sgacodec_cli.files import (
     check_distinct,
@@ -44,7 +44,7 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
               help="The model's level instead of a quality, in steps of 1/16, with any --lambda.")  # fmt: skip
 @click.option("-p", "--preset", type=click.Choice(list(PRESETS)), default="fast", show_default=True,
               help=f"How long to refine; steps: {_PRESET_HELP}.")  # fmt: skip
-@click.option("--iterations", type=click.IntRange(0, 1_000_000), default=None, help="Steps instead of a preset's.")
+@click.option("--iterations", type=click.IntRange(0, MAX_ITERATIONS), default=None, help="Steps instead of a preset's.")
 @click.option("--method", type=click.Choice(list(METHODS)), default=EncodeOptions.method, show_default=True,
               help="How the refinement rounds.")  # fmt: skip
 @click.option("--classes", type=int, metavar="2|3", default=EncodeOptions.classes, show_default=True,
@@ -59,7 +59,7 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
     "--model", default=EncodeOptions.model, show_default=True, help="Name, id or path; see 'sgacodec models'."
 )
 @click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1 ...")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the rounding noise.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the rounding noise.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
@@ -84,7 +84,7 @@ def command(
         raise click.UsageError("--caption, --caption-from-metadata and --embed exclude each other")
     if source == embed == "-":
         raise click.UsageError("standard input cannot be both the image and what it carries")
-    picture, chosen = read_picture(source, max_pixels), _options(options)
+    picture, chosen = read_picture(source, max_pixels), encode_options(options)
     text = _described(picture, source) if caption_from_metadata else caption
     message = text if embed is None else read_input(embed)
     rows: list[log.Row] = []
@@ -133,7 +133,12 @@ def _check_suffix(output: str, force: bool) -> None:
         )
 
 
-def _options(given: dict[str, float | int | str | None]) -> EncodeOptions:
+def encode_options(given: dict[str, float | int | str | None]) -> EncodeOptions:
+    """Return what was given on the command line as options.
+
+    Raises:
+        click.UsageError: a value, or a combination, does not exist.
+    """
     try:
         return EncodeOptions(**given)  # type: ignore[arg-type]
     except OptionError as err:

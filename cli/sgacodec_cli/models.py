@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import click
 import numpy as np
 
+from sgacodec import strict_json
 from sgacodec.errors import ModelError, TrainError
 from sgacodec.models import store
 from sgacodec.models.entropy import ContextModel
@@ -28,7 +28,7 @@ def list_models(as_json: bool) -> None:
     """List the installed models: name, id, where they are."""
     entries = store.installed()
     if as_json:
-        click.echo(json.dumps([{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]))
+        click.echo(strict_json.dumps([{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]))
         return
     for entry in entries:
         default = " (default)" if entry.name == store.DEFAULT_MODEL else ""
@@ -42,7 +42,7 @@ def show(name: str, as_json: bool) -> None:
     """Show a model's id, levels, networks and card. NAME is a name, an id or a path."""
     facts = _facts(store.load_by_name(name))
     if as_json:
-        click.echo(json.dumps(facts))
+        click.echo(strict_json.dumps(facts))
         return
     for key, value in facts.items():
         if value is not None:

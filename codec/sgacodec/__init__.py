@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sgacodec import limits
 from sgacodec.decoding import decode
 from sgacodec.errors import (
     BadMagicError,
@@ -29,9 +30,11 @@ from sgacodec.errors import (
 )
 from sgacodec.info import Info, read_info
 from sgacodec.options import EncodeOptions
+from sgacodec.sources import read_bytes
 
 if TYPE_CHECKING:
     from sgacodec.encoding import Report
+    from sgacodec.sources import Source
 
 __version__ = "0.1.0"
 
@@ -65,6 +68,24 @@ def encode(
     return encoding.encode(image, options, report, message)
 
 
+def verify(source: Source, *, max_pixels: int = limits.MAX_PIXELS) -> Info:
+    """Decode an .sga file, and so check the checksums of the file and of the picture.
+
+    Args:
+        source: the file: its bytes, its path, or open for reading bytes.
+        max_pixels: see `decode`.
+
+    Returns:
+        What the file says of itself.
+
+    Raises:
+        FormatError, UnsupportedVersionError, ModelNotFoundError, OSError: see `decode`.
+    """
+    data = read_bytes(source)
+    decode(data, max_pixels=max_pixels)
+    return read_info(data)
+
+
 __all__ = [
     "BadMagicError",
     "ChecksumError",
@@ -88,4 +109,5 @@ __all__ = [
     "decode",
     "encode",
     "read_info",
+    "verify",
 ]

@@ -31,14 +31,14 @@ def torch_device(name: str) -> torch.device:
     """Return the torch device called `name`; "auto" is CUDA where there is one.
 
     Raises:
-        EncodeError: torch does not have it.
+        EncodeError: torch does not have it, or it does not compute.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as err:
+        float(torch.ones(1, device=device, dtype=torch.float32) + 1)  # a meta device has tensors and computes nothing
+    except (RuntimeError, AssertionError, ImportError, ValueError) as err:
         raise EncodeError(f"device {name!r} is not available here; use --device cpu") from err
     return device
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sgacodec.metrics import Curve
+from sgacodec.strict_json import dumps
 
 Row = dict[str, Any]
 Result = dict[str, Any]
@@ -31,8 +32,8 @@ def load_folder(folder: Path) -> dict[str, Result]:
 def save(path: Path, result: Result) -> None:
     """Write a result file in one step, a line per row."""
     rows = sorted(result["rows"], key=lambda row: (row["setting"], row["image"]))
-    head = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in result.items() if key != "rows"]
-    lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+    head = [f" {dumps(key)}: {dumps(value)}," for key, value in result.items() if key != "rows"]
+    lines = ",\n".join(f"  {dumps(row)}" for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text("\n".join(["{", *head, ' "rows": [', *([lines] if lines else []), " ]", "}"]) + "\n")
