@@ -8,6 +8,8 @@ from sgacodec import limits
 from sgacodec.errors import EncodeError
 from sgacodec.options import EncodeOptions
 from sgacodec_cli.encode import encode_options, read_picture
+from sgacodec_cli.files import show
+from sgacodec_cli.interrupts import leaving_at_once
 
 
 @click.command("capacity")
@@ -28,10 +30,11 @@ def command(source: str, max_pixels: int, **options: float | int | str | None) -
     """
     chosen, picture = encode_options(options), read_picture(source, max_pixels)
     try:
-        from sgacodec import encoding
+        with leaving_at_once():
+            from sgacodec import encoding
     except ImportError as err:
         raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
     found = encoding.capacity_bytes(picture, chosen)
-    click.echo(f"{max(found)} bytes")
+    show(f"{max(found)} bytes")
     for exponent, n_bytes in enumerate(found):
-        click.echo(f"  on a lattice of step {'1' if exponent == 0 else f'1/{2**exponent}'}: {n_bytes} bytes")
+        show(f"  on a lattice of step {'1' if exponent == 0 else f'1/{2**exponent}'}: {n_bytes} bytes")

@@ -13,7 +13,7 @@ from sgacodec.decoding import decode
 from sgacodec.errors import InvalidImageError
 from sgacodec.format.container import MAGIC
 from sgacodec.picture import read_picture
-from sgacodec_cli.files import about, check_input
+from sgacodec_cli.files import about, check_input, show
 
 
 @click.command("compare")
@@ -31,7 +31,7 @@ def command(first: str, second: str, as_json: bool) -> None:
         "ms_ssim": _ms_ssim(a, b),
         "max_error": int(np.abs(a.astype(int) - b).max()),
     }
-    click.echo(strict_json.dumps(facts) if as_json else "\n".join(_line(*fact) for fact in facts.items()))
+    show(strict_json.dumps(facts) if as_json else "\n".join(_line(*fact) for fact in facts.items()))
 
 
 def _ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None:

@@ -10,7 +10,16 @@ from sgacodec.decoding import decode
 from sgacodec.errors import SgacodecError
 from sgacodec.format.container import parse_header
 from sgacodec_cli import pictures
-from sgacodec_cli.files import about, check_distinct, check_output, default_output, read_input, title, write_output
+from sgacodec_cli.files import (
+    about,
+    check_distinct,
+    check_output,
+    default_output,
+    read_input,
+    show,
+    title,
+    write_output,
+)
 
 
 @click.command("decode")
@@ -53,7 +62,7 @@ def command(
     if extract is not None:
         write_output(extract, carried.encode() if isinstance(carried, str) else carried, force)
     if caption:
-        click.echo(carried)
+        show(str(carried))
 
 
 def _check_files(source: str, output: str | None, extract: str | None, force: bool) -> None:

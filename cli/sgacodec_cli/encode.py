@@ -23,6 +23,8 @@ from sgacodec_cli.files import (
     title,
     write_output,
 )
+from sgacodec_cli.interrupts import leaving_at_once
+from sgacodec_cli.progress import is_hidden
 
 if TYPE_CHECKING:
     from sgacodec.bitsback.message import Message
@@ -64,6 +66,7 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
               help="Refuse larger images.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+@click.option("--progress", is_flag=True, help="A progress bar even where standard error is no terminal.")
 def command(
     source: str,
     output: str | None,
@@ -74,6 +77,7 @@ def command(
     embed: str | None,
     force: bool,
     quiet: bool,
+    progress: bool,
     **options: float | int | str | None,
 ) -> None:
     """Encode IN, an image of any format that Pillow reads ('-' is standard input), to an .sga file."""
@@ -88,7 +92,9 @@ def command(
     text = _described(picture, source) if caption_from_metadata else caption
     message = text if embed is None else read_input(embed)
     rows: list[log.Row] = []
-    encoded = _encode(picture, chosen, message, quiet, lambda progress: rows.append(log.row(progress)))
+    encoded = _encode(
+        picture, chosen, message, is_hidden(quiet, progress), lambda progress: rows.append(log.row(progress))
+    )
     write_output(output, encoded.data, force)
     if log_file is not None:
         write_output(log_file, log.dump(options, encoded.refined, rows), force)
@@ -168,16 +174,17 @@ def _encode(
     picture: Picture,
     options: EncodeOptions,
     message: Message | None,
-    quiet: bool,
+    hidden: bool,
     watch: Callable[[Progress], None],
 ) -> Encoded:
     try:
-        from sgacodec import encoding
-        from sgacodec.plan import make_plan
+        with leaving_at_once():
+            from sgacodec import encoding
+            from sgacodec.plan import make_plan
     except ImportError as err:
         raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
     steps = options.steps
-    with tqdm(total=steps, desc="refining", unit="step", disable=quiet or steps == 0, leave=False, delay=0.1) as bar:
+    with tqdm(total=steps, desc="refining", unit="step", disable=hidden or steps == 0, leave=False, delay=0.1) as bar:
 
         def report(progress: Progress) -> None:
             watch(progress)

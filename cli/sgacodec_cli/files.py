@@ -28,6 +28,12 @@ def title(name: str) -> str:
     return "standard input" if name == "-" else name
 
 
+def show(text: str) -> None:
+    """Print a line on standard output; what its encoding lacks is escaped, and not an error."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
 @contextmanager
 def about(name: str) -> Iterator[None]:
     """Have errors of sgacodec's name the input that they are about."""
@@ -150,6 +156,17 @@ def _descriptor(name: str) -> int | None:
     named = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
     numbered = _DESCRIPTOR.fullmatch(name)
     return int(numbered.group(1)) if numbered else named.get(name)
+
+
+def is_stream(name: str) -> bool:
+    """Say whether an output is no file of the disk: standard output, a FIFO, a device."""
+    if _descriptor(name) is not None:
+        return True
+    try:
+        mode = os.stat(name).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def _status(path: Path) -> os.stat_result | None:

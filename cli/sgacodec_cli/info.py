@@ -12,7 +12,7 @@ from sgacodec.bitsback.carriers import Carriers
 from sgacodec.bitsback.message import Message
 from sgacodec.decoding import decode
 from sgacodec.info import Info, read_info
-from sgacodec_cli.files import about, read_input
+from sgacodec_cli.files import about, read_input, show
 
 
 @click.command("info")
@@ -32,10 +32,10 @@ def command(source: str, as_json: bool, extract: bool) -> None:
     if as_json:
         extracted = {"message": found and dataclasses.asdict(found)} if extract else {}
         present = {} if len(data) == info.n_bytes else {"present_bytes": len(data)}
-        click.echo(strict_json.dumps(dataclasses.asdict(info) | present | extracted))
+        show(strict_json.dumps(dataclasses.asdict(info) | present | extracted))
     else:
         rows = _rows(info) + _present(len(data), info) + (_extracted(found) if extract else [])
-        click.echo("\n".join(f"{name:<18}{value}" for name, value in rows))
+        show("\n".join(f"{name:<18}{value}" for name, value in rows))
 
 
 def _present(n_bytes: int, info: Info) -> list[tuple[str, str]]:

@@ -7,12 +7,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from sgacodec.errors import FormatError, ModelError, SgacodecError, UnsupportedVersionError
+from sgacodec_cli import interrupts
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,12 @@ class _LazyGroup(click.Group):
             return None
         entry = COMMANDS[cmd_name]
         try:
-            return entry.load()
+            command = entry.load()
         except ModuleNotFoundError as err:
             remedy = f"install it with: pip install 'sgacodec[{entry.extra}]'"
             raise click.UsageError(f"{cmd_name} needs {err.name}; {remedy}") from err
+        interrupts.unwind()
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -151,7 +155,9 @@ class _Guarded(_LazyGroup):
         logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s")
         logging.getLogger("PIL").setLevel(logging.WARNING)
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            _flush()
+            return result  # noqa: TRY300 - a full disk or a broken pipe may show in the flush alone
         except SgacodecError as err:
             _fail(err, exit_code(err), debug)
         except ModuleNotFoundError as err:
@@ -160,12 +166,23 @@ class _Guarded(_LazyGroup):
         except MemoryError as err:
             _fail(err, 1, debug, "out of memory; try a smaller image")
         except OSError as err:
+            drop_unwritten()
             if isinstance(err, BrokenPipeError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 ctx.exit(1)
             _fail(err, 1, debug, f"{err.filename or 'input/output'}: {err.strerror or err}")
         except KeyboardInterrupt as err:
-            _fail(err, 130, debug, "interrupted; nothing was written")
+            _fail(err, interrupts.EXIT_CODE, debug, "interrupted; nothing was written")
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def drop_unwritten() -> None:
+    """Forget what standard output still holds; Python would try once more at its end, and fail with a traceback."""
+    with suppress(OSError, AttributeError, ValueError):  # it is closed, or no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(err: SgacodecError) -> int:

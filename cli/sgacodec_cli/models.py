@@ -14,7 +14,8 @@ from sgacodec.models import store
 from sgacodec.models.entropy import ContextModel
 from sgacodec.models.file import dump_model, load_model
 from sgacodec.models.model import Model
-from sgacodec_cli.files import check_distinct, check_input, check_output, write_output
+from sgacodec_cli.files import check_distinct, check_input, check_output, show, write_output
+from sgacodec_cli.interrupts import leaving_at_once
 
 
 @click.group("models")
@@ -28,25 +29,25 @@ def list_models(as_json: bool) -> None:
     """List the installed models: name, id, where they are."""
     entries = store.installed()
     if as_json:
-        click.echo(strict_json.dumps([{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]))
+        show(strict_json.dumps([{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]))
         return
     for entry in entries:
         default = " (default)" if entry.name == store.DEFAULT_MODEL else ""
-        click.echo(f"{entry.name:<24}{entry.model_id}  {'packaged' if entry.packaged else entry.path}{default}")
+        show(f"{entry.name:<24}{entry.model_id}  {'packaged' if entry.packaged else entry.path}{default}")
 
 
 @command.command("show")
 @click.argument("name", default=store.DEFAULT_MODEL)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def show(name: str, as_json: bool) -> None:
+def show_model(name: str, as_json: bool) -> None:
     """Show a model's id, levels, networks and card. NAME is a name, an id or a path."""
     facts = _facts(store.load_by_name(name))
     if as_json:
-        click.echo(strict_json.dumps(facts))
+        show(strict_json.dumps(facts))
         return
     for key, value in facts.items():
         if value is not None:
-            click.echo(f"{key:<14}{value}")
+            show(f"{key:<14}{value}")
 
 
 def _facts(model: Model) -> dict[str, object]:
@@ -98,15 +99,16 @@ def import_model(
     """
     check_input(source)
     try:
-        from sgacodec.train.data.weights import ZOO, calibration_images, state_file, zoo
-        from sgacodec.train.families import registry
+        with leaving_at_once():
+            from sgacodec.train.data.weights import ZOO, calibration_images, state_file, zoo
+            from sgacodec.train.families import registry
     except ImportError as err:
         raise ModelError(
             "importing models needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
         ) from err
     weights = zoo(source, quality) if source in ZOO else state_file(Path(source))
     name = _checked_name(weights.name if name is None else name)
-    target = output or str(store.cache_folder() / f"{name}{store.SUFFIX}")
+    target = _default_target(name) if output is None else output
     _check_target(source, target, is_cached=output is None, force=force)
     try:
         family = registry.family(registry.of_state(weights.state))
@@ -117,17 +119,24 @@ def import_model(
     data = dump_model(model)
     load_model(data)  # what no decoder would take is not written
     if output is None:
-        store.cache_folder().mkdir(parents=True, exist_ok=True)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
     write_output(target, data, force)
-    click.echo(f"{target}: {name}, id {model.model_id.hex()}")
+    show(f"{target}: {name}, id {model.model_id.hex()}")
 
 
 def _checked_name(name: str) -> str:
-    if not name or Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name:
         raise click.UsageError(
             f"{name!r} is no name of a model; --name takes what a file may be called, without folders"
         )
     return name
+
+
+def _default_target(name: str) -> str:
+    folder = store.cache_folder()
+    if folder is None:
+        raise click.UsageError("you have no home folder to keep models in; name the model file with -o")
+    return str(folder / f"{name}{store.SUFFIX}")
 
 
 def _check_target(source: str, target: str, *, is_cached: bool, force: bool) -> None:

@@ -14,6 +14,7 @@ import click
 from PIL import Image
 
 from sgacodec.errors import SgacodecError
+from sgacodec_cli.files import is_stream
 
 _ANY = ("L", "LA", "RGB", "RGBA")
 _EXIF_PREFIX = b"Exif\0\0"
@@ -96,12 +97,12 @@ class Target:
 
 
 def target(name: str, quality: int | None = None) -> Target:
-    """Return what the name of an image file asks for; `-` asks for PNG.
+    """Return what the name of an image file asks for; `-`, a FIFO or a device without a suffix asks for PNG.
 
     Raises:
         click.UsageError: no such format is written, or it has no quality.
     """
-    suffix = ".png" if name == "-" else Path(name).suffix.lower()
+    suffix = Path(name).suffix.lower() or (".png" if is_stream(name) else "")
     image_format = format_of_suffix(suffix)
     known = _FORMATS.get(image_format or "")
     if image_format is None or known is None or suffix in _OF_OTHER_PIXELS:

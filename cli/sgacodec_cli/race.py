@@ -11,6 +11,7 @@ from sgacodec.picture import read_picture
 from sgacodec_bench.codecs import Codec
 from sgacodec_bench.measure.equal_size import Candidate, at_most
 from sgacodec_cli.bench import choose
+from sgacodec_cli.files import show
 
 
 @click.command("race")
@@ -24,11 +25,11 @@ def command(source: Path, against: str, n_bytes: int, preset: str) -> None:
     ours, theirs = (at_most(_runnable(name), rgb, n_bytes) for name in (f"sgacodec-{preset}", against))
     for each in (ours, theirs):
         similarity = "" if each.ms_ssim is None else f", MS-SSIM {each.ms_ssim:.5f}"
-        click.echo(
+        show(
             f"{each.codec:<18}{len(each.data)} bytes at setting {each.setting:g}: "
             f"PSNR {each.psnr_db:.2f} dB{similarity}"
         )
-    click.echo(_verdict(ours, theirs))
+    show(_verdict(ours, theirs))
 
 
 def _runnable(name: str) -> Codec:

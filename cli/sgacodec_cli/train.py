@@ -18,6 +18,8 @@ from sgacodec.models.file import dump_model
 from sgacodec.models.store import SUFFIX
 from sgacodec.train.options import FAMILIES, LEARNING_RATES, STAGES, RunOptions, TrainOptions
 from sgacodec_cli.files import check_distinct, check_output, write_output
+from sgacodec_cli.interrupts import leaving_at_once
+from sgacodec_cli.progress import is_hidden
 
 if TYPE_CHECKING:
     from sgacodec.train.events import Listener, Record
@@ -42,6 +44,7 @@ class _Request:
         tensorboard, model_file: outputs, or None.
         force: whether outputs may be overwritten.
         quiet: whether nothing is shown.
+        progress: whether a bar is shown even where standard error is no terminal.
     """
 
     run: RunOptions
@@ -53,6 +56,7 @@ class _Request:
     model_file: Path | None
     force: bool
     quiet: bool
+    progress: bool
 
     @property
     def log(self) -> Path:
@@ -131,6 +135,7 @@ class _Request:
               help="Write the integer model too (.safetensors), and say what integers cost.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite output, log and model file.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no tables.")
+@click.option("--progress", is_flag=True, help="A progress bar even where standard error is no terminal.")
 def command(
     sources: tuple[Path, ...],
     output: Path | None,
@@ -141,6 +146,7 @@ def command(
     model_file: Path | None,
     force: bool,
     quiet: bool,
+    progress: bool,
     **options: Any,
 ) -> None:
     """Train a variable-rate model, or a model's bits-back model, on the images in folders and zip archives DATA.
@@ -163,13 +169,14 @@ def command(
     run_names = ("device", "compile", "autocast", "save_every", "validate_every", "stop_after")
     run = RunOptions(output, **{name: options.pop(name) for name in run_names})
     given = {name: value for name, value in options.items() if value not in (None, ())}
-    _train(sources, _Request(run, given, model, resume, warm, tensorboard, model_file, force, quiet))
+    _train(sources, _Request(run, given, model, resume, warm, tensorboard, model_file, force, quiet, progress))
 
 
 def _train(sources: tuple[Path, ...], request: _Request) -> None:
     try:
-        from sgacodec.train import run, workers
-        from sgacodec.train.data.images import load_images
+        with leaving_at_once():
+            from sgacodec.train import run, workers
+            from sgacodec.train.data.images import load_images
     except ImportError as err:
         raise TrainError(
             "training needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
@@ -235,16 +242,18 @@ def _with_listeners(request: _Request, job: Job, stop: Callable[[], bool]) -> Tr
 
     if job.worker.leads and not request.goes_on:
         request.log.unlink(missing_ok=True)
-    hidden = request.quiet or not job.worker.leads
+    quiet = request.quiet or not job.worker.leads
     layout = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-    with tqdm(total=1.0, disable=hidden, leave=False, bar_format=layout, file=sys.stderr) as bar:
-        listeners = [events.json_log(request.log), _bar_listener(bar)]
+    with tqdm(
+        total=1.0, disable=is_hidden(quiet, request.progress), leave=False, bar_format=layout, file=sys.stderr
+    ) as bar:
+        listeners = [events.json_log(request.log), _bar_listener(bar, quiet)]
         if request.tensorboard is not None and job.worker.leads:
             listeners.append(events.tensorboard(request.tensorboard))
         return run.train(job, listeners, stop)
 
 
-def _bar_listener(bar: tqdm[Any]) -> Listener:
+def _bar_listener(bar: tqdm[Any], quiet: bool) -> Listener:
     from sgacodec.train.events import Averaged, Stepped, Validated
 
     def show(record: Record) -> None:
@@ -253,7 +262,7 @@ def _bar_listener(bar: tqdm[Any]) -> Listener:
         elif isinstance(record, Averaged):
             speed = record.pixels_per_second / 1e6
             bar.set_postfix_str(f"step {record.step} loss {record.loss:.4f} bpp {record.bpp:.4f} {speed:.2f} Mpx/s")
-        elif isinstance(record, Validated) and not bar.disable:
+        elif isinstance(record, Validated) and not quiet:
             refined = "" if record.refined_loss is None else f", after refinement {record.refined_loss:.4f}"
             bar.write(f"step {record.step}: validation loss {record.loss:.4f}{refined}", file=sys.stderr)
 

@@ -7,7 +7,7 @@ import click
 from sgacodec import limits
 from sgacodec.decoding import decode
 from sgacodec.errors import SgacodecError
-from sgacodec_cli.files import read_input, title
+from sgacodec_cli.files import read_input, show, title
 from sgacodec_cli.main import exit_code
 
 _MOST_SPECIFIC_FIRST = (3, 4, 5, 1)
@@ -25,7 +25,7 @@ def command(sources: tuple[str, ...], max_pixels: int) -> None:
     codes = [_check(source, max_pixels) for source in sources]
     bad = [code for code in _MOST_SPECIFIC_FIRST if code in codes]
     if len(sources) > 1:
-        click.echo(f"{codes.count(0)} of {len(sources)} files are sound")
+        show(f"{codes.count(0)} of {len(sources)} files are sound")
     if bad:
         raise click.exceptions.Exit(bad[0])
 
@@ -40,7 +40,7 @@ def _check(source: str, max_pixels: int) -> int:
         return _refuse(source, err.strerror or str(err), 1)
     except MemoryError:
         return _refuse(source, "out of memory", 1)
-    click.echo(f"{title(source)}: ok, {image.width} x {image.height}, {image.mode}")
+    show(f"{title(source)}: ok, {image.width} x {image.height}, {image.mode}")
     return 0
 
 

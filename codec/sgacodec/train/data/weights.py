@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from sgacodec.errors import InvalidImageError, ModelError, SgacodecError
-from sgacodec.models import store
 from sgacodec.picture import read_picture
 from sgacodec.synthetic import render
 from sgacodec.train.data import state_dicts
@@ -123,7 +122,7 @@ def _load_safetensors(path: Path) -> Mapping[str, Any]:
         with safe_open(path, framework="pt") as file:
             if "sgacodec" in (file.metadata() or {}):
                 raise ModelError(
-                    f"{path} is a model of sgacodec already; use it by its path, or copy it into {store.cache_folder()}"
+                    f"{path} is a model of sgacodec already; use it by its path, or name its folder in SGACODEC_MODELS"
                 )
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (SafetensorError, OSError) as err:
