@@ -13,7 +13,7 @@ from sgacodec.decoding import decode
 from sgacodec.errors import InvalidImageError
 from sgacodec.format.container import MAGIC
 from sgacodec.picture import read_picture
-from sgacodec_cli.files import about, check_input, show
+from sgacodec_cli.files import about, check_input, package, show
 
 
 @click.command("compare")
@@ -38,7 +38,7 @@ def _ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None
     try:
         return metrics.ms_ssim(a, b)
     except ModuleNotFoundError as err:
-        click.echo(f"sgacodec: MS-SSIM needs {err.name}; install it with: pip install 'sgacodec[bench]'", err=True)
+        click.echo(f"sgacodec: MS-SSIM needs {package(err)}; install it with: pip install 'sgacodec[bench]'", err=True)
         return None
 
 

@@ -28,6 +28,11 @@ def title(name: str) -> str:
     return "standard input" if name == "-" else name
 
 
+def package(err: ModuleNotFoundError) -> str:
+    """Return the name of the package that an import misses."""
+    return (err.name or "a module").split(".")[0]
+
+
 def show(text: str) -> None:
     """Print a line on standard output; what its encoding lacks is escaped, and not an error."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"

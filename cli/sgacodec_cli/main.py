@@ -15,6 +15,7 @@ import click
 
 from sgacodec.errors import FormatError, ModelError, SgacodecError, UnsupportedVersionError
 from sgacodec_cli import interrupts
+from sgacodec_cli.files import package
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class _LazyGroup(click.Group):
             command = entry.load()
         except ModuleNotFoundError as err:
             remedy = f"install it with: pip install 'sgacodec[{entry.extra}]'"
-            raise click.UsageError(f"{cmd_name} needs {err.name}; {remedy}") from err
+            raise click.UsageError(f"{cmd_name} needs {package(err)}; {remedy}") from err
         interrupts.unwind()
         return command
 
@@ -162,7 +163,7 @@ class _Guarded(_LazyGroup):
             _fail(err, exit_code(err), debug)
         except ModuleNotFoundError as err:
             extra = COMMANDS[ctx.invoked_subcommand].extra if ctx.invoked_subcommand in COMMANDS else "dev"
-            _fail(err, 1, debug, f"{err.name} is not installed; install it with: pip install 'sgacodec[{extra}]'")
+            _fail(err, 1, debug, f"{package(err)} is not installed; install it with: pip install 'sgacodec[{extra}]'")
         except MemoryError as err:
             _fail(err, 1, debug, "out of memory; try a smaller image")
         except OSError as err:

@@ -118,7 +118,7 @@ def register() -> None:
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Encode with what was given to `Image.save`.
 
-    That is fields of `EncodeOptions`, `message`, and as in Pillow's own writers `exif`, `icc_profile` and `xmp` in place
+    That is fields of `EncodeOptions`, `message`, and as for Pillow's own writers `exif`, `icc_profile`, `xmp` in place
     of the image's own; None or nothing leaves them out.
     """
     given = image.encoderinfo

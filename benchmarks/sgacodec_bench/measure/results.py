@@ -13,6 +13,9 @@ import numpy as np
 from sgacodec.metrics import Curve
 from sgacodec.strict_json import dumps
 
+LOSSLESS_DB = 200.0
+"""What stands for the infinite PSNR of equal pictures, which JSON cannot hold."""
+
 Row = dict[str, Any]
 Result = dict[str, Any]
 
@@ -45,14 +48,19 @@ def good(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if "error" not in row]
 
 
+def on_curves(rows: Iterable[Row]) -> list[Row]:
+    """Return the good rows that R-D curves are made of: all but those that were decoded without loss."""
+    return [row for row in good(rows) if "left_out" not in row]
+
+
 def images_of(result: Result) -> set[str]:
     """Return the images that a result has rows for."""
-    return {row["image"] for row in good(result["rows"])}
+    return {row["image"] for row in on_curves(result["rows"])}
 
 
 def mean_curve(rows: Iterable[Row], images: set[str], key: str = "psnr_db") -> list[tuple[float, float]]:
     """Return (bpp, quality) of each setting that has all `images`, the mean over them."""
-    chosen = [row for row in good(rows) if row["image"] in images]
+    chosen = [row for row in on_curves(rows) if row["image"] in images]
     curve = []
     for setting in sorted({row["setting"] for row in chosen}):
         at = [row for row in chosen if row["setting"] == setting]
