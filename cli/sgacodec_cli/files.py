@@ -19,7 +19,8 @@ from sgacodec.errors import SgacodecError
 
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
-_CANNOT_BE_REPLACED = {errno.EBUSY, errno.EXDEV}  # a file that is a mount point, as in containers
+# A file that is a mount point, as in containers, or another user's in a folder like /tmp.
+_CANNOT_BE_REPLACED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES}
 _TEMPORARY = ".sgacodec."  # of bounded length: the output's own name may be as long as the file system allows
 
 
@@ -97,6 +98,8 @@ def check_output(name: str, overwrite: bool) -> None:
         raise click.UsageError("the name of the output is empty; name a file, or '-' for standard output")
     if _descriptor(name) is not None:
         return
+    if name.endswith(os.sep):
+        raise click.UsageError(f"{name} is a folder; name a file")
     path = Path(name)
     status = _status(path)
     if status is not None:
@@ -296,7 +299,7 @@ def _replace(target: Path, data: bytes, status: os.stat_result) -> None:
     with _temporary(target, data) as temporary:
         with suppress(OSError):  # only root gives files away
             os.chown(temporary, status.st_uid, status.st_gid)
-        os.chmod(temporary, stat.S_IMODE(status.st_mode))
+        os.chmod(temporary, status.st_mode & 0o777)
         try:
             os.replace(temporary, target)
         except OSError as err:

@@ -105,8 +105,10 @@ def target(name: str, quality: int | None = None) -> Target:
     suffix = Path(name).suffix.lower() or (".png" if is_stream(name) else "")
     image_format = format_of_suffix(suffix)
     known = _FORMATS.get(image_format or "")
-    if image_format is None or known is None or suffix in _OF_OTHER_PIXELS:
+    if image_format not in Image.SAVE:
         raise click.UsageError(f"Pillow cannot write {suffix or 'a file without a suffix'}; try {_KNOWN}")
+    if image_format is None or known is None or suffix in _OF_OTHER_PIXELS:
+        raise click.UsageError(f"{suffix} files cannot hold pictures like this, of 8 bits and any size; try {_KNOWN}")
     if quality is not None and known.lossy is None:
         raise click.UsageError(f"{image_format} has no quality; --output-quality goes with .jpg, .webp and .avif")
     return Target(image_format, suffix, quality)

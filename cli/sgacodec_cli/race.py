@@ -74,13 +74,14 @@ def _best_of_first(codecs: list[Codec], rgb: Rgb, n_bytes: int) -> Candidate:
     Raises:
         SgacodecError: none does; it says why the last one does not.
     """
-    *others, last = codecs
-    for codec in others:
-        try:
-            return _best(codec, rgb, n_bytes)
-        except SgacodecError as err:
-            click.echo(f"sgacodec: {err}", err=True)
-    return _best(last, rgb, n_bytes)
+    first, *others = codecs
+    try:
+        return _best(first, rgb, n_bytes)
+    except SgacodecError as err:
+        if not others:
+            raise
+        click.echo(f"sgacodec: {err}", err=True)
+    return _best_of_first(others, rgb, n_bytes)
 
 
 def _best(codec: Codec, rgb: Rgb, n_bytes: int) -> Candidate:

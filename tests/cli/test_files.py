@@ -158,6 +158,7 @@ def test_long_names(run, png, length):
         ("scene.png/a.sga", "Not a directory"),
         ("", "the name of the output is empty"),
         (".", "is a folder"),
+        ("new/", "is a folder"),
         ("b.jpg", "b.jpg is the name of a JPEG file"),
         ("b.PNG", "b.PNG is the name of a PNG file"),
     ],

@@ -50,7 +50,7 @@ def write(
     }
     for key, value in parts.items():
         template = template.replace(f"@@{key}@@", value)
-    path.write_text(template, encoding="utf-8")
+    path.write_text(template, encoding="utf-8", errors="backslashreplace")  # a file's name may be no text
 
 
 def _html_table(rows: Sequence[Sequence[str]]) -> str:
