@@ -83,7 +83,9 @@ def command(
     """Encode IN, an image of any format that Pillow reads ('-' is standard input), to an .sga file."""
     _check_rate(options)
     output = default_output(source, ".sga") if output is None else output
-    _check_files(source, output, log_file, embed, force)
+    _check_files(
+        output, log_file, {"the image": source, "what it carries": embed, "the model": options["model"]}, force
+    )
     if sum([caption is not None, caption_from_metadata, embed is not None]) > 1:
         raise click.UsageError("--caption, --caption-from-metadata and --embed exclude each other")
     if source == embed == "-":
@@ -115,13 +117,14 @@ def _check_rate(options: Mapping[str, object]) -> None:
         raise click.UsageError("--lambda and --quality both pick the level; give one, or --level with --lambda")
 
 
-def _check_files(source: str, output: str, log_file: str | None, embed: str | None, force: bool) -> None:
-    check_input(source)
+def _check_files(output: str, log_file: str | None, inputs: Mapping[str, object], force: bool) -> None:
+    check_input(str(inputs["the image"]))
     _check_suffix(output, force)
     for name in (output, log_file):
         if name is not None:
             check_output(name, force)
-    check_distinct({"the log": log_file, "the .sga file": output}, {"the image": source, "what it carries": embed})
+    given = {role: str(name) for role, name in inputs.items() if name is not None}
+    check_distinct({"the log": log_file, "the .sga file": output}, given)
 
 
 def _check_suffix(output: str, force: bool) -> None:

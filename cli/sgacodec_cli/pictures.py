@@ -253,7 +253,11 @@ def _gives_back(data: bytes, image: Image.Image) -> bool:
     with _one_error("the file that was made cannot be read back"), _without_limit():
         again = Image.open(io.BytesIO(data))
         mode = "RGBA" if image.mode.endswith("A") or again.mode in ("P", "PA") else "RGB"
-        return again.size == image.size and again.convert(mode).tobytes() == image.convert(mode).tobytes()
+        return again.size == image.size and _bytes(again, mode) == _bytes(image, mode)
+
+
+def _bytes(image: Image.Image, mode: str) -> bytes:
+    return (image if image.mode == mode else image.convert(mode)).tobytes()
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def encode(
     image: Any,
     options: EncodeOptions | None = None,
     report: Report | None = None,
-    message: bytes | str | None = None,
+    message: bytes | bytearray | memoryview | str | None = None,
 ) -> bytes:
     """Encode an image; see `sgacodec.encoding.encode`.
 
@@ -57,8 +57,14 @@ def encode(
         The bytes of an .sga file.
 
     Raises:
-        EncodeError: torch is not installed, or the image cannot be encoded.
+        EncodeError: torch is not installed, an argument is none of these, or the image cannot be encoded.
     """
+    if options is not None and not isinstance(options, EncodeOptions):
+        raise OptionError(f"options are {options!r}, and must be sgacodec.EncodeOptions(...)")
+    if isinstance(message, (bytearray, memoryview)):
+        message = bytes(message)
+    if message is not None and not isinstance(message, (bytes, str)):
+        raise OptionError(f"the message is of type {type(message).__name__}, and must be bytes or str")
     try:
         import torch  # noqa: F401
     except ImportError as err:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from sgacodec import limits, overlay, picture
-from sgacodec.errors import ChecksumError, CorruptStreamError, SgacodecError
+from sgacodec.errors import ChecksumError, CorruptStreamError, LimitError, SgacodecError
 from sgacodec.exact import fast
 from sgacodec.format import container
 from sgacodec.format.container import Container, SectionType
@@ -55,7 +56,9 @@ def decode(
         ModelNotFoundError: its model is not installed.
         OSError: a path or an open file cannot be read.
     """
-    parsed = container.parse(read_bytes(source), max_pixels)
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
+        raise LimitError(f"max_pixels is {max_pixels!r}, and must be a positive integer")
+    parsed = container.parse(read_bytes(source), int(max_pixels))
     model = store.load_by_id(parsed.model_id)
     latents = decode_latents(parsed, model)
     rgb = reconstruct(parsed, model, latents.symbols, _evaluator(device))

@@ -206,6 +206,7 @@ def make_inputs(data):
     os.link("a.sga", "linked.sga")
     os.symlink("a.sga", "soft.sga")
     Image.new("RGB", (8, 8)).save("in.png")
+    Path("x.safetensors").touch()
     Path("note.txt").write_text("note")
     os.link("note.txt", "note-too.txt")
     torch.save({"weight": torch.zeros(1)}, "weights.pt")
@@ -220,6 +221,7 @@ def make_inputs(data):
         ["encode", "in.png", "-o", "x.sga", "--log", "in.png"],
         ["encode", "in.png", "-o", "note-too.txt", "--embed", "note.txt"],
         ["encode", "in.png", "-o", "-", "--log", "/dev/stdout"],
+        ["encode", "in.png", "-o", "note-too.txt", "--model", "note.txt"],
         ["decode", "a.sga", "-o", "x.png", "--extract", "./x.png"],
         ["decode", "a.sga", "--extract", "linked.sga"],
         ["decode", "a.sga", "--extract", "soft.sga"],
@@ -236,6 +238,11 @@ def test_no_output_is_the_same_file_as_another_or_as_an_input(run, small_file, a
     assert result.exit_code == 2, result.stderr
     assert "cannot both be" in result.stderr
     assert {name: Path(name).read_bytes() for name in listing()} == before
+
+
+def test_an_output_may_be_called_like_a_model(run, png):
+    result = run(*ENCODE, png, "-o", "tiny")
+    assert result.exit_code == 0, result.stderr
 
 
 @posix

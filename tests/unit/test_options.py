@@ -103,6 +103,30 @@ def test_what_holds_no_file(source):
             function(source)
 
 
+@pytest.mark.parametrize("max_pixels", [0, -1, 1.5, "100", None, True, NAN])
+def test_max_pixels(small_file, max_pixels):
+    with pytest.raises(sgacodec.LimitError, match="must be a positive integer"):
+        sgacodec.decode(small_file, max_pixels=max_pixels)
+
+
+@pytest.mark.parametrize("options", [{"quality": 50}, "fast", 50, EncodeOptions])
+def test_options_that_are_none(scene, options):
+    with pytest.raises(OptionError, match=r"must be sgacodec\.EncodeOptions"):
+        sgacodec.encode(scene, options)
+
+
+@pytest.mark.parametrize("message", [3, [b"a"], Path("a"), True])
+def test_messages_that_are_none(scene, tiny_options, message):
+    with pytest.raises(OptionError, match="must be bytes or str"):
+        sgacodec.encode(scene, tiny_options, message=message)
+
+
+@pytest.mark.parametrize("holder", [bytes, bytearray, memoryview])
+def test_messages_in_whatever_holds_them(scene, tiny_options, holder):
+    data = sgacodec.encode(scene, tiny_options, message=holder(b"abc"))
+    assert sgacodec.decode(data, extract=True).info["message"] == b"abc"
+
+
 def test_a_path_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         sgacodec.decode(tmp_path / "none.sga")
