@@ -18,6 +18,8 @@ def run() -> None:
         main(prog_name="sgacodec")
     except OSError as err:  # of standard output, in a help text: commands name theirs
         _end(err)
+    finally:
+        interrupts.ignore()  # all is done; Python's own end takes a while
 
 
 def _end(err: OSError) -> NoReturn:

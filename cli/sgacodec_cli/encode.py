@@ -95,7 +95,7 @@ def command(
     message = text if embed is None else read_input(embed)
     rows: list[log.Row] = []
     encoded = _encode(
-        picture, chosen, message, is_hidden(quiet, progress), lambda progress: rows.append(log.row(progress))
+        picture, chosen, message, _bar(chosen.steps, quiet, progress), lambda progress: rows.append(log.row(progress))
     )
     write_output(output, encoded.data, force)
     if log_file is not None:
@@ -177,7 +177,7 @@ def _encode(
     picture: Picture,
     options: EncodeOptions,
     message: Message | None,
-    hidden: bool,
+    bar: tqdm[Any],
     watch: Callable[[Progress], None],
 ) -> Encoded:
     try:
@@ -186,14 +186,19 @@ def _encode(
             from sgacodec.plan import make_plan
     except ImportError as err:
         raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
-    steps = options.steps
-    with tqdm(total=steps, desc="refining", unit="step", disable=hidden or steps == 0, leave=False, delay=0.1) as bar:
 
-        def report(progress: Progress) -> None:
-            watch(progress)
-            _show(bar, progress)
+    def report(progress: Progress) -> None:
+        watch(progress)
+        _show(bar, progress)
 
+    with bar:
         return encoding.encode_with(make_plan(options), picture, report, message)
+
+
+def _bar(steps: int, quiet: bool, progress: bool) -> tqdm[Any]:
+    hidden = is_hidden(quiet, progress) or steps == 0
+    delay = 0.0 if progress else 0.1  # what is over at once needs none, unless it was asked for
+    return tqdm(total=steps, desc="refining", unit="step", disable=hidden, leave=False, delay=delay)
 
 
 def _show(bar: tqdm[Any], progress: Progress) -> None:

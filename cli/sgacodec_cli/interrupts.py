@@ -34,6 +34,12 @@ def unwind() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def ignore() -> None:
+    """Have Ctrl-C do nothing."""
+    if _can_be_set():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
     """For imports that take long: see `leave_at_once`."""
