@@ -161,6 +161,8 @@ class _Guarded(_LazyGroup):
             return result  # noqa: TRY300 - a full disk or a broken pipe may show in the flush alone
         except SgacodecError as err:
             _fail(err, exit_code(err), debug)
+        except click.UsageError as err:
+            _fail(err, err.exit_code, debug, _usage(err, ctx))
         except ModuleNotFoundError as err:
             extra = COMMANDS[ctx.invoked_subcommand].extra if ctx.invoked_subcommand in COMMANDS else "dev"
             _fail(err, 1, debug, f"{package(err)} is not installed; install it with: pip install 'sgacodec[{extra}]'")
@@ -181,9 +183,18 @@ def _flush() -> None:
 
 
 def drop_unwritten() -> None:
-    """Forget what standard output still holds; Python would try once more at its end, and fail with a traceback."""
-    with suppress(OSError, AttributeError, ValueError):  # it is closed, or no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Forget what standard output cannot take; Python would try once more at its end, and fail with a traceback."""
+    try:
+        _flush()
+    except OSError:
+        with suppress(OSError, ValueError):  # it is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _usage(err: click.UsageError, ctx: click.Context) -> str:
+    """Return a usage error as one line, like all others."""
+    path = (err.ctx or ctx).command_path
+    return f"{' '.join(err.format_message().split()).rstrip('.')}; see '{path} --help'"
 
 
 def exit_code(err: SgacodecError) -> int:

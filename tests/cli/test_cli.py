@@ -213,6 +213,17 @@ def test_usage_errors(run, png, arguments, message):
     assert message in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["encode"], ["encode", "a", "-q", "x"], ["frob"], ["encode", "--frob"], ["models", "frob"], ["decode", "."]],
+)
+def test_usage_errors_are_one_line_that_names_the_help(run, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert one_line(result).startswith("sgacodec: ")
+    assert "--help'" in result.stderr
+
+
 @pytest.mark.parametrize(("method", "classes"), [("ssl", 2), ("cosine", 3), ("ste", 2)])
 def test_log(run, png, method, classes):
     options = ["--iterations", 8, "--method", method, "--classes", classes]
