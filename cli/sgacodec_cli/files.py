@@ -156,7 +156,8 @@ def _identity(name: str, is_output: bool) -> object:
         if descriptor is not None:
             return "descriptor", descriptor
         return ("path", os.path.realpath(name)) if is_output else None  # an input may be a name of a model
-    if stat.S_ISCHR(status.st_mode):  # a terminal or /dev/null, but nobody reads two outputs of one stream
+    if stat.S_ISCHR(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+        # A terminal, /dev/null or a connection goes both ways; but nobody reads two outputs of one stream.
         return None if descriptor in (None, 0) else ("descriptor", descriptor)
     return status.st_dev, status.st_ino
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -16,6 +17,10 @@ from sgacodec.models.file import dump_model, load_model
 from sgacodec.models.model import Model
 from sgacodec_cli.files import check_distinct, check_input, check_output, show, write_output
 from sgacodec_cli.interrupts import leaving_at_once
+
+if TYPE_CHECKING:
+    from sgacodec.train.data.weights import Weights
+    from sgacodec.train.families.base import Family
 
 
 @click.group("models")
@@ -101,7 +106,6 @@ def import_model(
     try:
         with leaving_at_once():
             from sgacodec.train.data.weights import ZOO, calibration_images, state_file, zoo
-            from sgacodec.train.families import registry
     except ImportError as err:
         raise ModelError(
             "importing models needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
@@ -110,10 +114,7 @@ def import_model(
     name = _checked_name(weights.name if name is None else name)
     target = _default_target(name) if output is None else output
     _check_target(source, target, is_cached=output is None, force=force)
-    try:
-        family = registry.family(registry.of_state(weights.state))
-    except TrainError as err:
-        raise ModelError(f"{source}: {err}") from err
+    family = _family(source, weights)
     images = calibration_images(calibrate, np.random.default_rng(0))
     model = family.to_model(weights.state, lambdas or weights.lambdas, images, name, {"source": weights.origin})
     data = dump_model(model)
@@ -122,6 +123,15 @@ def import_model(
         Path(target).parent.mkdir(parents=True, exist_ok=True)
     write_output(target, data, force)
     show(f"{target}: {name}, id {model.model_id.hex()}")
+
+
+def _family(source: str, weights: Weights) -> Family:
+    from sgacodec.train.families import registry
+
+    try:
+        return registry.family(registry.of_state(weights.state))
+    except TrainError as err:
+        raise ModelError(f"{source}: {err}") from err
 
 
 def _checked_name(name: str) -> str:

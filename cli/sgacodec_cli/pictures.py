@@ -55,9 +55,9 @@ _FORMATS = {
     "JPEG": _JPEG,
     "MPO": _JPEG,
     # exact keeps the colours of transparent pixels, which an encoder may change otherwise.
-    "WEBP": _Format(_ANY, 16383, _ALL_METADATA, {"lossless": True, "exact": True}, {"exact": True}),
-    "AVIF": _Format(_ANY, 65535, _ALL_METADATA, {"quality": 95, "subsampling": "4:4:4"}, {"subsampling": "4:4:4"},
-                    checked=False),
+    "WEBP": _Format(("RGB", "RGBA"), 16383, _ALL_METADATA, {"lossless": True, "exact": True}, {"exact": True}),
+    "AVIF": _Format(("L", "RGB", "RGBA"), 65535, _ALL_METADATA, {"quality": 95, "subsampling": "4:4:4"},
+                    {"subsampling": "4:4:4"}, checked=False),
     "JPEG2000": _Format(),
     "BMP": _Format(("L", "RGB")),
     "DIB": _Format(("L", "RGB")),
@@ -74,6 +74,7 @@ _FORMATS = {
     "PDF": _Format(("L", "RGB"), 14400, save={"quality": 95}, checked=False),
 }  # fmt: skip
 _BY_SUFFIX: dict[str, Mapping[str, Any]] = {suffix: {"no_jp2": True} for suffix in (".j2k", ".j2c", ".jpc")}
+_GRAY_AS_RGB = {"WEBP", "AVIF"}  # nobody expects another way there, so it is not worth a word
 _GRAY_ONLY = {".pgm"}
 _OF_OTHER_PIXELS = {".pbm", ".pfm"}  # Pillow would write 8-bit pixels under these names
 
@@ -160,7 +161,8 @@ def _in_a_mode_of(image: Image.Image, wanted: Target, known: _Format) -> Image.I
         mode = mode[:-1]
     if mode not in modes and mode.startswith("L"):
         mode = mode.replace("L", "RGB")
-        _say(f"{wanted.format} has no gray pictures; the gray values are written as {mode}")
+        if wanted.format not in _GRAY_AS_RGB:
+            _say(f"{wanted.format} has no gray pictures; the gray values are written as {mode}")
     if mode not in modes:
         raise SgacodecError(f"{wanted.suffix} cannot hold {image.mode} pictures; try {_KNOWN}")
     plain = image.convert(mode) if mode != image.mode else image.copy()
@@ -185,12 +187,19 @@ def _metadata(
     sample = plain.crop((0, 0, 16, 16))
     fixed = {key: value for key, value in options.items() if key != "sizes"}
     kept = {
-        key: value for key, value in given.items() if key in known.metadata and _takes(sample, name, fixed, key, value)
+        key: value
+        for key, value in given.items()
+        if key in known.metadata and _suits(key, value, plain) and _takes(sample, name, fixed, key, value)
     }
     lost = [_NAMES[key] for key in given if key not in kept]
     if lost:
         _say(f"{name} cannot hold this picture's {' and '.join(lost)}; left out")
     return kept
+
+
+def _suits(key: str, value: bytes, plain: Image.Image) -> bool:
+    """Say whether a piece of metadata is true of the picture as it is written: a profile of grays is not of RGB."""
+    return not (key == "icc_profile" and value[16:20] == b"GRAY" and plain.mode.startswith("RGB"))
 
 
 def _takes(sample: Image.Image, name: str, options: Mapping[str, Any], key: str, value: bytes) -> bool:

@@ -240,8 +240,8 @@ def _stop_flag() -> Iterator[Callable[[], bool]]:
 def _with_listeners(request: _Request, job: Job, stop: Callable[[], bool]) -> Trained:
     from sgacodec.train import events, run
 
-    if job.worker.leads and not request.goes_on:
-        request.log.unlink(missing_ok=True)
+    if job.worker.leads and not request.goes_on and request.log.exists():
+        request.log.write_bytes(b"")  # emptied rather than removed: it may be a link
     quiet = request.quiet or not job.worker.leads
     layout = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(

@@ -90,6 +90,27 @@ def test_the_mode_is_kept(mode):
     assert stat.S_IMODE(os.stat("a").st_mode) == mode
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_the_owner_is_kept():
+    Path("a").touch()
+    os.chown("a", 12345, 12346)
+    files.write_output("a", b"new", overwrite=True)
+    assert (os.stat("a").st_uid, os.stat("a").st_gid) == (12345, 12346)
+
+
+@posix
+def test_a_socket_that_goes_both_ways_is_an_input_and_an_output(monkeypatch):
+    import socket
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        honest = os.fstat
+        monkeypatch.setattr(os, "fstat", lambda descriptor: honest(ours.fileno() if descriptor < 2 else descriptor))
+        files.check_distinct({"the .sga file": "-", "the log": None}, {"the image": "-"})
+        with pytest.raises(click.UsageError, match="cannot both be -"):
+            files.check_distinct({"the .sga file": "-", "the log": "/dev/stdout"}, {"the image": "-"})
+
+
 @posix
 def test_a_new_file_has_the_mode_of_new_files():
     files.write_output("a", b"", overwrite=False)

@@ -255,11 +255,15 @@ def test_the_largest_seed(run, scene_files):
 def test_a_checkpoint_follows_links_and_keeps_the_mode(run, scene_files):
     Path("real.pt").touch(mode=0o600)
     os.symlink("real.pt", "run.pt")
+    Path("real.jsonl").write_text("older\n")
+    os.symlink("real.jsonl", "run.jsonl")
     result = run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 1, "--quiet", "--force")
     assert result.exit_code == 0, result.stderr
     assert Path("run.pt").is_symlink()
     assert Path("real.pt").stat().st_mode & 0o777 == 0o600
     assert step() == 1
+    assert Path("run.jsonl").is_symlink()
+    assert json.loads(Path("real.jsonl").read_text().splitlines()[0])["record"] == "started"
 
 
 @pytest.mark.parametrize("output", ["-", "/dev/null", "."])

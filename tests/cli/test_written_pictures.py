@@ -178,6 +178,14 @@ def test_metadata_that_cannot_be_kept_is_named(suffix, info, lost, capsys):
     assert again.size == image.size
 
 
+@pytest.mark.parametrize(("suffix", "kept"), [(".png", True), (".jpg", True), (".tif", True), (".webp", False)])
+def test_a_profile_of_grays_goes_with_grays_only(suffix, kept, capsys):
+    image = noise("L")
+    image.info["icc_profile"] = bytes(16) + b"GRAY" + bytes(108)
+    assert ("icc_profile" in saved(image, suffix).info) == kept
+    assert ("ICC profile" in capsys.readouterr().err) != kept
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_damaged_exif_never_ends_in_a_traceback(seed, capsys):
     image, rng = noise("RGB", 8, 8), np.random.default_rng(seed)
