@@ -93,10 +93,13 @@ def check_output(name: str, overwrite: bool) -> None:
 
     Raises:
         click.UsageError: the file exists, is read-only or a folder, or its own folder does not exist.
+        OSError: standard output is closed.
     """
     if not name:
         raise click.UsageError("the name of the output is empty; name a file, or '-' for standard output")
-    if _descriptor(name) is not None:
+    descriptor = _descriptor(name)
+    if descriptor is not None:
+        _check_stream(name, descriptor)
         return
     if name.endswith(os.sep):
         raise click.UsageError(f"{name} is a folder; name a file")
@@ -110,6 +113,17 @@ def check_output(name: str, overwrite: bool) -> None:
         raise click.UsageError(f"the folder {folder} does not exist")
     if not os.access(folder, os.W_OK):
         raise click.UsageError(f"no permission to write in {folder}")
+
+
+def _check_stream(name: str, descriptor: int) -> None:
+    if name == "-":
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed", "standard output")
+        return
+    try:
+        os.fstat(descriptor)
+    except OSError as err:
+        raise click.UsageError(f"{name} is not open; name a file") from err
 
 
 def _check_existing(path: Path, status: os.stat_result, overwrite: bool) -> None:
@@ -242,8 +256,7 @@ def _write(name: str, data: bytes, overwrite: bool) -> None:
 
 
 def _write_to_standard_output(data: bytes) -> None:
-    if sys.stdout is None:
-        raise OSError(errno.EBADF, "it is closed")
+    _check_stream("-", 1)
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 

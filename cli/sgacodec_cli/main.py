@@ -106,6 +106,8 @@ COMMANDS = {
     "bench": Command(_bench, "Measure codecs against each other on your images.", "bench"),
 }
 
+_KEEP_WHAT_IS_DONE = {"bench", "train"}
+
 _EXIT_CODES: tuple[tuple[type[SgacodecError], int], ...] = (
     (FormatError, 3),
     (UnsupportedVersionError, 4),
@@ -174,7 +176,8 @@ class _Guarded(_LazyGroup):
                 ctx.exit(1)
             _fail(err, 1, debug, f"{err.filename or 'input/output'}: {err.strerror or err}")
         except KeyboardInterrupt as err:
-            _fail(err, interrupts.EXIT_CODE, debug, "interrupted; nothing was written")
+            kept = ctx.invoked_subcommand in _KEEP_WHAT_IS_DONE
+            _fail(err, interrupts.EXIT_CODE, debug, "interrupted" if kept else "interrupted; nothing was written")
 
 
 def _flush() -> None:

@@ -180,6 +180,7 @@ def test_long_names(run, png, length):
         ("", "the name of the output is empty"),
         (".", "is a folder"),
         ("new/", "is a folder"),
+        ("/dev/fd/987", "/dev/fd/987 is not open"),
         ("b.jpg", "b.jpg is the name of a JPEG file"),
         ("b.PNG", "b.PNG is the name of a PNG file"),
     ],
