@@ -129,6 +129,17 @@ def test_exif_never_says_how_a_tiff_file_is_stored(tag):
     assert again.tag_v2.get(tag) != 6
 
 
+@pytest.mark.parametrize("orientation", range(10))
+def test_tiff_keeps_an_orientation(orientation, capsys):
+    image = noise("RGB")
+    image.info["exif"] = exif_of({270: b"a lake\0", 274: orientation})
+    data = pictures.image_bytes(image, pictures.target("x.tif"))
+    again = Image.open(io.BytesIO(data))
+    assert again.getexif()[274] == orientation
+    assert again.tobytes() == pictures._turned(image, orientation).tobytes()
+    assert capsys.readouterr().err == ""
+
+
 def test_tiff_keeps_what_describes(capsys):
     image, exif = noise("RGB"), Image.Exif()
     exif.update({270: "a lake", 271: "make", 305: "software", 315: "artist", 33432: "copyright", 40092: b"xp\0\0"})
