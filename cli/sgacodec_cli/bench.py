@@ -1,18 +1,24 @@
-"""`sgacodec bench`."""
+"""`sgacodec bench`; what the extra installs is imported when it runs, so that its help comes without."""
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from tqdm import tqdm
 
 from sgacodec.errors import InvalidImageError
-from sgacodec_bench.codecs import Absent, Codec, all_codecs
-from sgacodec_bench.measure import results
-from sgacodec_bench.measure.grid import Plan, execute, open_tasks
-from sgacodec_bench.report import pages
+from sgacodec_cli.interrupts import leaving_at_once
+from sgacodec_cli.progress import is_hidden
+
+if TYPE_CHECKING:
+    from sgacodec_bench.codecs import Absent, Codec
+    from sgacodec_bench.measure import results
+    from sgacodec_bench.measure.grid import Plan
 
 _DEFAULT = "sgacodec-none,sgacodec-fast,bpg-444,jpeg,jpeg2000,webp,avif,heic,jxl"
 
@@ -44,14 +50,19 @@ _DEFAULT = "sgacodec-none,sgacodec-fast,bpg-444,jpeg,jpeg2000,webp,avif,heic,jxl
 @click.option("--pictures", type=click.IntRange(min=0), default=1, show_default=True,
               help="Images to show at equal file size in the report.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--progress", is_flag=True, help="A progress bar even where standard error is no terminal.")
 def command(
     images: tuple[Path, ...], codecs: str, qualities: str | None, out: Path, anchor: str, timeout: float, jobs: int,
-    bpgenc: str | None, pictures: int, quiet: bool,
+    bpgenc: str | None, pictures: int, quiet: bool, progress: bool,
 ) -> None:  # fmt: skip
     """Encode IMAGES (files or folders) with every codec at every setting, decode, measure, draw, report.
 
     Results go to OUT, one JSON per codec; a second run does only what is missing. OUT/report.html shows them.
     """
+    with leaving_at_once():
+        from sgacodec_bench.codecs import Absent, Codec
+        from sgacodec_bench.measure.grid import Plan
+        from sgacodec_bench.report import pages
     if bpgenc:
         os.environ["SGACODEC_BPGENC"] = bpgenc
     sources = find_images(images)
@@ -61,21 +72,25 @@ def command(
     absent = [codec for codec in chosen if isinstance(codec, Absent)]
     for each in absent:
         click.echo(f"absent: {each.name}: {each.reason}; to install it: {each.remedy}", err=True)
-    _run(Plan(tuple(sources), runnable, settings, out, timeout, jobs), quiet)
-    pages.write(out, anchor, absent, sources[:pictures], [codec for codec in runnable if codec.name != anchor])
+    _run(Plan(tuple(sources), runnable, settings, out, timeout, jobs), is_hidden(quiet, progress))
+    out.mkdir(parents=True, exist_ok=True)
+    others = [codec for codec in runnable if codec.name != anchor]
+    pages.write(out, anchor, absent, sources, others, pictures)
     click.echo(f"{out / 'report.html'}", err=True)
 
 
-def _run(plan: Plan, quiet: bool) -> None:
+def _run(plan: Plan, hidden: bool) -> None:
+    from sgacodec_bench.measure.grid import execute, open_tasks
+
     try:
         n_tasks = sum(len(open_tasks(plan, codec)) for codec in plan.codecs)
     except ValueError as err:
         raise click.UsageError(str(err)) from err
-    with tqdm(total=n_tasks, desc="measuring", unit="file", disable=quiet) as bar:
+    with tqdm(total=n_tasks, desc="measuring", unit="file", disable=hidden) as bar:
 
         def report_row(row: results.Row) -> None:
             if "error" in row:
-                bar.write(f"failed: {row['image']} at {row['setting']:g}: {row['error']}")
+                bar.write(f"failed: {row['image']} at {row['setting']:g}: {row['error']}", sys.stderr)
             bar.update()
 
         execute(plan, report_row)
@@ -107,6 +122,8 @@ def choose(names: str) -> list[Codec | Absent]:
     Raises:
         click.UsageError: a name is unknown.
     """
+    from sgacodec_bench.codecs import all_codecs
+
     known = all_codecs()
     wanted = list(known) if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in known]
@@ -117,6 +134,9 @@ def choose(names: str) -> list[Codec | Absent]:
 
 def _numbers(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError as err:
         raise click.UsageError(f"--qualities takes numbers separated by commas, not {text!r}") from err
+    if not all(map(math.isfinite, numbers)):
+        raise click.UsageError(f"--qualities takes finite numbers, not {text!r}")
+    return numbers

@@ -7,7 +7,9 @@ import click
 from sgacodec import limits
 from sgacodec.errors import EncodeError
 from sgacodec.options import EncodeOptions
-from sgacodec_cli.encode import read_picture
+from sgacodec_cli.encode import encode_options, read_picture
+from sgacodec_cli.files import show
+from sgacodec_cli.interrupts import leaving_at_once
 
 
 @click.command("capacity")
@@ -20,18 +22,19 @@ from sgacodec_cli.encode import read_picture
 @click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1 ...")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
-def command(source: str, max_pixels: int, **options: float | str) -> None:
+def command(source: str, max_pixels: int, **options: float | int | str | None) -> None:
     """Say how many bytes the latents of IN, an image ('-' is standard input), can carry.
 
     On integers they carry little, at a fraction of its size; on a finer lattice more, at nearly its size. 'encode
     --caption' and '--embed' take what is best for the message, and append to the file what the latents do not carry.
     """
-    picture = read_picture(source, max_pixels)
+    chosen, picture = encode_options(options), read_picture(source, max_pixels)
     try:
-        from sgacodec import encoding
+        with leaving_at_once():
+            from sgacodec import encoding
     except ImportError as err:
         raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
-    found = encoding.capacity_bytes(picture, EncodeOptions(**options))  # type: ignore[arg-type]
-    click.echo(f"{max(found)} bytes")
+    found = encoding.capacity_bytes(picture, chosen)
+    show(f"{max(found)} bytes")
     for exponent, n_bytes in enumerate(found):
-        click.echo(f"  on a lattice of step {'1' if exponent == 0 else f'1/{2**exponent}'}: {n_bytes} bytes")
+        show(f"  on a lattice of step {'1' if exponent == 0 else f'1/{2**exponent}'}: {n_bytes} bytes")

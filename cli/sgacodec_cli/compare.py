@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec import metrics
+from sgacodec import metrics, strict_json
 from sgacodec.decoding import decode
 from sgacodec.errors import InvalidImageError
 from sgacodec.format.container import MAGIC
 from sgacodec.picture import read_picture
+from sgacodec_cli.files import about, check_input, package, show
 
 
 @click.command("compare")
@@ -31,14 +31,14 @@ def command(first: str, second: str, as_json: bool) -> None:
         "ms_ssim": _ms_ssim(a, b),
         "max_error": int(np.abs(a.astype(int) - b).max()),
     }
-    click.echo(json.dumps(facts) if as_json else "\n".join(_line(*fact) for fact in facts.items()))
+    show(strict_json.dumps(facts) if as_json else "\n".join(_line(*fact) for fact in facts.items()))
 
 
 def _ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None:
     try:
         return metrics.ms_ssim(a, b)
     except ModuleNotFoundError as err:
-        click.echo(f"sgacodec: MS-SSIM needs {err.name}; install it with: pip install 'sgacodec[bench]'", err=True)
+        click.echo(f"sgacodec: MS-SSIM needs {package(err)}; install it with: pip install 'sgacodec[bench]'", err=True)
         return None
 
 
@@ -49,8 +49,10 @@ def _line(key: str, value: float | None) -> str:
 
 def load(name: str) -> npt.NDArray[np.uint8]:
     """Return the pixels of an image or an .sga file, uint8 [H, W, 3]."""
+    check_input(name)
     path = Path(name)
     data = path.read_bytes() if path.is_file() else b""
     if data.startswith(MAGIC):
-        return np.asarray(decode(data).convert("RGB"))
+        with about(name):
+            return np.asarray(decode(data).convert("RGB"))
     return read_picture(path).rgb

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,19 @@ from tqdm import tqdm
 
 from sgacodec import limits
 from sgacodec.errors import EncodeError, OptionError
-from sgacodec.options import METHODS, PRESETS, EncodeOptions
+from sgacodec.options import MAX_ITERATIONS, METHODS, PRESETS, EncodeOptions
 from sgacodec.refine import log
-from sgacodec_cli.files import check_output, read_input, title, write_output
+from sgacodec_cli.files import (
+    check_distinct,
+    check_input,
+    check_output,
+    default_output,
+    read_input,
+    title,
+    write_output,
+)
+from sgacodec_cli.interrupts import leaving_at_once
+from sgacodec_cli.progress import is_hidden
 
 if TYPE_CHECKING:
     from sgacodec.bitsback.message import Message
@@ -37,7 +46,7 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
               help="The model's level instead of a quality, in steps of 1/16, with any --lambda.")  # fmt: skip
 @click.option("-p", "--preset", type=click.Choice(list(PRESETS)), default="fast", show_default=True,
               help=f"How long to refine; steps: {_PRESET_HELP}.")  # fmt: skip
-@click.option("--iterations", type=click.IntRange(0, 1_000_000), default=None, help="Steps instead of a preset's.")
+@click.option("--iterations", type=click.IntRange(0, MAX_ITERATIONS), default=None, help="Steps instead of a preset's.")
 @click.option("--method", type=click.Choice(list(METHODS)), default=EncodeOptions.method, show_default=True,
               help="How the refinement rounds.")  # fmt: skip
 @click.option("--classes", type=int, metavar="2|3", default=EncodeOptions.classes, show_default=True,
@@ -52,12 +61,13 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
     "--model", default=EncodeOptions.model, show_default=True, help="Name, id or path; see 'sgacodec models'."
 )
 @click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1 ...")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the rounding noise.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the rounding noise.")
 @click.option("--exact", is_flag=True, help="Keep the colours of invisible pixels (alpha 0).")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+@click.option("--progress", is_flag=True, help="A progress bar even where standard error is no terminal.")
 def command(
     source: str,
     output: str | None,
@@ -68,29 +78,29 @@ def command(
     embed: str | None,
     force: bool,
     quiet: bool,
+    progress: bool,
     **options: float | int | str | None,
 ) -> None:
     """Encode IN, an image of any format that Pillow reads ('-' is standard input), to an .sga file."""
-    if output is None and source == "-":
-        raise click.UsageError("name the output of standard input with -o")
-    if options["level"] is not None and _is_given("quality"):
-        raise click.UsageError("--level and --quality both pick the level; give one")
-    output = output or str(Path(source).with_suffix(".sga"))
-    check_output(output, force)
-    if log_file is not None:
-        _check_log(log_file, output, force)
+    _check_rate(options)
+    output = default_output(source, ".sga") if output is None else output
+    _check_files(
+        output, log_file, {"the image": source, "what it carries": embed, "the model": options["model"]}, force
+    )
     if sum([caption is not None, caption_from_metadata, embed is not None]) > 1:
         raise click.UsageError("--caption, --caption-from-metadata and --embed exclude each other")
     if source == embed == "-":
         raise click.UsageError("standard input cannot be both the image and what it carries")
-    picture, chosen = read_picture(source, max_pixels), _options(options)
+    picture, chosen = read_picture(source, max_pixels), encode_options(options)
     text = _described(picture, source) if caption_from_metadata else caption
     message = text if embed is None else read_input(embed)
     rows: list[log.Row] = []
-    encoded = _encode(picture, chosen, message, quiet, lambda progress: rows.append(log.row(progress)))
-    write_output(output, encoded.data)
+    encoded = _encode(
+        picture, chosen, message, _bar(chosen.steps, quiet, progress), lambda progress: rows.append(log.row(progress))
+    )
+    write_output(output, encoded.data, force)
     if log_file is not None:
-        write_output(log_file, log.dump(options, encoded.refined, rows))
+        write_output(log_file, log.dump(options, encoded.refined, rows), force)
     if not quiet:
         click.echo(_summary(output, encoded), err=True)
 
@@ -99,13 +109,46 @@ def _is_given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def _check_log(log_file: str, output: str, force: bool) -> None:
-    if log_file == output:
-        raise click.UsageError(f"the log and the .sga file cannot both be {output}")
-    check_output(log_file, force)
+def _check_rate(options: Mapping[str, object]) -> None:
+    if not _is_given("quality"):
+        return
+    if options["level"] is not None:
+        raise click.UsageError("--level and --quality both pick the level; give one")
+    if options["lmbda"] is not None:
+        raise click.UsageError("--lambda and --quality both pick the level; give one, or --level with --lambda")
 
 
-def _options(given: dict[str, float | int | str | None]) -> EncodeOptions:
+def _check_files(output: str, log_file: str | None, inputs: Mapping[str, object], force: bool) -> None:
+    check_input(str(inputs["the image"]))
+    _check_suffix(output, force)
+    for name in (output, log_file):
+        if name is not None:
+            check_output(name, force)
+    given = {role: str(name) for role, name in inputs.items() if name is not None}
+    check_distinct({"the log": log_file, "the .sga file": output}, given)
+
+
+def _check_suffix(output: str, force: bool) -> None:
+    """Refuse a name that promises an image of another format."""
+    suffix = Path(output).suffix.lower()
+    if force or suffix in ("", ".sga"):
+        return
+    from sgacodec_cli.pictures import format_of_suffix
+
+    named = format_of_suffix(suffix)
+    if named is not None:
+        raise click.UsageError(
+            f"{output} is the name of a {named} file, and what is written is an .sga file; name it .sga, or insist "
+            "with --force"
+        )
+
+
+def encode_options(given: dict[str, float | int | str | None]) -> EncodeOptions:
+    """Return what was given on the command line as options.
+
+    Raises:
+        click.UsageError: a value, or a combination, does not exist.
+    """
     try:
         return EncodeOptions(**given)  # type: ignore[arg-type]
     except OptionError as err:
@@ -116,8 +159,9 @@ def read_picture(source: str, max_pixels: int) -> Picture:
     """Read an image file, or standard input for `-`."""
     from sgacodec.picture import parse_picture, read_picture
 
+    check_input(source)
     if source == "-":
-        return parse_picture(sys.stdin.buffer.read(), max_pixels, "standard input")
+        return parse_picture(read_input(source), max_pixels, "standard input")
     return read_picture(Path(source), max_pixels)
 
 
@@ -131,22 +175,28 @@ def _encode(
     picture: Picture,
     options: EncodeOptions,
     message: Message | None,
-    quiet: bool,
+    bar: tqdm[Any],
     watch: Callable[[Progress], None],
 ) -> Encoded:
     try:
-        from sgacodec import encoding
-        from sgacodec.plan import make_plan
+        with leaving_at_once():
+            from sgacodec import encoding
+            from sgacodec.plan import make_plan
     except ImportError as err:
         raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
-    steps = options.steps
-    with tqdm(total=steps, desc="refining", unit="step", disable=quiet or steps == 0, leave=False, delay=0.1) as bar:
 
-        def report(progress: Progress) -> None:
-            watch(progress)
-            _show(bar, progress)
+    def report(progress: Progress) -> None:
+        watch(progress)
+        _show(bar, progress)
 
+    with bar:
         return encoding.encode_with(make_plan(options), picture, report, message)
+
+
+def _bar(steps: int, quiet: bool, progress: bool) -> tqdm[Any]:
+    hidden = is_hidden(quiet, progress) or steps == 0
+    delay = 0.0 if progress else 0.1  # what is over at once needs none, unless it was asked for
+    return tqdm(total=steps, desc="refining", unit="step", disable=hidden, leave=False, delay=delay)
 
 
 def _show(bar: tqdm[Any], progress: Progress) -> None:

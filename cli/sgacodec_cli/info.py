@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import click
 
+from sgacodec import strict_json
 from sgacodec.bitsback import message
 from sgacodec.bitsback.carriers import Carriers
 from sgacodec.bitsback.message import Message
 from sgacodec.decoding import decode
 from sgacodec.info import Info, read_info
-from sgacodec_cli.files import read_input
+from sgacodec_cli.files import about, read_input, show
 
 
 @click.command("info")
@@ -22,18 +22,28 @@ from sgacodec_cli.files import read_input
 def command(source: str, as_json: bool, extract: bool) -> None:
     """Show the header of IN, an .sga file ('-' is standard input).
 
-    Without --extract it needs no model and decodes nothing.
+    Without --extract it needs no model and decodes nothing. Of a file that is cut it still tells what the header says.
     """
     data = read_input(source)
-    info = read_info(data)
-    carried = decode(data, extract=True).info.get("message") if extract else None
+    with about(source):
+        info = read_info(data)
+        carried = decode(data, extract=True).info.get("message") if extract else None
     found = None if carried is None else _Found.of(carried, info)
     if as_json:
         extracted = {"message": found and dataclasses.asdict(found)} if extract else {}
-        click.echo(json.dumps(dataclasses.asdict(info) | extracted))
+        present = {} if len(data) == info.n_bytes else {"present_bytes": len(data)}
+        show(strict_json.dumps(dataclasses.asdict(info) | present | extracted))
     else:
-        rows = _rows(info) + (_extracted(found) if extract else [])
-        click.echo("\n".join(f"{name:<18}{value}" for name, value in rows))
+        rows = _rows(info) + _present(len(data), info) + (_extracted(found) if extract else [])
+        show("\n".join(f"{name:<18}{value}" for name, value in rows))
+
+
+def _present(n_bytes: int, info: Info) -> list[tuple[str, str]]:
+    """Say of a file that it has another length than its header says."""
+    if n_bytes == info.n_bytes:
+        return []
+    fault = "the file is cut; fetch it again" if n_bytes < info.n_bytes else "others follow the end of the file"
+    return [("present", f"{n_bytes} bytes of {info.n_bytes}: {fault}")]
 
 
 @dataclasses.dataclass(frozen=True)

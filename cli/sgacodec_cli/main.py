@@ -7,12 +7,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from sgacodec.errors import FormatError, ModelError, SgacodecError, UnsupportedVersionError
+from sgacodec_cli import interrupts
+from sgacodec_cli.files import package
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,14 @@ COMMANDS = {
     "info": Command(_info, "Show what an .sga file says of itself."),
     "capacity": Command(_capacity, "Say how many bytes an image's latents can carry."),
     "verify": Command(_verify, "Check .sga files by decoding them."),
-    "models": Command(_models, "List, show and import models."),
+    "models": Command(_models, "List, show and import models.", "train"),
     "train": Command(_train, "Train a model on photographs.", "train"),
     "compare": Command(_compare, "PSNR, MS-SSIM and largest error between two images.", "bench"),
     "race": Command(_race, "Encode with two codecs at equal size, say which is better.", "bench"),
     "bench": Command(_bench, "Measure codecs against each other on your images.", "bench"),
 }
+
+_KEEP_WHAT_IS_DONE = {"bench", "train"}
 
 _EXIT_CODES: tuple[tuple[type[SgacodecError], int], ...] = (
     (FormatError, 3),
@@ -121,10 +126,12 @@ class _LazyGroup(click.Group):
             return None
         entry = COMMANDS[cmd_name]
         try:
-            return entry.load()
+            command = entry.load()
         except ModuleNotFoundError as err:
             remedy = f"install it with: pip install 'sgacodec[{entry.extra}]'"
-            raise click.UsageError(f"{cmd_name} needs {err.name}; {remedy}") from err
+            raise click.UsageError(f"{cmd_name} needs {package(err)}; {remedy}") from err
+        interrupts.unwind()
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -151,21 +158,46 @@ class _Guarded(_LazyGroup):
         logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s")
         logging.getLogger("PIL").setLevel(logging.WARNING)
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            _flush()
+            return result  # noqa: TRY300 - a full disk or a broken pipe may show in the flush alone
         except SgacodecError as err:
             _fail(err, exit_code(err), debug)
+        except click.UsageError as err:
+            _fail(err, err.exit_code, debug, _usage(err, ctx))
         except ModuleNotFoundError as err:
             extra = COMMANDS[ctx.invoked_subcommand].extra if ctx.invoked_subcommand in COMMANDS else "dev"
-            _fail(err, 1, debug, f"{err.name} is not installed; install it with: pip install 'sgacodec[{extra}]'")
+            _fail(err, 1, debug, f"{package(err)} is not installed; install it with: pip install 'sgacodec[{extra}]'")
         except MemoryError as err:
             _fail(err, 1, debug, "out of memory; try a smaller image")
         except OSError as err:
+            drop_unwritten()
             if isinstance(err, BrokenPipeError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 ctx.exit(1)
             _fail(err, 1, debug, f"{err.filename or 'input/output'}: {err.strerror or err}")
         except KeyboardInterrupt as err:
-            _fail(err, 130, debug, "interrupted; nothing was written")
+            kept = ctx.invoked_subcommand in _KEEP_WHAT_IS_DONE
+            _fail(err, interrupts.EXIT_CODE, debug, "interrupted" if kept else "interrupted; nothing was written")
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def drop_unwritten() -> None:
+    """Forget what standard output cannot take; Python would try once more at its end, and fail with a traceback."""
+    try:
+        _flush()
+    except OSError:
+        with suppress(OSError, ValueError):  # it is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _usage(err: click.UsageError, ctx: click.Context) -> str:
+    """Return a usage error as one line, like all others."""
+    path = (err.ctx or ctx).command_path
+    return f"{' '.join(err.format_message().split()).rstrip('.')}; see '{path} --help'"
 
 
 def exit_code(err: SgacodecError) -> int:

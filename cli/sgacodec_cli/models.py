@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
-from sgacodec.errors import ModelError
+from sgacodec import strict_json
+from sgacodec.errors import ModelError, TrainError
 from sgacodec.models import store
 from sgacodec.models.entropy import ContextModel
-from sgacodec.models.file import dump_model
+from sgacodec.models.file import dump_model, load_model
 from sgacodec.models.model import Model
-from sgacodec_cli.files import check_output, write_output
+from sgacodec_cli.files import check_distinct, check_input, check_output, show, write_output
+from sgacodec_cli.interrupts import leaving_at_once
+
+if TYPE_CHECKING:
+    from sgacodec.train.data.weights import Weights
+    from sgacodec.train.families.base import Family
 
 
 @click.group("models")
@@ -28,25 +34,25 @@ def list_models(as_json: bool) -> None:
     """List the installed models: name, id, where they are."""
     entries = store.installed()
     if as_json:
-        click.echo(json.dumps([{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]))
+        show(strict_json.dumps([{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]))
         return
     for entry in entries:
         default = " (default)" if entry.name == store.DEFAULT_MODEL else ""
-        click.echo(f"{entry.name:<24}{entry.model_id}  {'packaged' if entry.packaged else entry.path}{default}")
+        show(f"{entry.name:<24}{entry.model_id}  {'packaged' if entry.packaged else entry.path}{default}")
 
 
 @command.command("show")
 @click.argument("name", default=store.DEFAULT_MODEL)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def show(name: str, as_json: bool) -> None:
+def show_model(name: str, as_json: bool) -> None:
     """Show a model's id, levels, networks and card. NAME is a name, an id or a path."""
     facts = _facts(store.load_by_name(name))
     if as_json:
-        click.echo(json.dumps(facts))
+        show(strict_json.dumps(facts))
         return
     for key, value in facts.items():
         if value is not None:
-            click.echo(f"{key:<14}{value}")
+            show(f"{key:<14}{value}")
 
 
 def _facts(model: Model) -> dict[str, object]:
@@ -92,24 +98,58 @@ def import_model(
 ) -> None:
     """Convert trained weights to an integer model.
 
-    SOURCE is 'mbt2018-mean' with --quality 1 to 8 (downloaded by CompressAI), a PyTorch state-dict file with the
-    parameter names of CompressAI's mean-scale hyperprior, or a checkpoint of sgacodec train.
+    SOURCE is 'mbt2018-mean' with --quality 1 to 8 (downloaded by CompressAI), a state dict with the parameter names of
+    CompressAI's mean-scale hyperprior (of torch.save or safetensors, bare or in a checkpoint), or a checkpoint of
+    sgacodec train.
     """
+    check_input(source)
     try:
-        from sgacodec.train.data.weights import ZOO, calibration_images, state_file, zoo
-        from sgacodec.train.families import registry
+        with leaving_at_once():
+            from sgacodec.train.data.weights import ZOO, calibration_images, state_file, zoo
     except ImportError as err:
         raise ModelError(
             "importing models needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
         ) from err
     weights = zoo(source, quality) if source in ZOO else state_file(Path(source))
-    name = name or weights.name
-    target = output or str(store.cache_folder() / f"{name}{store.SUFFIX}")
-    if output is None:
-        store.cache_folder().mkdir(parents=True, exist_ok=True)
-    check_output(target, force)
-    family = registry.family(registry.of_state(weights.state))
+    name = _checked_name(weights.name if name is None else name)
+    target = _default_target(name) if output is None else output
+    _check_target(source, target, is_cached=output is None, force=force)
+    family = _family(source, weights)
     images = calibration_images(calibrate, np.random.default_rng(0))
     model = family.to_model(weights.state, lambdas or weights.lambdas, images, name, {"source": weights.origin})
-    write_output(target, dump_model(model))
-    click.echo(f"{target}: {name}, id {model.model_id.hex()}")
+    data = dump_model(model)
+    load_model(data)  # what no decoder would take is not written
+    if output is None:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+    write_output(target, data, force)
+    show(f"{target}: {name}, id {model.model_id.hex()}")
+
+
+def _family(source: str, weights: Weights) -> Family:
+    from sgacodec.train.families import registry
+
+    try:
+        return registry.family(registry.of_state(weights.state))
+    except TrainError as err:
+        raise ModelError(f"{source}: {err}") from err
+
+
+def _checked_name(name: str) -> str:
+    if name in ("", "..") or Path(name).name != name:
+        raise click.UsageError(
+            f"{name!r} is no name of a model; --name takes what a file may be called, without folders"
+        )
+    return name
+
+
+def _default_target(name: str) -> str:
+    folder = store.cache_folder()
+    if folder is None:
+        raise click.UsageError("you have no home folder to keep models in; name the model file with -o")
+    return str(folder / f"{name}{store.SUFFIX}")
+
+
+def _check_target(source: str, target: str, *, is_cached: bool, force: bool) -> None:
+    if not is_cached or Path(target).parent.is_dir():
+        check_output(target, force)
+    check_distinct({"the model file": target}, {"the weights": source})

@@ -17,7 +17,9 @@ from sgacodec.errors import OptionError, TrainError
 from sgacodec.models.file import dump_model
 from sgacodec.models.store import SUFFIX
 from sgacodec.train.options import FAMILIES, LEARNING_RATES, STAGES, RunOptions, TrainOptions
-from sgacodec_cli.files import check_output, write_output
+from sgacodec_cli.files import check_distinct, check_output, write_output
+from sgacodec_cli.interrupts import leaving_at_once
+from sgacodec_cli.progress import is_hidden
 
 if TYPE_CHECKING:
     from sgacodec.train.events import Listener, Record
@@ -42,6 +44,7 @@ class _Request:
         tensorboard, model_file: outputs, or None.
         force: whether outputs may be overwritten.
         quiet: whether nothing is shown.
+        progress: whether a bar is shown even where standard error is no terminal.
     """
 
     run: RunOptions
@@ -53,6 +56,7 @@ class _Request:
     model_file: Path | None
     force: bool
     quiet: bool
+    progress: bool
 
     @property
     def log(self) -> Path:
@@ -135,6 +139,7 @@ class _Request:
               help="Write the integer model too (.safetensors), and say what integers cost.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite output, log and model file.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no tables.")
+@click.option("--progress", is_flag=True, help="A progress bar even where standard error is no terminal.")
 def command(
     sources: tuple[Path, ...],
     output: Path | None,
@@ -145,6 +150,7 @@ def command(
     model_file: Path | None,
     force: bool,
     quiet: bool,
+    progress: bool,
     **options: Any,
 ) -> None:
     """Train a variable-rate model, or a model's bits-back model, on the images in folders and zip archives DATA.
@@ -167,19 +173,20 @@ def command(
     run_names = ("device", "compile", "autocast", "save_every", "validate_every", "stop_after")
     run = RunOptions(output, **{name: options.pop(name) for name in run_names})
     given = {name: value for name, value in options.items() if value not in (None, ())}
-    _train(sources, _Request(run, given, model, resume, warm, tensorboard, model_file, force, quiet))
+    _train(sources, _Request(run, given, model, resume, warm, tensorboard, model_file, force, quiet, progress))
 
 
 def _train(sources: tuple[Path, ...], request: _Request) -> None:
     try:
-        from sgacodec.train import run, workers
-        from sgacodec.train.data.images import load_images
+        with leaving_at_once():
+            from sgacodec.train import run, workers
+            from sgacodec.train.data.images import load_images
     except ImportError as err:
         raise TrainError(
             "training needs torch and CompressAI; install them with: pip install 'sgacodec[train]'"
         ) from err
     if workers.leads():
-        _check_outputs(request)
+        _check_outputs(sources, request)
     try:
         start = run.start(run.Request(request.given, request.model, request.resume, request.warm))
     except OptionError as err:
@@ -193,14 +200,27 @@ def _train(sources: tuple[Path, ...], request: _Request) -> None:
             _finish(request, job, trained)
 
 
-def _check_outputs(request: _Request) -> None:
+def _check_outputs(sources: Sequence[Path], request: _Request) -> None:
+    output = request.run.output
     if not request.goes_on:
-        for path in (request.run.output, request.log):
-            check_output(str(path), request.force)
+        _check_checkpoint(output)
+        check_output(str(output), request.force)
+        check_output(str(request.log), request.force)
     if request.model_file is not None:
         if request.model_file.suffix != SUFFIX:
             raise click.UsageError(f"{request.model_file}: a model file's name ends in {SUFFIX}")
         check_output(str(request.model_file), request.force)
+    model_file = None if request.model_file is None else str(request.model_file)
+    outputs = {"the checkpoint": str(output), "the log": str(request.log), "the model file": model_file}
+    resumed = None if request.resume is None or request.goes_on else str(request.resume)
+    inputs = {f"the data in {path}": str(path) for path in sources if path.is_file()}
+    check_distinct(outputs, {"the checkpoint to go on from": resumed, "the model": request.model, **inputs})
+
+
+def _check_checkpoint(output: Path) -> None:
+    """Refuse what a checkpoint, which is written again and again, cannot go to."""
+    if str(output) == "-" or (output.exists() and not output.is_file() and not output.is_dir()):
+        raise click.UsageError(f"a checkpoint is a file, and {output} is none; name a file with -o")
 
 
 @contextmanager
@@ -224,18 +244,20 @@ def _stop_flag() -> Iterator[Callable[[], bool]]:
 def _with_listeners(request: _Request, job: Job, stop: Callable[[], bool]) -> Trained:
     from sgacodec.train import events, run
 
-    if job.worker.leads and not request.goes_on:
-        request.log.unlink(missing_ok=True)
-    hidden = request.quiet or not job.worker.leads
+    if job.worker.leads and not request.goes_on and request.log.exists():
+        request.log.write_bytes(b"")  # emptied rather than removed: it may be a link
+    quiet = request.quiet or not job.worker.leads
     layout = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-    with tqdm(total=1.0, disable=hidden, leave=False, bar_format=layout, file=sys.stderr) as bar:
-        listeners = [events.json_log(request.log), _bar_listener(bar)]
+    with tqdm(
+        total=1.0, disable=is_hidden(quiet, request.progress), leave=False, bar_format=layout, file=sys.stderr
+    ) as bar:
+        listeners = [events.json_log(request.log), _bar_listener(bar, quiet)]
         if request.tensorboard is not None and job.worker.leads:
             listeners.append(events.tensorboard(request.tensorboard))
         return run.train(job, listeners, stop)
 
 
-def _bar_listener(bar: tqdm[Any]) -> Listener:
+def _bar_listener(bar: tqdm[Any], quiet: bool) -> Listener:
     from sgacodec.train.events import Averaged, Stepped, Validated
 
     def show(record: Record) -> None:
@@ -244,7 +266,7 @@ def _bar_listener(bar: tqdm[Any]) -> Listener:
         elif isinstance(record, Averaged):
             speed = record.pixels_per_second / 1e6
             bar.set_postfix_str(f"step {record.step} loss {record.loss:.4f} bpp {record.bpp:.4f} {speed:.2f} Mpx/s")
-        elif isinstance(record, Validated) and not bar.disable:
+        elif isinstance(record, Validated) and not quiet:
             refined = "" if record.refined_loss is None else f", after refinement {record.refined_loss:.4f}"
             bar.write(f"step {record.step}: validation loss {record.loss:.4f}{refined}", file=sys.stderr)
 
@@ -256,7 +278,7 @@ def _finish(request: _Request, job: Job, trained: Trained) -> None:
     if trained.validation is not None:
         tables += _level_table(trained.validation.levels)
     if request.model_file is not None:
-        tables += _export(request.model_file, job, trained)
+        tables += _export(request, request.model_file, job, trained)
     output = request.run.output
     end = "finished" if trained.finished else f"stopped before its end; go on with --resume {output}"
     if not request.quiet:
@@ -269,12 +291,12 @@ def _level_table(levels: Sequence[LevelLoss]) -> list[str]:
     return rows + ["".join(f"{value:12.4f}" for value in vars(level).values()) for level in levels]
 
 
-def _export(path: Path, job: Job, trained: Trained) -> list[str]:
+def _export(request: _Request, path: Path, job: Job, trained: Trained) -> list[str]:
     """Write the model file; return what it is, and a table of what integers cost on held-out images."""
     from sgacodec.train import run
 
     model = run.export(job, trained, path.stem)
-    write_output(str(path), dump_model(model))
+    write_output(str(path), dump_model(model), request.force)
     if model.bits_back_id is None:
         return [f"{path}: id {model.model_id.hex()}", *_cost_table(path, job, trained)]
     return [f"{path}: id {model.model_id.hex()}, with its bits-back model {model.bits_back_id.hex()}"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sgacodec import limits
 from sgacodec.decoding import decode
 from sgacodec.errors import (
     BadMagicError,
@@ -29,9 +30,11 @@ from sgacodec.errors import (
 )
 from sgacodec.info import Info, read_info
 from sgacodec.options import EncodeOptions
+from sgacodec.sources import read_bytes
 
 if TYPE_CHECKING:
     from sgacodec.encoding import Report
+    from sgacodec.sources import Source
 
 __version__ = "0.1.0"
 
@@ -40,7 +43,7 @@ def encode(
     image: Any,
     options: EncodeOptions | None = None,
     report: Report | None = None,
-    message: bytes | str | None = None,
+    message: bytes | bytearray | memoryview | str | None = None,
 ) -> bytes:
     """Encode an image; see `sgacodec.encoding.encode`.
 
@@ -54,8 +57,14 @@ def encode(
         The bytes of an .sga file.
 
     Raises:
-        EncodeError: torch is not installed, or the image cannot be encoded.
+        EncodeError: torch is not installed, an argument is none of these, or the image cannot be encoded.
     """
+    if options is not None and not isinstance(options, EncodeOptions):
+        raise OptionError(f"options are {options!r}, and must be sgacodec.EncodeOptions(...)")
+    if isinstance(message, (bytearray, memoryview)):
+        message = bytes(message)
+    if message is not None and not isinstance(message, (bytes, str)):
+        raise OptionError(f"the message is of type {type(message).__name__}, and must be bytes or str")
     try:
         import torch  # noqa: F401
     except ImportError as err:
@@ -63,6 +72,24 @@ def encode(
     from sgacodec import encoding
 
     return encoding.encode(image, options, report, message)
+
+
+def verify(source: Source, *, max_pixels: int = limits.MAX_PIXELS) -> Info:
+    """Decode an .sga file, and so check the checksums of the file and of the picture.
+
+    Args:
+        source: the file: its bytes, its path, or open for reading bytes.
+        max_pixels: see `decode`.
+
+    Returns:
+        What the file says of itself.
+
+    Raises:
+        FormatError, UnsupportedVersionError, ModelNotFoundError, OSError: see `decode`.
+    """
+    data = read_bytes(source)
+    decode(data, max_pixels=max_pixels)
+    return read_info(data)
 
 
 __all__ = [
@@ -88,4 +115,5 @@ __all__ = [
     "decode",
     "encode",
     "read_info",
+    "verify",
 ]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from sgacodec import limits, overlay, picture
-from sgacodec.errors import ChecksumError, CorruptStreamError, SgacodecError
+from sgacodec.errors import ChecksumError, CorruptStreamError, LimitError, SgacodecError
 from sgacodec.exact import fast
 from sgacodec.format import container
 from sgacodec.format.container import Container, SectionType
@@ -24,21 +25,23 @@ from sgacodec.latents.symbols import Symbols
 from sgacodec.latents.synthesis import RunNetwork, synthesise
 from sgacodec.models import store
 from sgacodec.models.model import Model
+from sgacodec.sources import read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from sgacodec.bitsback.extract import Carried
     from sgacodec.bitsback.message import Message
+    from sgacodec.sources import Source
 
 
 def decode(
-    data: bytes, *, max_pixels: int = limits.MAX_PIXELS, device: str | None = None, extract: bool = False
+    source: Source, *, max_pixels: int = limits.MAX_PIXELS, device: str | None = None, extract: bool = False
 ) -> Image.Image:
     """Decode an .sga file.
 
     Args:
-        data: the file.
+        source: the file: its bytes, its path, or open for reading bytes.
         max_pixels: refuse larger images before allocating anything.
         device: None for numpy; a torch device such as "cuda" to run g_s there. The pixels are the same.
         extract: whether to recover the message, which takes longer.
@@ -51,8 +54,11 @@ def decode(
         FormatError: the bytes are not a sound .sga file.
         UnsupportedVersionError: the file needs a newer sgacodec.
         ModelNotFoundError: its model is not installed.
+        OSError: a path or an open file cannot be read.
     """
-    parsed = container.parse(data, max_pixels)
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
+        raise LimitError(f"max_pixels is {max_pixels!r}, and must be a positive integer")
+    parsed = container.parse(read_bytes(source), int(max_pixels))
     model = store.load_by_id(parsed.model_id)
     latents = decode_latents(parsed, model)
     rgb = reconstruct(parsed, model, latents.symbols, _evaluator(device))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 
 import torch
@@ -25,22 +26,63 @@ _MEBIBYTE = 1 << 20
 log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _n_users = 0
+_has_forked = False
+
+
+def _note_fork() -> None:
+    global _has_forked
+    _has_forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def torch_device(name: str) -> torch.device:
     """Return the torch device called `name`; "auto" is CUDA where there is one.
 
     Raises:
-        EncodeError: torch does not have it.
+        EncodeError: torch does not have it, or it does not compute.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as err:
+        float(torch.ones(1, device=device, dtype=torch.float32) + 1)  # a meta device has tensors and computes nothing
+    except (RuntimeError, AssertionError, ImportError, ValueError) as err:
         raise EncodeError(f"device {name!r} is not available here; use --device cpu") from err
     return device
+
+
+@contextmanager
+def as_by_default() -> Iterator[None]:
+    """Have torch work as it does by default, whatever the caller set: gradients, no autocast, tensors on the CPU.
+
+    A default dtype of the caller's stays: it is the process's, and other threads' too. What encoding makes has explicit
+    dtypes.
+    """
+    _work_in_a_forked_child()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+def _work_in_a_forked_child() -> None:
+    """Use one thread in a forked process: its parent's threads are not there, and OpenMP would wait for them."""
+    global _has_forked
+    if _has_forked:
+        log.warning(
+            "this process was forked from one that had torch loaded, so it encodes on one thread; to use all, start it "
+            "with the method 'spawn'"
+        )
+        torch.set_num_threads(1)
+        _has_forked = False
 
 
 def has_fast_bfloat16(device: torch.device, n_channels: int) -> bool:
@@ -67,7 +109,7 @@ def _cpu_has(instructions: str) -> bool:
 @cache
 def _multiplies_faster() -> bool:
     """Measure whether bfloat16 makes matrix products much faster; noise turns no such result."""
-    single = torch.ones(_TRIAL_SIDE, _TRIAL_SIDE)
+    single = torch.ones(_TRIAL_SIDE, _TRIAL_SIDE, dtype=torch.float32)
     half = single.bfloat16()
     # In turns, so that what else the machine does at a time slows both.
     pairs = [(_seconds(single), _seconds(half)) for _ in range(_TRIALS)]

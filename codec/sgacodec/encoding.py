@@ -22,6 +22,7 @@ from sgacodec import decoding
 from sgacodec.bitsback import embed
 from sgacodec.bitsback.distributions import bits_back_of
 from sgacodec.bitsback.message import Message, frame
+from sgacodec.devices import as_by_default
 from sgacodec.drawn import choice, hidden
 from sgacodec.errors import EncodeError, ModelMismatchError, SymbolRangeError
 from sgacodec.format import container
@@ -81,12 +82,18 @@ def encode(
         ModelNotFoundError: the model is not installed.
         EncodeError: refinement or the self-check failed.
     """
-    return encode_with(make_plan(options or EncodeOptions()), to_picture(source), report, message).data
+    with as_by_default():
+        plan = make_plan(options or EncodeOptions())
+    return encode_with(plan, to_picture(source), report, message).data
 
 
 def encode_with(plan: Plan, picture: Picture, report: Report | None = None, message: Message | None = None) -> Encoded:
     """Encode a picture as planned and say what came of it; errors as in `encode`."""
-    picture = prepared(plan, picture)
+    with as_by_default():
+        return _encode(plan, prepared(plan, picture), report, message)
+
+
+def _encode(plan: Plan, picture: Picture, report: Report | None, message: Message | None) -> Encoded:
     chosen = choice.choose(plan, picture, partial(choose_coding, message=message))
     coding = chosen.coding
     objective = make_objective(chosen.plan, chosen.picture, coding.model)
@@ -298,7 +305,11 @@ def capacity_bytes(picture: Picture, options: EncodeOptions) -> tuple[int, ...]:
         ModelMismatchError: the model has no bits-back model.
         EncodeError: see `encode`.
     """
-    plan = make_plan(options)
+    with as_by_default():
+        return _capacity_bytes(picture, make_plan(options))
+
+
+def _capacity_bytes(picture: Picture, plan: Plan) -> tuple[int, ...]:
     if plan.model.bits_back is None:
         raise ModelMismatchError(
             f"model {plan.model.name} has no bits-back model; its files carry nothing in their latents"

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from sgacodec.format.container import CRC_BYTES, Header, SectionType, parse_header
 from sgacodec.models.levels import LEVEL_STEPS
+from sgacodec.sources import read_bytes
 
 if TYPE_CHECKING:
     from sgacodec.bitsback.carriers import Carriers
+    from sgacodec.sources import Source
 
 
 _ALPHA = {"alpha", "coded_alpha"}
@@ -45,12 +47,17 @@ class Info:
     carriers: Carriers | None = None
 
 
-def read_info(data: bytes) -> Info:
+def read_info(source: Source) -> Info:
     """Read the header of an .sga file.
+
+    Args:
+        source: the file, or its first bytes: bytes, a path, or open for reading bytes.
 
     Raises:
         FormatError, UnsupportedVersionError: the bytes do not start like an .sga file.
+        OSError: a path or an open file cannot be read.
     """
+    data = read_bytes(source)
     header = parse_header(data)
     names = {int(kind): kind.name.lower() for kind in SectionType}
     sections = {names.get(section.kind, str(section.kind)): section.n_bytes for section in header.sections}

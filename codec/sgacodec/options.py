@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import operator
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 from sgacodec.errors import OptionError
 from sgacodec.models.store import DEFAULT_MODEL
@@ -23,19 +29,50 @@ METHODS = {
 """Rounding methods and the numbers of classes that each comes with; the first is the default."""
 
 
+MAX_ITERATIONS = 1_000_000
+"""More would take days; a typing error, rather."""
+
+_SEEDS = range(-(2**63), 2**64)  # what torch's generators take
+
+
 def check_method(method: str, classes: int) -> None:
     """Refuse a method that does not exist, or not with that many classes.
 
     Raises:
         OptionError: it lists the choices.
     """
-    if method not in METHODS:
-        raise OptionError(f"no method is called {method!r}; there are {', '.join(METHODS)}")
+    _check_choice("method", method, METHODS)
+    _check_integer("classes", classes, range(2, 2**63))
     if classes not in METHODS[method]:
         able = [name for name, numbers in METHODS.items() if classes in numbers]
         choices = f"{classes} classes go with {', '.join(able)}; " if able else ""
         own = " or ".join(map(str, METHODS[method]))
         raise OptionError(f"{method} has no form with {classes} classes; {choices}{method} has {own}")
+
+
+def _check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise OptionError(f"no {name} is called {value!r}; there are {', '.join(choices)}")
+
+
+def _check_number(name: str, value: Any, low: float, high: float) -> None:
+    bounds = f"between {low:g} and {high:g}" if math.isfinite(high) else f"finite and at least {low:g}"
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high or value == math.inf:
+        raise OptionError(f"{name} is {value!r}, and must be a number {bounds}")
+
+
+def _check_integer(name: str, value: Any, allowed: range) -> None:
+    try:
+        good = not isinstance(value, bool) and operator.index(value) in allowed
+    except TypeError:
+        good = False
+    if not good:
+        raise OptionError(f"{name} is {value!r}, and must be an integer between {allowed[0]} and {allowed[-1]}")
+
+
+def _check_text(name: str, value: Any, kinds: tuple[type, ...], what: str) -> None:
+    if not isinstance(value, kinds) or not str(value):
+        raise OptionError(f"{name} is {value!r}, and must be {what}")
 
 
 @dataclass(frozen=True)
@@ -49,12 +86,12 @@ class EncodeOptions:
         level: the model's level instead of a quality, 0 to L - 1, rounded to sixteenths. With a lambda that is not the
             level's own, refinement moves the picture along the R-D curve (Perugachi-Diaz et al. 2024, section 5).
         preset: a key of `PRESETS`.
-        iterations: refinement steps instead of a preset's.
+        iterations: refinement steps instead of a preset's, at most `MAX_ITERATIONS`.
         method: rounding method, a key of `METHODS`.
         classes: 2 rounds up or down, 3 also allows the nearest integer's other neighbour.
         model: name, id or path of the model.
         device: torch device, or "auto".
-        seed: seeds the rounding noise.
+        seed: seeds the rounding noise; any integer of 64 bits.
         exact: keep the colours of pixels with alpha 0, which are not seen; otherwise they become a smooth continuation
             of what is seen, which costs next to nothing.
     """
@@ -72,12 +109,23 @@ class EncodeOptions:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse combinations that do not exist.
+        """Refuse values and combinations that do not exist.
 
         Raises:
-            OptionError: see `check_method`.
+            OptionError: it names the field and what is allowed.
         """
+        _check_number("quality", self.quality, 0, 100)
+        if self.lmbda is not None:
+            _check_number("lmbda", self.lmbda, math.ulp(0.0), math.inf)
+        if self.level is not None:
+            _check_number("level", self.level, 0, math.inf)
+        _check_choice("preset", self.preset, PRESETS)
+        if self.iterations is not None:
+            _check_integer("iterations", self.iterations, range(MAX_ITERATIONS + 1))
         check_method(self.method, self.classes)
+        _check_text("model", self.model, (str, os.PathLike), "the name, id or path of a model")
+        _check_text("device", self.device, (str,), 'the name of a torch device, or "auto"')
+        _check_integer("seed", self.seed, _SEEDS)
 
     @property
     def steps(self) -> int:

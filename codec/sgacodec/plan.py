@@ -64,7 +64,7 @@ def make_plan(options: EncodeOptions) -> Plan:
 
     Raises:
         ModelNotFoundError: the model is not installed.
-        TargetNotReachedError: the quality, level or lambda is out of range.
+        TargetNotReachedError: the model has no such level.
         EncodeError: the device is not available.
     """
     model = store.load_by_name(options.model)
@@ -78,11 +78,9 @@ def choose_target(model: Model, options: EncodeOptions) -> Target:
     """Return the level and lambda that the options ask for.
 
     Raises:
-        TargetNotReachedError: the quality, level or lambda is out of range.
+        TargetNotReachedError: the model has no such level.
     """
     last = max_level_q4(model.decoder.n_levels)
-    if options.lmbda is not None and not options.lmbda > 0:
-        raise TargetNotReachedError(f"lambda {options.lmbda:g} is not positive")
     if options.level is not None:
         level_q4 = _in_sixteenths(options.level, last)
     elif options.lmbda is not None:
@@ -95,8 +93,6 @@ def choose_target(model: Model, options: EncodeOptions) -> Target:
 
 
 def _of_quality(quality: float, last: int) -> int:
-    if not 0 <= quality <= 100:
-        raise TargetNotReachedError(f"quality {quality:g} is not between 0 and 100")
     return round(quality / 100 * last)
 
 

@@ -78,6 +78,44 @@ def test_alpha_is_left_out_of_jpeg_with_a_word(run, scene):
     assert "no alpha" in one_line(result)
 
 
+def test_verify_looks_at_every_file(run, small_file):
+    stranger = with_another_model(small_file)
+    contents = {"a.sga": small_file, "cut.sga": small_file[:-20], "b.sga": small_file, "stranger.sga": stranger}
+    for name, data in contents.items():
+        Path(name).write_bytes(data)
+    result = run("verify", "none.sga", *contents, ".")
+    assert result.exit_code == 3
+    assert result.stdout.splitlines() == [
+        "a.sga: ok, 130 x 96, RGB",
+        "b.sga: ok, 130 x 96, RGB",
+        "2 of 6 files are sound",
+    ]
+    reasons = ["none.sga: No such file", "cut.sga: the file has", "stranger.sga: no model with id", ".: Is a directory"]
+    for line, reason in zip(result.stderr.splitlines(), reasons, strict=True):
+        assert line.startswith(f"sgacodec: {reason}")
+    assert run("verify", "none.sga", "stranger.sga", "a.sga").exit_code == 5
+    assert run("verify", "none.sga", "a.sga").exit_code == 1
+
+
+@pytest.mark.parametrize("change", ["cut", "longer"])
+def test_info_of_a_file_of_another_length(run, small_file, change):
+    data = small_file[:100] if change == "cut" else small_file + b"more"
+    Path("a.sga").write_bytes(data)
+    shown = run("info", "a.sga")
+    assert shown.exit_code == 0
+    assert "130 x 96, RGB" in shown.stdout
+    words = {"cut": "the file is cut; fetch it again", "longer": "others follow the end of the file"}
+    assert f"present           {len(data)} bytes of {len(small_file)}: {words[change]}" in shown.stdout
+    info = json.loads(run("info", "--json", "a.sga").stdout)
+    assert (info["n_bytes"], info["present_bytes"]) == (len(small_file), len(data))
+
+
+def test_json_holds_no_infinity(run, png):
+    result = run("compare", png, png, "--json")
+    assert json.loads(result.stdout, parse_constant=pytest.fail) == {"psnr_db": None, "ms_ssim": None, "max_error": 0}
+    assert "inf" in run("compare", png, png).stdout
+
+
 def test_existing_files_are_kept(run, png):
     Path("scene.sga").write_bytes(b"precious")
     refused = run(*ENCODE, png)
@@ -105,7 +143,9 @@ def test_existing_files_are_kept(run, png):
         (["decode", "stranger.sga"], 5, "SGACODEC_MODELS"),
         (["decode", "good.sga", "-o", "y.png", "--max-pixels", "100"], 3, "--max-pixels"),
         (["decode", "good.sga", "-o", "y.png", "--device", "warp"], 1, "decode without it"),
-        (["info", "scene.png"], 3, "not an .sga file"),
+        (["encode", "scene.png", "--model", "tiny", "--device", "meta"], 1, "--device cpu"),
+        (["decode", "good.sga", "-o", "y.png", "--device", "meta"], 1, "decode without it"),
+        (["info", "scene.png"], 3, "scene.png: this is not an .sga file"),
         (["verify", "flipped.sga"], 3, "altered"),
         (["models", "show", "nope"], 5, "no model is called"),
         (["models", "import", "none.pt"], 5, "does not exist"),
@@ -155,6 +195,15 @@ def with_another_model(data):
         (["encode", "scene.png", "--log", "scene.sga"], "cannot both be scene.sga"),
         (["decode", "scene.png", "-o", "x.docx"], "cannot write .docx"),
         (["decode", "scene.png", "-o", "folder"], "cannot write"),
+        (["encode", "scene.png", "--lambda", "0.01", "-q", "50"], "give one"),
+        (["encode", "scene.png", "-q", "nan"], "quality is nan, and must be a number between 0 and 100"),
+        (["encode", "scene.png", "--lambda", "inf"], "lmbda is inf, and must be a number finite"),
+        (["encode", "scene.png", "--level", "nan"], "level is nan"),
+        (["encode", "scene.png", "--seed", str(2**64)], "seed is 18446744073709551616, and must be an integer between"),
+        (["encode", "scene.png", "--model", ""], "the name, id or path of a model"),
+        (["encode", "scene.png", "--device", ""], "the name of a torch device"),
+        (["capacity", "scene.png", "-q", "nan"], "quality is nan"),
+        (["decode", "scene.png", "-o", "x.png", "--output-quality", "5"], "has no quality"),
         (["frobnicate"], "No such command"),
     ],
 )
@@ -162,6 +211,17 @@ def test_usage_errors(run, png, arguments, message):
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["encode"], ["encode", "a", "-q", "x"], ["frob"], ["encode", "--frob"], ["models", "frob"], ["decode", "."]],
+)
+def test_usage_errors_are_one_line_that_names_the_help(run, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert one_line(result).startswith("sgacodec: ")
+    assert "--help'" in result.stderr
 
 
 @pytest.mark.parametrize(("method", "classes"), [("ssl", 2), ("cosine", 3), ("ste", 2)])

@@ -231,6 +231,49 @@ def test_a_wrong_image_is_named(run, scene_files, caplog):
     assert "broken.jpg" in caplog.text
 
 
+def test_the_log_holds_no_infinity(tmp_path):
+    from sgacodec.train.events import Validated, json_log
+
+    json_log(tmp_path / "log.jsonl")(Validated(1, 2.0, 3, float("nan"), (), float("inf")))
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    record = json.loads(line, parse_constant=pytest.fail)
+    assert (record["loss"], record["refined_loss"]) == (None, None)
+
+
+@pytest.mark.parametrize("seed", [2**64, 2**70])
+def test_seeds_that_are_too_large(run, scene_files, seed):
+    result = run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 1, "--seed", seed)
+    assert result.exit_code == 1
+    assert "the seed must be an integer of 64 bits" in result.stderr
+
+
+def test_the_largest_seed(run, scene_files):
+    result = run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 1, "--seed", 2**64 - 1, "--quiet")
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links and modes")
+def test_a_checkpoint_follows_links_and_keeps_the_mode(run, scene_files):
+    Path("real.pt").touch(mode=0o600)
+    os.symlink("real.pt", "run.pt")
+    Path("real.jsonl").write_text("older\n")
+    os.symlink("real.jsonl", "run.jsonl")
+    result = run("train", scene_files, "-o", "run.pt", *TINY, "--steps", 1, "--quiet", "--force")
+    assert result.exit_code == 0, result.stderr
+    assert Path("run.pt").is_symlink()
+    assert Path("real.pt").stat().st_mode & 0o777 == 0o600
+    assert step() == 1
+    assert Path("run.jsonl").is_symlink()
+    assert json.loads(Path("real.jsonl").read_text().splitlines()[0])["record"] == "started"
+
+
+@pytest.mark.parametrize("output", ["-", "/dev/null", "."])
+def test_what_a_checkpoint_cannot_go_to(run, scene_files, output):
+    result = run("train", scene_files, "-o", output, *TINY, "--steps", 1, "--force")
+    assert result.exit_code == 2
+    assert "name a file" in result.stderr
+
+
 def test_tensorboard_missing_is_said(run, scene_files, monkeypatch):
     import sys
 

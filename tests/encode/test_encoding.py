@@ -91,7 +91,7 @@ def test_one_level_covers_a_stretch_of_the_curve(scene, tiny_model, tiny_options
 
 @pytest.mark.parametrize(
     "options",
-    [EncodeOptions(quality=101), EncodeOptions(lmbda=-1.0), EncodeOptions(level=99.0), EncodeOptions(level=1, lmbda=0)],
+    [EncodeOptions(level=99.0), EncodeOptions(level=7.1), EncodeOptions(level=99.0, lmbda=0.01)],
 )
 def test_targets_out_of_range(options, tiny_model):
     with pytest.raises(TargetNotReachedError):

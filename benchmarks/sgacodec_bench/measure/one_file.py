@@ -19,7 +19,7 @@ from sgacodec import metrics
 from sgacodec.errors import SgacodecError
 from sgacodec.picture import read_picture
 from sgacodec_bench.codecs import Absent, Codec, all_codecs
-from sgacodec_bench.measure.results import Row
+from sgacodec_bench.measure.results import LOSSLESS_DB, Row
 
 _CONTEXT = multiprocessing.get_context("spawn")
 
@@ -56,7 +56,7 @@ def run(task: Task) -> Row:
     except EOFError:
         process.join()
         row["error"] = f"the process died with exit code {process.exitcode}"
-    except (SgacodecError, ValueError) as err:
+    except (SgacodecError, ValueError, RuntimeError, OSError) as err:
         row["error"] = f"{type(err).__name__}: {err}"
     process.join()
     return row
@@ -75,13 +75,14 @@ def _compare(source: Path, answer: Row) -> Row:
     rgb, decoded = read_picture(source).rgb, answer.pop("decoded")
     if decoded.shape != rgb.shape:
         raise ValueError(f"decoded to {decoded.shape[1]}x{decoded.shape[0]} instead of {rgb.shape[1]}x{rgb.shape[0]}")
-    similarity = metrics.ms_ssim(rgb, decoded)
+    similarity, psnr_db = metrics.ms_ssim(rgb, decoded), metrics.psnr_db(rgb, decoded)
     quality = {
         "bpp": round(8 * answer["bytes"] / (rgb.shape[0] * rgb.shape[1]), 6),
-        "psnr_db": round(metrics.psnr_db(rgb, decoded), 6),
+        "psnr_db": round(min(psnr_db, LOSSLESS_DB), 6),
         "ms_ssim": None if similarity is None else round(similarity, 6),
     }
-    return {"bytes": answer.pop("bytes"), **quality, **answer}
+    row = {"bytes": answer.pop("bytes"), **quality, **answer}
+    return row if psnr_db < LOSSLESS_DB else row | {"left_out": "decoded without loss, so it lies on no curve"}
 
 
 def _child(task: Task, answer: Connection) -> None:

@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 
 from sgacodec.metrics import Curve
+from sgacodec.strict_json import dumps
+
+LOSSLESS_DB = 200.0
+"""What stands for the infinite PSNR of equal pictures, which JSON cannot hold."""
 
 Row = dict[str, Any]
 Result = dict[str, Any]
@@ -31,8 +35,8 @@ def load_folder(folder: Path) -> dict[str, Result]:
 def save(path: Path, result: Result) -> None:
     """Write a result file in one step, a line per row."""
     rows = sorted(result["rows"], key=lambda row: (row["setting"], row["image"]))
-    head = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in result.items() if key != "rows"]
-    lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+    head = [f" {dumps(key)}: {dumps(value)}," for key, value in result.items() if key != "rows"]
+    lines = ",\n".join(f"  {dumps(row)}" for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text("\n".join(["{", *head, ' "rows": [', *([lines] if lines else []), " ]", "}"]) + "\n")
@@ -44,14 +48,19 @@ def good(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if "error" not in row]
 
 
+def on_curves(rows: Iterable[Row]) -> list[Row]:
+    """Return the good rows that R-D curves are made of: all but those that were decoded without loss."""
+    return [row for row in good(rows) if "left_out" not in row]
+
+
 def images_of(result: Result) -> set[str]:
     """Return the images that a result has rows for."""
-    return {row["image"] for row in good(result["rows"])}
+    return {row["image"] for row in on_curves(result["rows"])}
 
 
 def mean_curve(rows: Iterable[Row], images: set[str], key: str = "psnr_db") -> list[tuple[float, float]]:
     """Return (bpp, quality) of each setting that has all `images`, the mean over them."""
-    chosen = [row for row in good(rows) if row["image"] in images]
+    chosen = [row for row in on_curves(rows) if row["image"] in images]
     curve = []
     for setting in sorted({row["setting"] for row in chosen}):
         at = [row for row in chosen if row["setting"] == setting]

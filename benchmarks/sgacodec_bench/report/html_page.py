@@ -42,7 +42,7 @@ def write(
     parts = {
         "TABLE": _html_table(bd_table(results, anchor)),
         "PLOTS": "\n".join(f"<figure>{_svg(plot)}</figure>" for plot in plots),
-        "ABSENT": _absent(absent),
+        "ABSENT": _absent(absent) + _failed(results),
         "CODECS": _html_table(
             [("codec", "version", "call"), *((r["codec"], r["version"], r["argv"]) for r in results.values())]
         ),
@@ -50,7 +50,7 @@ def write(
     }
     for key, value in parts.items():
         template = template.replace(f"@@{key}@@", value)
-    path.write_text(template, encoding="utf-8")
+    path.write_text(template, encoding="utf-8", errors="backslashreplace")  # a file's name may be no text
 
 
 def _html_table(rows: Sequence[Sequence[str]]) -> str:
@@ -69,6 +69,17 @@ def _absent(absent: Sequence[Absent]) -> str:
     if not absent:
         return "<p>All codecs ran.</p>"
     return _html_table([("absent codec", "reason", "to install it"), *((a.name, a.reason, a.remedy) for a in absent)])
+
+
+def _failed(results: Mapping[str, Result]) -> str:
+    """Return the rows that are on no curve, each with its reason."""
+    rows = [
+        (name, str(row["image"]), f"{row['setting']:g}", str(reason))
+        for name, result in results.items()
+        for row in result["rows"]
+        if (reason := row.get("error", row.get("left_out"))) is not None
+    ]
+    return _html_table([("codec", "image", "setting", "left out because"), *rows]) if rows else ""
 
 
 def _entry(original: Rgb, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:

@@ -8,11 +8,12 @@ python -m sgacodec_bench.report.pages benchmarks/results/VERSION/kodak [--check]
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +45,41 @@ PAGES = {
 
 
 def write(
-    folder: Path, anchor: str, absent: Sequence[Absent], sources: Sequence[Path], codecs: Sequence[Codec]
+    folder: Path,
+    anchor: str,
+    absent: Sequence[Absent],
+    sources: Sequence[Path],
+    codecs: Sequence[Codec],
+    n_pictures: int = 1,
 ) -> None:
-    """Write plots and report.html beside the results.
+    """Write plots and report.html beside the results, also where nothing could be measured.
 
     Args:
         folder: of the result files.
         anchor: codec that savings are relative to; the first one if it has no results.
         absent: codecs that could not run.
-        sources: images to show at equal size.
-        codecs: codecs to show them with; the first sets the size.
+        sources: the images.
+        codecs: codecs to show some of them with at equal size; the first sets the size.
+        n_pictures: how many images to show.
     """
     results = load_folder(folder)
-    if not results:
-        return
-    anchor = anchor if anchor in results else next(iter(results))
+    anchor = anchor if anchor in results else next(iter(results), anchor)
     drawn = plots.draw_all(results, anchor, folder / "plots")
-    shown = {source.stem: (read_picture(source).rgb, _equal_size(source, codecs)) for source in sources if codecs}
+    shown = dict(itertools.islice(_comparisons(sources, codecs), n_pictures)) if codecs else {}
     html_page.write(folder / "report.html", results, anchor, drawn, shown, absent)
 
 
-def _equal_size(source: Path, codecs: Sequence[Codec]) -> list[Candidate]:
+def _comparisons(sources: Iterable[Path], codecs: Sequence[Codec]) -> Iterator[tuple[str, tuple[Rgb, list[Candidate]]]]:
+    for source in sources:
+        try:
+            rgb = read_picture(source).rgb
+            yield source.stem, (rgb, _equal_size(rgb, codecs))
+        except Exception as err:  # noqa: PERF203 - programs and plugins fail as they like, and the report goes on
+            log.warning("%s is left out of the report's pictures: %s", source, err)
+
+
+def _equal_size(rgb: Rgb, codecs: Sequence[Codec]) -> list[Candidate]:
     """Return the picture by the first codec at a low setting, and by the others in at most as many bytes."""
-    rgb = read_picture(source).rgb
     first, *others = codecs
     setting = sorted(first.settings, reverse=not first.rising)[1]
     lead = candidate(first, rgb, setting, first.encode(rgb, setting))

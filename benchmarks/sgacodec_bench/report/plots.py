@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from sgacodec_bench.measure.results import Result, good, images_of, mean_curve
+from sgacodec_bench.measure.results import Result, images_of, mean_curve, on_curves
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -75,6 +75,12 @@ def _style(index: int, name: str) -> dict[str, Any]:
     }
 
 
+def _legend(axes: Any, **place: Any) -> None:
+    """Name the curves, where there are any."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, **place)
+
+
 def common_images(results: Mapping[str, Result]) -> set[str]:
     """Return the images that every codec has, apart from those with less than a quarter of the most: they are not drawn."""
     sets = [images_of(result) for result in results.values()]
@@ -86,7 +92,9 @@ def _rd(results: Mapping[str, Result], key: str, label: str) -> Any:
     figure, axes = plt.subplots(figsize=(7, 5))
     images = common_images(results)
     for index, (name, result) in enumerate(results.items()):
-        rows = [row for row in good(result["rows"]) if row.get(key) is not None]
+        rows = [
+            row for row in on_curves(result["rows"]) if row.get(key) is not None and (key != "ms_ssim" or row[key] < 1)
+        ]
         curve = [(bpp, quality) for bpp, quality in mean_curve(rows, images, key) if bpp <= _MAX_BPP]
         if curve:
             bpp, quality = (np.array(axis) for axis in zip(*curve, strict=True))
@@ -94,7 +102,7 @@ def _rd(results: Mapping[str, Result], key: str, label: str) -> Any:
             axes.plot(bpp, shown, marker=".", **_style(index, name))
     axes.set(xlabel="bits per pixel", ylabel=label, title=f"mean of {len(images)} images")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    _legend(axes)
     return figure
 
 
@@ -113,7 +121,7 @@ def _savings(results: Mapping[str, Result], anchor: str) -> Any:
     axes.set_title(f"mean of {len(images)} images, less is better")
     axes.set(xlabel="PSNR RGB (dB)", ylabel=f"rate against {anchor} (%)", ylim=(-40, 150))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    _legend(axes)
     return figure
 
 
@@ -138,14 +146,16 @@ def _per_image(results: Mapping[str, Result], anchor: str) -> Any:
     axes.set_xticks(range(len(images)), images, rotation=90, fontsize=7)
     axes.set(ylabel=f"bytes, {anchor} = 100", title=f"bytes at the PSNR of {anchor}'s middle setting", ylim=(50, 300))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    _legend(axes, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
 def _ratio(anchor: Result, test: Result, image: str) -> float:
-    rows = sorted((row for row in good(anchor["rows"]) if row["image"] == image), key=lambda row: row["psnr_db"])
+    rows = sorted((row for row in on_curves(anchor["rows"]) if row["image"] == image), key=lambda row: row["psnr_db"])
+    if not rows:
+        return float("nan")
     target = rows[len(rows) // 2]
-    curve = _log_rate([(row["bpp"], row["psnr_db"]) for row in good(test["rows"]) if row["image"] == image])
+    curve = _log_rate([(row["bpp"], row["psnr_db"]) for row in on_curves(test["rows"]) if row["image"] == image])
     if curve is None or not curve[1] <= target["psnr_db"] <= curve[2]:
         return float("nan")
     return float(100 * np.exp(curve[0](target["psnr_db"])) / target["bpp"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping
 from statistics import median
 
@@ -45,9 +47,12 @@ def bd_rate_cell(anchor: Result, result: Result) -> str:
 
 def _cell(delta: Callable[..., float], anchor: Result, result: Result, method: str, unit: str) -> str:
     try:
-        return f"{delta(*curves(anchor, result), method):+.2f} {unit}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what cannot be calculated comes as NaN
+            value = delta(*curves(anchor, result), method)
     except ValueError as err:
         return str(err)
+    return f"{value:+.2f} {unit}" if math.isfinite(value) else "the curves have nothing in common"
 
 
 def _seconds(result: Result, key: str) -> str:

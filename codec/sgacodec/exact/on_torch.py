@@ -62,7 +62,8 @@ def run(network: Network, x: Array, device: str) -> Float64Array:
     """
     try:
         outputs: list[Any] = [torch.as_tensor(np.asarray(x, np.float64), device=device)]
-    except (RuntimeError, AssertionError) as err:
+        outputs[0].flatten()[:1].cpu()  # a meta device has tensors and computes nothing
+    except (RuntimeError, AssertionError, ImportError, ValueError, TypeError) as err:
         raise SgacodecError(f"device {device!r} is not available here; decode without it") from err
     sources = {layer.source for layer in network if isinstance(layer, Add)}
     with torch.no_grad():

@@ -40,16 +40,22 @@ class StoredModel:
     packaged: bool
 
 
-def cache_folder() -> Path:
-    """Return the folder that `sgacodec models import` writes to."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or str(Path.home() / ".cache")
-    return Path(base) / "sgacodec" / "models"
+def cache_folder() -> Path | None:
+    """Return the folder that `sgacodec models import` writes to, or None for a user without a home folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    if base:
+        return Path(base) / "sgacodec" / "models"
+    try:
+        return Path.home() / ".cache" / "sgacodec" / "models"
+    except RuntimeError:  # HOME is not set, and the user has no name
+        return None
 
 
 def folders() -> list[Path]:
     """Return the folders that are searched, first one first."""
     own = [Path(folder) for folder in os.environ.get("SGACODEC_MODELS", "").split(os.pathsep) if folder]
-    return [*own, cache_folder(), _PACKAGED]
+    cache = cache_folder()
+    return [*own, *([] if cache is None else [cache]), _PACKAGED]
 
 
 def installed() -> list[StoredModel]:
@@ -70,8 +76,8 @@ def load_by_id(model_id: bytes) -> Model:
         if model_id.hex() in (entry.model_id, entry.bits_back_id):
             return _load(entry.path, entry.path.stat().st_mtime_ns)
     raise ModelNotFoundError(
-        f"no model with id {model_id.hex()} is installed; copy its file into {cache_folder()}, name its folder in "
-        "SGACODEC_MODELS, or upgrade with: pip install --upgrade sgacodec"
+        f"no model with id {model_id.hex()} is installed; copy its file into {cache_folder() or 'a folder'}, name its "
+        "folder in SGACODEC_MODELS, or upgrade with: pip install --upgrade sgacodec"
     )
 
 
@@ -95,13 +101,20 @@ def load_by_name(name: str) -> Model:
 def _scan() -> Iterator[StoredModel]:
     for folder in folders():
         # by stem: where a model is there with and without a bits-back model, "x" comes before "x-head"
-        for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stem) if folder.is_dir() else []:
+        for path in sorted(_files(folder), key=lambda path: path.stem):
             try:
                 header = read_file_header(path)
             except (ModelError, OSError):
                 continue  # a foreign or damaged file must not hide the others
             bits_back_id = header.get("bits_back_id")
             yield StoredModel(path, str(header.get("name")), str(header.get("id")), bits_back_id, folder == _PACKAGED)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return list(folder.glob(f"*{SUFFIX}"))
+    except OSError:
+        return []  # a folder that may not be read, such as another user's home, must not hide the others
 
 
 @lru_cache(maxsize=4)

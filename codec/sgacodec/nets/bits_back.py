@@ -140,7 +140,7 @@ class CarryingNets:
         self.y_stride, self.halo, self.synthesise = nets.y_stride, nets.halo, nets.synthesise
         self._bits_back, self._is_carrier, self._has_carriers = bits_back, is_carrier, bool(is_carrier.any())
         generator = torch.Generator(is_carrier.device).manual_seed(seed)
-        self._noise = torch.randn(is_carrier.shape, generator=generator, device=is_carrier.device)
+        self._noise = torch.randn(is_carrier.shape, generator=generator, device=is_carrier.device, dtype=torch.float32)
 
     def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
         """Return the net bits of y and z, a scalar, and y_hat as the synthesis takes it.

@@ -42,11 +42,10 @@ class Extrapolation:
         """Set what to evaluate, and at which calls; the first two are evaluated whatever `every` is."""
         self._evaluate, self._every = evaluate, every
         self._calls = 0
-        self._at = torch.zeros(())
+        self._at = torch.zeros((), dtype=torch.float32)
         self._known = Distortion(0.0, self._at)
-        self._step_energy = self._curvature_times_energy = torch.zeros(
-            ()
-        )  # by channel: sums of d^2 and of d times the gradient's change
+        # by channel: sums of d^2 and of d times the gradient's change
+        self._step_energy = self._curvature_times_energy = torch.zeros((), dtype=torch.float32)
         self._curvature: Tensor | None = None
 
     def __call__(self, y_hat: Tensor) -> Distortion:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from sgacodec.strict_json import dumps
 
 if TYPE_CHECKING:
     from sgacodec.refine.loop import Progress, Refined
@@ -37,6 +38,6 @@ def dump(options: Mapping[str, Any], refined: Refined, rows: Sequence[Row]) -> b
         rows: the steps.
     """
     header = {"options": options, "start": point(refined.start), "best": point(refined.best)}
-    text = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in header.items())
-    lines = ",\n".join(f"  {json.dumps(step)}" for step in rows)
+    text = "".join(f" {dumps(key)}: {dumps(value)},\n" for key, value in header.items())
+    lines = ",\n".join(f"  {dumps(step)}" for step in rows)
     return f'{{\n{text} "steps": [\n{lines}\n ]\n}}\n'.encode()

@@ -132,7 +132,7 @@ class ThreeClass:
 
 
 def _uniform(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device).clamp(1e-6, 1 - 1e-6)
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32).clamp(1e-6, 1 - 1e-6)
 
 
 def sga_log_odds(fraction: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ def straight_through_round(v: Tensor, temperature: float, generator: torch.Gener
 
 def uniform_noise_round(v: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     """V plus noise uniform in -0.5..0.5, as in training (Yang et al. 2020, A3)."""
-    return v + (torch.rand(v.shape, generator=generator, device=v.device) - 0.5)
+    return v + (torch.rand(v.shape, generator=generator, device=v.device, dtype=v.dtype) - 0.5)
 
 
 def annealing_round(v: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

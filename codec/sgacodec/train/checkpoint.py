@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +51,13 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     content = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
     content["options"] = dataclasses.asdict(checkpoint.options)
     content["lambdas"] = checkpoint.options.lambdas
-    temporary = path.with_name(f".{path.name}.part")
+    target = Path(os.path.realpath(path))  # a link stays one
+    temporary = target.with_name(f".sgacodec.{os.getpid()}.part")
     try:
         torch.save(content, temporary)
-        os.replace(temporary, path)
+        if target.exists():
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sgacodec.errors import TrainError
+from sgacodec.strict_json import dumps
 from sgacodec.train.loss import LevelLoss
 
 
@@ -68,7 +68,7 @@ def json_log(path: Path) -> Listener:
     def write(record: Record) -> None:
         if isinstance(record, Stepped):
             return
-        line = json.dumps({"record": type(record).__name__.lower(), **dataclasses.asdict(record)})
+        line = dumps({"record": type(record).__name__.lower(), **dataclasses.asdict(record)})
         with path.open("a") as file:
             file.write(line + "\n")
 

@@ -118,6 +118,7 @@ class TrainOptions:
             ("lambdas must be positive and rise, at most 16 of them", _rising(self.lambdas)),
             (f"optimisers are: {', '.join(LEARNING_RATES)}", self.optimizer in LEARNING_RATES),
             ("the learning rate must be positive", self.optimizer not in LEARNING_RATES or self.learning_rate > 0),
+            ("the seed must be an integer of 64 bits that is not negative", 0 <= self.seed < 2**64),
             ("the start is klt or default", self.init in ("klt", "default")),
             (f"stages are: {', '.join(STAGES)}", self.stage in STAGES),
             (

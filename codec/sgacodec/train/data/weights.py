@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError, safe_open
 
 from sgacodec.errors import InvalidImageError, ModelError, SgacodecError
 from sgacodec.picture import parse_colours
 from sgacodec.synthetic import render
+from sgacodec.train.data import state_dicts
 
 log = logging.getLogger(__name__)
 
@@ -84,18 +86,53 @@ def load(path: Path, error: type[SgacodecError], kind: str, remedy: str = "") ->
 
 
 def state_file(path: Path) -> Weights:
-    """Read a state dict saved by torch.save, bare or inside a training checkpoint.
+    """Read a state dict saved by torch.save or as safetensors, bare or inside a training checkpoint.
 
     Raises:
         ModelError: the file is missing or holds something else.
     """
     remedy = f"; give a state-dict file or one of: {', '.join(ZOO)}"
-    content = load(path, ModelError, "a file of torch.save with tensors only", remedy)
+    if _is_safetensors(path):
+        content = _load_safetensors(path)
+    else:
+        content = load(path, ModelError, "a file of torch.save with tensors only", remedy)
     if not isinstance(content, Mapping):
         raise ModelError(f"{path} holds no state dict")
-    state = next((content[key] for key in ("ema", "state_dict") if isinstance(content.get(key), Mapping)), content)
-    lambdas = tuple(float(value) for value in content.get("lambdas", ())) or (0.013,)
-    return Weights(state, lambdas, path.stem, f"state dict {path.name}", int(content.get("seen_pixels", 0)))
+    state = state_dicts.find(content)
+    _check_finite(path, state)
+    try:
+        lambdas = tuple(float(value) for value in content.get("lambdas", ())) or (0.013,)
+        seen_pixels = int(content.get("seen_pixels", 0))
+    except (TypeError, ValueError) as err:
+        raise ModelError(f"{path} is damaged: its lambdas or seen_pixels are no numbers") from err
+    return Weights(state, lambdas, path.stem, f"state dict {path.name}", seen_pixels)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Say whether a file starts like one of safetensors: 8 bytes of length, then JSON."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError:
+        return False
+
+
+def _load_safetensors(path: Path) -> Mapping[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            if "sgacodec" in (file.metadata() or {}):
+                raise ModelError(
+                    f"{path} is a model of sgacodec already; use it by its path, or name its folder in SGACODEC_MODELS"
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    except (SafetensorError, OSError) as err:
+        raise ModelError(f"{path} is damaged: {err}") from err
+
+
+def _check_finite(path: Path, state: Mapping[str, Any]) -> None:
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelError(f"{path} holds weights that are not finite, in {name}")
 
 
 def as_arrays(state: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float64]]:

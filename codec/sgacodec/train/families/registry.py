@@ -7,6 +7,7 @@ from typing import Any
 
 from sgacodec.errors import TrainError
 from sgacodec.models.model import Model
+from sgacodec.train.data.state_dicts import foreign_architecture
 from sgacodec.train.families import context_files, mean_scale_files
 from sgacodec.train.families.base import Family
 
@@ -19,6 +20,11 @@ def of_state(state: Mapping[str, Any]) -> str:
     Raises:
         TrainError: it is of none.
     """
+    foreign = foreign_architecture(state)
+    if foreign is not None:
+        raise TrainError(
+            f"the weights are those of CompressAI's {foreign}, which no family of sgacodec has; it takes mbt2018-mean"
+        )
     for name, found in FAMILIES.items():
         try:
             found.options_of(state)
