@@ -28,7 +28,9 @@ from sgacodec.plan import Plan, make_plan
 
 _MAX_PIXELS = 2**21
 _EXACT_MODES = {"L", "LA", "RGB", "RGBA"}
-"""Of these modes the pixels that are read must be Pillow's, where neither profile nor gamma asks for others."""
+"""Of these modes the pixels that are read must be Pillow's, where nothing says that they are not sRGB."""
+
+_ENCODED = {"gamma", "chromaticity", "transparency"}
 
 
 def main() -> None:
@@ -93,11 +95,12 @@ def _through_the_codec(data: bytes, plan: Plan, shown: Image.Image | None) -> st
 
 
 def _equals(found: picture.Picture, shown: Image.Image) -> bool:
-    """Say whether pixels are Pillow's; of modes that have to be converted, and of turned pictures, only size is asked."""
-    turned = shown.size != found.rgb.shape[1::-1] or shown.getexif().get(274, 1) != 1
-    if shown.mode not in _EXACT_MODES or turned:
+    """Say whether pixels are Pillow's, turned or not; of pictures whose colours have to be converted only size is asked."""
+    if shown.mode not in _EXACT_MODES or _ENCODED & set(shown.info):
         return True
-    return np.array_equal(np.asarray(shown.convert("RGB")), found.rgb)
+    pixels = np.asarray(shown.convert("RGB"))
+    turned = (np.rot90(flipped, turns) for flipped in (pixels, pixels[:, ::-1]) for turns in range(4))
+    return any(np.array_equal(found.rgb, other) for other in turned)
 
 
 class _Warnings(list[str]):
