@@ -40,6 +40,7 @@ PAGES = {
     "messages": RESULTS / "bits-back.md",
     "training": RESULTS / "training.md",
     "context": RESULTS / "context.md",
+    "robustness": RESULTS / "robustness.md",
 }
 """The page that has a table between its markers, `<!-- name: begin -->` and `<!-- name: end -->`."""
 
@@ -203,6 +204,23 @@ def message_tables(folder: Path) -> str:
     return messages.table(load(folder / "messages.json"))
 
 
+def robustness_tables(folder: Path) -> str:
+    """Return what fuzzing and folders of test pictures found.
+
+    Args:
+        folder: `fuzz.json` and `folders.json`, as `sgacodec_bench.fuzz` writes them.
+    """
+    fuzzed, tried = load(folder / "fuzz.json")["targets"], load(folder / "folders.json")["counts"]
+    names = ("executions", "read", "refused", "failures", "slowest", "most memory")
+    rows: Table = [("what reads", *names)]
+    for name, found in fuzzed.items():
+        counts = (found[key] for key in ("executions", "read", "refused", "n_failures"))
+        slowest, memory = f"{found['slowest_seconds']:.2f} s", f"{found['peak_megabytes']} MB"
+        rows.append((name, *(f"{count:,}" for count in counts), slowest, memory))
+    outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in tried.items())
+    return f"{markdown(rows)}\nThe test pictures of other projects, put through the codec: {outcomes}.\n"
+
+
 def fill(text: str, name: str, table: str) -> str:
     """Return a page with the table between the markers of this name renewed.
 
@@ -230,6 +248,7 @@ def tables(folder: Path) -> dict[str, str]:
         "messages": message_tables(folder.parent / "messages"),
         "training": training_tables(folder.parent / "training", folder),
         "context": context_tables(folder.parent / "context", folder),
+        "robustness": robustness_tables(folder.parent / "robustness"),
     }
 
 
