@@ -11,7 +11,6 @@ from sgacodec.bitsback import embed
 from sgacodec.devices import has_fast_bfloat16, torch_device
 from sgacodec.errors import TargetNotReachedError
 from sgacodec.models import store
-from sgacodec.models.entropy import Hyperprior
 from sgacodec.models.levels import LEVEL_STEPS, level_lambda, max_level_q4, nearest_level_q4
 from sgacodec.models.model import Model
 from sgacodec.options import EncodeOptions
@@ -69,7 +68,7 @@ def make_plan(options: EncodeOptions) -> Plan:
     """
     model = store.load_by_name(options.model)
     round_ = rounding.choose(options.method, rounding.Form(options.classes))
-    tuned = schedule.for_iterations(options.steps, cools=isinstance(model.decoder.entropy, Hyperprior))
+    tuned = schedule.for_iterations(options.steps, cools=not model.decoder.entropy.sees_y)
     settings = loop.Settings(round_, tuned, options.seed)
     return Plan(model, choose_target(model, options), settings, torch_device(options.device), exact=options.exact)
 

@@ -78,6 +78,9 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
         run.main()
         report = json.loads(out.read_text())["targets"]
         assert {found["executions"] for found in report.values()} == {executions}
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--seed", "2"])
+    with pytest.raises(SystemExit, match="was made with --seed 0"):
+        run.main()
 
 
 @pytest.mark.parametrize("name", ["container", "decode", "message", "model", "picture", "exif"])

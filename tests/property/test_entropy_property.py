@@ -74,6 +74,14 @@ def test_junk_decodes_or_says_so(seed, junk):
         assert values.shape == (40,)
 
 
+def test_a_stream_that_would_seem_cut_is_not_written():
+    """First entries at the end are zeros that are left out; a reader could not tell them from a missing end."""
+    table_set = tables.build([np.array([0.01, 0.98])], [0])
+    values = np.append(np.ones(50, np.int32), np.zeros(100, np.int32))
+    with pytest.raises(SymbolRangeError, match="run of values"):
+        range_coder.encode(values, np.zeros(150, np.intp), table_set)
+
+
 def test_left_over_words_are_noticed():
     table_set = random_tables(4, 1)
     index = np.zeros(500, np.intp)

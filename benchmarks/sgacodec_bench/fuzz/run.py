@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import sgacodec
 from sgacodec_bench.fuzz.mutate import mutated
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--write", type=Path, help="folder for mutations that failed")
     arguments = parser.parse_args()
-    report = json.loads(arguments.out.read_text())["targets"] if arguments.out.exists() else {}
+    report = _so_far(arguments.out, arguments.seed)
     for name in arguments.targets or targets(arguments.golden):
         found = Found(**report.get(name, {}))
         for count, _ in enumerate(fuzz(arguments.golden, name, arguments.seed, found, arguments.executions)):
@@ -87,6 +88,20 @@ def main() -> None:
         print(f"{name}: {found.executions} executions, {found.n_failures} failures", flush=True)
         if arguments.write is not None:
             _write_failures(arguments.write, arguments.golden, name, arguments.seed, found)
+
+
+def _so_far(path: Path, seed: int) -> dict[str, Any]:
+    """Return what an earlier run found.
+
+    Raises:
+        SystemExit: it made other mutations.
+    """
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    if content["seed"] != seed:
+        raise SystemExit(f"{path} was made with --seed {content['seed']}; name another file")
+    return dict(content["targets"])
 
 
 def _save(path: Path, seed: int, report: dict[str, object]) -> None:

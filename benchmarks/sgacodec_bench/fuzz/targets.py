@@ -133,7 +133,11 @@ def _photograph() -> bytes:
     exif.get_ifd(0x8769)[0x927C] = bytes(range(64))
     exif.get_ifd(0x8825)[2] = (47.0, 30.0, 1.5)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6" hdrgm:Version="1.0" '
+        b'GCamera:MotionPhoto="1"><dc:description><rdf:Alt><rdf:li xml:lang="x-default">A lake.</rdf:li></rdf:Alt>'
+        b"</dc:description></rdf:Description></rdf:RDF></x:xmpmeta>" + b" " * 200
+    )
     buffer = io.BytesIO()
     image = Image.fromarray(render(24, 32, np.random.default_rng(1)))
     image.save(buffer, "JPEG", exif=exif.tobytes(), icc_profile=profile, xmp=xmp)

@@ -23,14 +23,19 @@ from sgacodec.limits import MAX_ESCAPE_BITS
 _WORD_BYTES = 4
 
 _SLACK_BITS = 256
-"""Symbols hold at most so much more than their stream has bits: an encoder leaves out zero bytes at its end."""
+"""Symbols may hold so much more than their stream has bits, as an encoder leaves out zero bytes at its end."""
 
 
 class Writer:
-    """A range encoder; what is put first is taken first."""
+    """A range encoder; what is put first is taken first.
+
+    Attributes:
+        table_bits: sum of -log2 of the tables' probabilities of what was put, suffixes of escapes included.
+    """
 
     def __init__(self) -> None:
         """Start an empty stream."""
+        self.table_bits = 0.0
         self._encoder = stream.queue.RangeEncoder()
 
     def put(self, values: Int32Array, table_index: IndexArray, tables: TableSet) -> None:
@@ -46,10 +51,19 @@ class Writer:
         """
         for symbols, model in runs(values, table_index, tables):
             self._encoder.encode(symbols, model)
+        self.table_bits += tables.information_bits(values, table_index)
 
     def to_bytes(self) -> bytes:
-        """Return the stream."""
-        return self._encoder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")  # type: ignore[no-any-return]
+        """Return the stream.
+
+        Raises:
+            SymbolRangeError: it ends in so long a run of tables' first, improbable entries that a reader would take it
+                for cut; no latents of a picture do that.
+        """
+        data: bytes = self._encoder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+        if self.table_bits > 8 * len(data) + _SLACK_BITS:
+            raise SymbolRangeError("the latents end in a run of values that the format cannot hold")
+        return data
 
 
 class Reader:

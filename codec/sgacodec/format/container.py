@@ -247,7 +247,7 @@ def parse(data: bytes, max_pixels: int = limits.MAX_SIDE**2) -> Container:
     return Container(
         z_stream=z_stream,
         y_streams=y_streams,
-        sections=_read_sections(reader, header),
+        sections=tuple(_read_section(reader, entry, header) for entry in header.sections),
         **{field.name: getattr(header, field.name) for field in dataclasses.fields(Description)},
     )
 
@@ -359,23 +359,7 @@ def _check_length_and_crc(data: bytes, header: Header) -> None:
         raise ChecksumError("the file's checksum does not match: it was altered; fetch it again", section="file CRC")
 
 
-def _read_sections(reader: Reader, header: Header) -> tuple[Section, ...]:
-    """Read all sections; what they inflate to has one bound for all, so that many of them cost no more than one."""
-    sections, left = [], limits.MAX_SECTION_BYTES
-    for entry in header.sections:
-        section = _read_section(reader, entry, _bound(entry, header, left))
-        if entry.inflates and entry.kind != SectionType.ALPHA:
-            left -= len(section.data)
-        sections.append(section)
-    return tuple(sections)
-
-
-def _bound(entry: _StoredSection, header: Header, left: int) -> int:
-    """Return how many bytes a section may inflate to."""
-    return header.width * header.height if entry.kind == SectionType.ALPHA else left
-
-
-def _read_section(reader: Reader, entry: _StoredSection, bound: int) -> Section:
+def _read_section(reader: Reader, entry: _StoredSection, header: Header) -> Section:
     start = reader.offset
     stored = reader.take(entry.n_bytes, "section")
     critical = bool(entry.flags & _SECTION_CRITICAL)
@@ -389,6 +373,7 @@ def _read_section(reader: Reader, entry: _StoredSection, bound: int) -> Section:
         )
     if not entry.inflates:
         return Section(entry.kind, stored, critical)
+    bound = header.width * header.height if entry.kind == SectionType.ALPHA else limits.MAX_SECTION_BYTES
     return Section(entry.kind, inflate(stored, bound, "section", offset=start), critical)
 
 

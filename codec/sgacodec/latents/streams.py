@@ -123,12 +123,12 @@ class Writer:
         """Round y around the centre that the decoder will have, and write it."""
         symbols = to_symbols(self._band[part.where].ravel() - part.centre_q * self._unit)
         self._writer.put(symbols, part.table_index, tables)
-        self.table_bits += tables.information_bits(symbols, part.table_index)
         return symbols
 
     def close(self) -> None:
         """End the stream."""
         self.streams.append(self._writer.to_bytes())
+        self.table_bits += self._writer.table_bits
 
 
 def to_symbols(values: npt.NDArray[Any]) -> Int32Array:

@@ -45,6 +45,9 @@ class EntropyModel(ABC):
     """
 
     kind: ClassVar[str]
+    sees_y: ClassVar[bool]
+    """Whether networks look at y_hat itself. Relaxed latents tell them little at high temperatures, so refinement gains
+    more where it begins at its last temperature."""
     h_s: Network
     z_frac_bits: int
     h_s_shift: int
@@ -96,6 +99,7 @@ class Hyperprior(EntropyModel):
     """
 
     kind: ClassVar[str] = "hyperprior"
+    sees_y: ClassVar[bool] = False
     sigma_thresholds: Array
     y_tables: TableSet
 
@@ -137,6 +141,7 @@ class ContextModel(EntropyModel):
     """
 
     kind: ClassVar[str] = "context"
+    sees_y: ClassVar[bool] = True
     level_bias: Array
     features: Network
     before: Networks

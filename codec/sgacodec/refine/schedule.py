@@ -100,13 +100,12 @@ class Schedule:
 def for_iterations(iterations: int, cools: bool = True) -> Schedule:
     """Return the tuned schedule for a number of steps.
 
-    Args:
-        iterations: number of gradient steps.
-        cools: whether the temperature falls from 1. A context model looks at relaxed latents, which tell it little at
-            high temperatures, and gains more when the temperature is the last one from the start.
-
     The papers' learning rate fits 2000 steps; fewer steps need larger ones to get as far, and end warmer. z, of which
     there is little, gains from a larger rate than y.
+
+    Args:
+        iterations: number of gradient steps.
+        cools: whether the temperature falls from 1, see `EntropyModel.sees_y`.
     """
     shortfall = PAPER_ITERATIONS / max(20, iterations)
     tau_end = 0.3 * shortfall ** (1 / 6)

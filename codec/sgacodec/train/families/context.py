@@ -20,7 +20,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from sgacodec.errors import TrainError
-from sgacodec.models.entropy import passes_of
+from sgacodec.models.entropy import ContextModel, passes_of
 from sgacodec.nets.context import coded_before, merge, split
 from sgacodec.nets.rates import logistic_bits
 from sgacodec.train.families import density
@@ -379,6 +379,8 @@ class ContextNetwork(nn.Module):
     Source: Cui et al. 2021, gain units.
     """
 
+    sees_y = ContextModel.sees_y
+
     def __init__(self, sizes: Architecture, lambdas: Sequence[float]) -> None:
         """Start with random weights, which follow torch's global generator."""
         super().__init__()
@@ -443,7 +445,7 @@ class ContextNetwork(nn.Module):
         return Symbols(torch.round(y), torch.round(z - self.median))
 
     def encoder_parts(self) -> list[nn.Module | nn.Parameter]:
-        """Return what a decoder does without; the gain of y is a unit of the context model besides, and stays."""
+        """Return what only an encoder has, and the gain of y, which is the context model's unit besides."""
         g_a = self.transform
         return [g_a.patch, g_a.a8, g_a.merge, g_a.a16, self.h_a, self.gain_y, self.gain_z]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from sgacodec.models.entropy import Hyperprior
 from sgacodec.train.families import density
 from sgacodec.train.families.network import Noise, Output, Symbols, uniform_noise
 
@@ -25,6 +26,8 @@ class VariableRateHyperprior(MeanScaleHyperprior):
 
     Source: Cui et al. 2021, gain units.
     """
+
+    sees_y = Hyperprior.sees_y
 
     def __init__(self, n_channels: int, m_channels: int, lambdas: tuple[float, ...]) -> None:
         """Start with CompressAI's initial weights, which follow torch's global generator."""
@@ -50,7 +53,7 @@ class VariableRateHyperprior(MeanScaleHyperprior):
         return [self.entropy_bottleneck.quantiles]
 
     def encoder_parts(self) -> list[nn.Module | nn.Parameter]:
-        """Return what a decoder does without."""
+        """Return what only an encoder has."""
         return [self.g_a, self.h_a, self.gain_y, self.gain_z]
 
     def forward(self, x: Tensor, level: Tensor, noise: Noise | None = None) -> Output:

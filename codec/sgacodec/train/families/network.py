@@ -75,15 +75,18 @@ class DecodingNetwork(TrainedNetwork, Protocol):
     """A network whose decoder can be trained by itself, on symbols.
 
     Attributes:
+        sees_y: as `EntropyModel.sees_y`.
         median: where the grid of z is centred, [1, N, 1, 1], without a gradient.
     """
+
+    sees_y: bool
 
     @property
     def median(self) -> Tensor:
         """See above."""
 
     def encoder_parts(self) -> Sequence[nn.Module | nn.Parameter]:
-        """Return what a decoder does without."""
+        """Return what only an encoder has."""
 
     def analyse(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], scaled to the levels, not rounded."""

@@ -55,7 +55,8 @@ def refine(
         The latents, and the batch's losses, means over images by weight.
     """
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    settings = loop.Settings(rounding.choose("ssl"), schedule.for_iterations(steps), seed, check_every=steps)
+    tuned = schedule.for_iterations(steps, cools=not net.sees_y)
+    settings = loop.Settings(rounding.choose("ssl"), tuned, seed, check_every=steps)
     with torch.no_grad():
         y, z = net.analyse(batch.x, batch.level)
     return loop.refine(_BatchObjective(net, batch, autocast), y, z, settings)
