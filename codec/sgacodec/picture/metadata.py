@@ -60,9 +60,9 @@ def read_metadata(image: Image.Image, data: bytes = b"") -> Metadata:
         log.warning("lost: %s", ", ".join(lost))
     turn = orientation_of(found_exif, packet)
     return Metadata(
-        exif.upright(found_exif) if found_exif and turn > 1 else found_exif,
-        xmp.upright(kept.xmp) if kept.xmp and turn > 1 else kept.xmp,
-        _description(image, packet),
+        found_exif and exif.upright(found_exif),
+        kept.xmp and xmp.upright(kept.xmp),
+        _or_lost("a description", lambda i: _description(i, packet), image),
         turn,
     )
 
