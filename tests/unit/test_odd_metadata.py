@@ -96,6 +96,46 @@ def test_exif_twice_prefixed_and_in_hexadecimal_text():
         np.testing.assert_array_equal(picture.rgb, np.rot90(RGB, -1))
 
 
+XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+TURNED = b"<a xmlns:tiff='x' tiff:Orientation='6'/>"
+
+
+def with_raw_profiles(**profiles):
+    info = PngInfo()
+    for kind, content in profiles.items():
+        info.add_text(f"Raw profile type {kind}", f"\n{kind}\n{len(content)}\n" + content.hex())
+    return saved(PHOTO, "PNG", pnginfo=info)
+
+
+@pytest.mark.parametrize(
+    "kinds", [{"xmp": b""}, {"APP1": XMP_PREFIX}, {"APP1": XMP_PREFIX, "exif": PREFIX + b"II*\0" + bytes(4)}]
+)
+def test_xmp_in_hexadecimal_text(kinds, caplog):
+    profiles = {kind: start if kind == "exif" else start + TURNED for kind, start in kinds.items()}
+    picture = parse_picture(with_raw_profiles(**profiles))
+    assert picture.xmp == TURNED.replace(b"6", b"1")
+    assert (picture.exif is not None) == ("exif" in kinds)
+    np.testing.assert_array_equal(picture.rgb, np.rot90(RGB, -1))
+    assert not caplog.records
+
+
+def test_damaged_hexadecimal_text_does_not_cost_other_metadata():
+    info = PngInfo()
+    info.add_text("Raw profile type APP1", "\n1\n2\nno digits")
+    info.add_itxt("XML:com.adobe.xmp", TURNED.decode())
+    data = saved(PHOTO, "PNG", pnginfo=info)
+    assert parse_picture(data).xmp == TURNED.replace(b"6", b"1")
+    np.testing.assert_array_equal(parse_colours(data), np.rot90(RGB, -1))
+
+
+def test_the_xmp_of_a_jpeg_where_pillow_leaves_it_among_the_segments():
+    with Image.open(io.BytesIO(saved(PHOTO, "JPEG", xmp=TURNED))) as image:
+        del image.info["xmp"]  # as before Pillow 11
+        picture = picture_from_pillow(image)
+    assert picture.xmp == TURNED.replace(b"6", b"1")
+    assert picture.rgb.shape == (12, 8, 3)
+
+
 def test_exif_that_was_set_on_an_image():
     image = Image.fromarray(RGB)
     image.getexif()[0x010E] = "set by hand"

@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.parsers import expat
 
+PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+"""What comes before a packet in a segment of a JPEG."""
+
 _ORIENTATION = re.compile(rb"""(tiff:Orientation\s*=\s*["']\s*|<tiff:Orientation\s*>\s*)(\d{1,9})(?=\s*["'<])""")
 _ATTRIBUTE = re.compile(rb"""\s+([^\s=<>"']+)\s*=\s*("[^"]*"|'[^']*')""")
 _NAME_OF_TAG = re.compile(rb"<[^\s/>]+")
