@@ -76,9 +76,9 @@ def test_an_orientation_that_means_nothing_becomes_1(orientation):
 @pytest.mark.parametrize("in_xmp", [0, 1, 6, 8, 10, None])
 def test_exif_and_xmp_say_1_whatever_they_said(in_exif, in_xmp):
     options = {} if in_exif is None else {"exif": camera_exif(orientation=in_exif)}
-    if in_xmp is not None:
-        options["xmp"] = packet(f" tiff:Orientation='{in_xmp}'")
-    picture = parse_picture(saved(PHOTO, "JPEG", **options))
+    plain = saved(PHOTO, "JPEG", **options)
+    said = packet(f" tiff:Orientation='{in_xmp}'")
+    picture = parse_picture(plain if in_xmp is None else with_xmp(said, **options))
     valid = [turn for turn in (in_exif, in_xmp) if turn in UPRIGHT]
     assert picture.rgb.shape[:2] == ((12, 8) if valid and valid[0] > 4 else (8, 12))
     assert picture.exif == (None if in_exif is None else camera_exif(orientation=1))
@@ -129,11 +129,17 @@ def test_damaged_hexadecimal_text_does_not_cost_other_metadata():
 
 
 def test_the_xmp_of_a_jpeg_where_pillow_leaves_it_among_the_segments():
-    with Image.open(io.BytesIO(saved(PHOTO, "JPEG", xmp=TURNED))) as image:
-        del image.info["xmp"]  # as before Pillow 11
+    with Image.open(io.BytesIO(with_xmp(TURNED))) as image:
+        image.info.pop("xmp", None)
         picture = picture_from_pillow(image)
     assert picture.xmp == TURNED.replace(b"6", b"1")
     assert picture.rgb.shape == (12, 8, 3)
+
+
+def test_the_xmp_of_a_tiff_where_pillow_leaves_it_among_the_tags():
+    with Image.open(io.BytesIO(saved(PHOTO, "TIFF", tiffinfo={700: TURNED}))) as image:
+        image.info.pop("xmp", None)
+        assert picture_from_pillow(image).xmp == TURNED.replace(b"6", b"1")
 
 
 def test_exif_that_was_set_on_an_image():
@@ -295,6 +301,8 @@ def with_xmp(xmp, suffix="JPEG", **options):
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
         return saved(PHOTO, "PNG", **options)
+    if suffix == "JPEG":
+        return with_segment(saved(PHOTO, "JPEG", **options), 0xE1, XMP_PREFIX + xmp)
     return saved(PHOTO, suffix, xmp=xmp, **options)
 
 

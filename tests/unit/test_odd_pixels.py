@@ -310,7 +310,8 @@ def test_avif_with_a_profile_or_damaged_says_nothing(caplog):
 
 
 TOO_LONG = b"zTXt", b"workflow\0\0" + zlib.compress(bytes(3 << 20))
-WHITE_FRAME = saved(Image.new("RGB", (3, 2), (64, 128, 255)), "PNG")
+RGB_PROFILE = cmyk_profile().replace(b"CMYK", b"RGB ", 1)
+BLUE = saved(Image.new("RGB", (3, 2), (64, 128, 255)), "PNG")
 
 
 @pytest.mark.parametrize("dropped", [[TOO_LONG], [(b"acTL", b"\0")], [(b"pHYs", b"\0")], [TOO_LONG, (b"pHYs", b"\0")]])
@@ -322,7 +323,7 @@ WHITE_FRAME = saved(Image.new("RGB", (3, 2), (64, 128, 255)), "PNG")
         [gama(100000), (b"sRGB", b"\0")],
         [(b"tRNS", bytes([0, 64, 0, 128, 0, 255]))],
         [(b"eXIf", camera_exif()[6:])],
-        [(b"iCCP", b"p\0\0" + zlib.compress(cmyk_profile()))],
+        [(b"iCCP", b"p\0\0" + zlib.compress(RGB_PROFILE))],
     ],
 )
 def test_what_pillow_cannot_read_costs_nothing_that_decides_the_pixels(kept, dropped, caplog):
@@ -339,28 +340,28 @@ def test_what_pillow_cannot_read_costs_nothing_that_decides_the_pixels(kept, dro
 
 
 def test_a_profile_of_more_than_a_megabyte_is_read():
-    icc = cmyk_profile().replace(b"CMYK", b"RGB ", 1) + bytes(2 << 20)
-    assert parse_picture(with_chunk(WHITE_FRAME, b"iCCP", b"p\0\0" + zlib.compress(icc))).icc == icc
-    assert parse_picture(with_chunk(WHITE_FRAME, b"iCCP", b"p\0\0" + zlib.compress(bytes(2 << 20)))).icc is None
+    icc = RGB_PROFILE + bytes(2 << 20)
+    assert parse_picture(with_chunk(BLUE, b"iCCP", b"p\0\0" + zlib.compress(icc))).icc == icc
+    assert parse_picture(with_chunk(BLUE, b"iCCP", b"p\0\0" + zlib.compress(bytes(2 << 20)))).icc is None
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        keyed(np.zeros((3, 4, 3)), 16, [0, 0, 0]),
-        saved(Image.fromarray(RGB.astype(np.uint16)[:, :, 0]), "PNG"),
-        saved(Image.new("CMYK", (4, 3)), "JPEG"),
-        saved(PHOTO.convert("P"), "PNG"),
-        saved(Image.fromarray(np.full((3, 4), np.nan, np.float32)), "TIFF"),
-        saved(PHOTO, "TIFF", exif=camera_exif()),
-        with_chunk(WHITE_FRAME, *chrm(P3)),
-        with_chunk(WHITE_FRAME, *gama(0)),
-        with_chunk(WHITE_FRAME, b"cICP", bytes([9, 16, 0, 1])),
-        with_chunk(WHITE_FRAME, *TOO_LONG),
-        with_chunk(WHITE_FRAME, b"eXIf", b"none"),
-        with_chunk(WHITE_FRAME, b"tEXt", b"Raw profile type exif\0\n1\n2\nno digits"),
-    ],
-)
+ODD = {
+    "16 bits and a key": keyed(np.zeros((3, 4, 3)), 16, [0, 0, 0]),
+    "16 bits, gray": saved(Image.fromarray(RGB.astype(np.uint16)[:, :, 0]), "PNG"),
+    "CMYK": saved(Image.new("CMYK", (4, 3)), "JPEG"),
+    "a palette": saved(PHOTO.convert("P"), "PNG"),
+    "floats": saved(Image.fromarray(np.full((3, 4), np.nan, np.float32)), "TIFF"),
+    "a maker note in a TIFF": saved(PHOTO, "TIFF", exif=camera_exif()),
+    "colours outside of sRGB": with_chunk(BLUE, *chrm(P3)),
+    "a gamma of 0": with_chunk(BLUE, *gama(0)),
+    "PQ": with_chunk(BLUE, b"cICP", bytes([9, 16, 0, 1])),
+    "a text that is too long": with_chunk(BLUE, *TOO_LONG),
+    "no EXIF": with_chunk(BLUE, b"eXIf", b"none"),
+    "no digits": with_chunk(BLUE, b"tEXt", b"Raw profile type exif\0\n1\n2\nno digits"),
+}
+
+
+@pytest.mark.parametrize("data", ODD.values(), ids=ODD)
 def test_colours_alone_come_without_a_word(data, caplog):
     colours = parse_colours(data)
     assert not caplog.records

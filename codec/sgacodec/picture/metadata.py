@@ -24,6 +24,7 @@ _STRUCTURAL_TAGS = {
 
 _IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _MAKER_NOTE = 0x927C
+_XMP_TAG = 700
 
 T = TypeVar("T")
 
@@ -194,13 +195,14 @@ def _packets(image: Image.Image) -> Iterator[Any]:
     yield from (image.info.get(key) for key in losses.XMP_KEYS)
     yield _raw_profile(image, "xmp")
     yield _app1(image, is_xmp=True)
-    yield _in_segments(image)
+    yield from _left_in_place(image)
 
 
-def _in_segments(image: Image.Image) -> bytes | None:
-    """Return the XMP of a JPEG, which older versions of Pillow leave among its segments."""
+def _left_in_place(image: Image.Image) -> Iterator[Any]:
+    """Yield the XMP that older versions of Pillow leave among the segments of a JPEG or the tags of a TIFF."""
     contents = (content for name, content in getattr(image, "applist", ()) if name == "APP1")
-    return next((each.removeprefix(xmp.PREFIX) for each in contents if each.startswith(xmp.PREFIX)), None)
+    yield from (each.removeprefix(xmp.PREFIX) for each in contents if each.startswith(xmp.PREFIX))
+    yield getattr(image, "tag_v2", {}).get(_XMP_TAG)
 
 
 def _description(image: Image.Image, packet: bytes | None) -> str | None:
