@@ -219,6 +219,15 @@ def test_odd_exif(exif, suffix, caplog):
     assert len(caplog.records) <= 1
 
 
+@pytest.mark.parametrize("count", [170_000, 340_000])
+def test_prefixes_of_exif_are_counted_once(count):
+    content = PREFIX * count + b"II*\0\x08" + bytes(5)
+    begun = time.process_time()
+    picture = parse_picture(with_chunk(saved(PHOTO, "PNG"), b"eXIf", content))
+    assert time.process_time() - begun < 1.5
+    assert len(picture.exif) == 16
+
+
 @pytest.mark.parametrize("error", [AttributeError, OverflowError, RecursionError, MemoryError, KeyError])
 @pytest.mark.parametrize("suffix", ["JPEG", "PNG", "TIFF"])
 def test_whatever_pillow_raises_at_exif_costs_the_exif(error, suffix, caplog, monkeypatch):
