@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from sgacodec.errors import FormatError, ModelError, SgacodecError, UnsupportedVersionError
+from sgacodec.picture.quiet import in_own_process
 from sgacodec_cli import interrupts
 from sgacodec_cli.files import package
 
@@ -158,7 +159,8 @@ class _Guarded(_LazyGroup):
         logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s")
         logging.getLogger("PIL").setLevel(logging.WARNING)
         try:
-            result = super().invoke(ctx)
+            with in_own_process():
+                result = super().invoke(ctx)
             _flush()
             return result  # noqa: TRY300 - a full disk or a broken pipe may show in the flush alone
         except SgacodecError as err:

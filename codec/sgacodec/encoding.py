@@ -24,7 +24,7 @@ from sgacodec.bitsback.distributions import bits_back_of
 from sgacodec.bitsback.message import Message, frame
 from sgacodec.devices import as_by_default
 from sgacodec.drawn import choice, hidden
-from sgacodec.errors import EncodeError, ModelMismatchError, SymbolRangeError
+from sgacodec.errors import CorruptStreamError, EncodeError, ModelMismatchError, SymbolRangeError
 from sgacodec.format import container
 from sgacodec.format.container import Container, Section, SectionType
 from sgacodec.latents import streams
@@ -33,7 +33,7 @@ from sgacodec.metrics import psnr_db
 from sgacodec.nets.bits_back import BitsBackNets, CarryingNets
 from sgacodec.nets.registry import FloatModel, RefinedModel, float_model
 from sgacodec.options import EncodeOptions
-from sgacodec.picture import Picture, pad, to_picture
+from sgacodec.picture import Picture, alpha_of, pad, to_picture
 from sgacodec.plan import Plan, make_plan
 from sgacodec.refine import loop
 from sgacodec.refine.objective import Objective
@@ -99,7 +99,7 @@ def _encode(plan: Plan, picture: Picture, report: Report | None, message: Messag
     objective = make_objective(chosen.plan, chosen.picture, coding.model)
     refined = loop.refine(objective, coding.y, coding.z, chosen.plan.settings, report)
     coded = coding.code(refined.y, refined.z)
-    rgb = _decode_own(coded, plan, message)
+    rgb = _decode_own(coded, plan, message, picture.alpha)
     data = container.serialize(replace(coded.container, pixel_crc=zlib.crc32(rgb.tobytes())))
     bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
     return Encoded(data, refined, coded.table_bits, bpp, _psnr_db(picture, rgb))
@@ -281,19 +281,31 @@ def analyse(nets: FloatModel, picture: Picture) -> tuple[Tensor, Tensor]:
     return y, z
 
 
-def _decode_own(coded: _Coded, plan: Plan, message: Message | None) -> npt.NDArray[np.uint8]:
+def _decode_own(
+    coded: _Coded, plan: Plan, message: Message | None, alpha: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.uint8]:
     """Decode the bytes that were just made, and return their picture.
 
     Raises:
-        EncodeError: they do not give the symbols or the message that were coded.
+        EncodeError: they do not give the symbols, the message or the alpha plane that were coded.
     """
     reread = container.parse(container.serialize(coded.container))
     decoded = decoding.decode_latents(reread, plan.model)
     symbols = decoded.symbols
     same = np.array_equal(symbols.z, coded.symbols.z) and np.array_equal(symbols.y, coded.symbols.y)
+    same = same and _comes_back(reread, alpha)
     if not same or decoding.read_message(reread, plan.model, decoded) != message:
         raise EncodeError("the encoded file does not decode to its own content; please report this")
     return decoding.reconstruct(reread, plan.model, symbols)
+
+
+def _comes_back(reread: Container, alpha: npt.NDArray[np.uint8] | None) -> bool:
+    """Whether a container gives an alpha plane, uint8 [H, W], or has none where there is none."""
+    try:
+        found = alpha_of(reread)
+    except CorruptStreamError:
+        return False
+    return found is None if alpha is None else found is not None and np.array_equal(found, alpha)
 
 
 def capacity_bytes(picture: Picture, options: EncodeOptions) -> tuple[int, ...]:

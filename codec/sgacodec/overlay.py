@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from sgacodec.errors import CorruptStreamError, LimitError
+from sgacodec.errors import CorruptStreamError, LimitError, one_line
 from sgacodec.format.wire import inflate
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -197,8 +197,10 @@ def _samples(overlay: Overlay) -> Pixels:
     try:
         with PngImageFile(io.BytesIO(overlay.png)) as image:
             found = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as err:
-        raise CorruptStreamError(f"the overlay cannot be decoded: {err}", section="overlay") from err
+    except MemoryError:
+        raise
+    except Exception as err:  # Pillow raises whatever damage leads it to
+        raise CorruptStreamError(f"the overlay cannot be decoded: {one_line(err)}", section="overlay") from err
     if found.dtype == np.bool_:
         found = found.astype(np.uint8) * 255
     return found.reshape(overlay.height, overlay.width, _CHANNELS[overlay.colour_type])

@@ -14,6 +14,7 @@ from sgacodec.errors import FormatError, OptionError, SgacodecError
 from sgacodec.format import container
 from sgacodec.format.container import MAGIC, Container, SectionType
 from sgacodec.options import EncodeOptions
+from sgacodec.picture import pillow_limit
 
 _FORMAT = "SGA"
 _METADATA = {"icc_profile": SectionType.ICC, "exif": SectionType.EXIF, "xmp": SectionType.XMP}
@@ -88,7 +89,8 @@ class SgaImageFile(ImageFile.ImageFile):
 
 def _max_pixels() -> int:
     """Return Pillow's limit, which its users know and set; above half of it, Pillow warns."""
-    return limits.MAX_SIDE**2 if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+    limit = pillow_limit()
+    return limits.MAX_SIDE**2 if limit is None else 2 * limit
 
 
 def _metadata(parsed: Container) -> dict[str, bytes]:

@@ -25,6 +25,14 @@ from sgacodec.format.container import Section, SectionType
 HEADER, Z, FILE = 24, 12, 540
 """Bytes of the header and the z stream of the golden file, and of all of it."""
 
+VP8L_HEAD = b"\x2f" + (100 | 69 << 14).to_bytes(4, "little")
+"""Of an alpha plane of the golden file's size."""
+
+
+def with_alpha(data, content, *others):
+    return rebuilt(data, sections=(*others, Section(SectionType.CODED_ALPHA, content, critical=True)))
+
+
 AS_IT_IS = {
     "an empty file": Attempt(lambda data: b"", BadMagicError, r"not an \.sga file"),
     "a PNG": Attempt(lambda data: b"\x89PNG\r\n\x1a\n" + data, BadMagicError, r"not an \.sga file"),
@@ -116,6 +124,27 @@ WITH_A_SOUND_CHECKSUM = {
         lambda data: rebuilt(data, sections=(Section(SectionType.CODED_ALPHA, b"", critical=True),)),
         CorruptStreamError,
         "no lossless WebP stream.*in alpha",
+    ),
+    "a coded alpha of the header alone": Attempt(
+        lambda data: with_alpha(data, VP8L_HEAD), CorruptStreamError, "no lossless WebP stream.*in alpha"
+    ),
+    "a coded alpha of another version": Attempt(
+        lambda data: with_alpha(data, with_byte(VP8L_HEAD, 4, VP8L_HEAD[4] | 0x20) + bytes(40)),
+        CorruptStreamError,
+        "no lossless WebP stream.*in alpha",
+    ),
+    "a coded alpha that ends early": Attempt(
+        lambda data: with_alpha(data, VP8L_HEAD + b"\x55\xaa"), CorruptStreamError, "cannot be decoded.*in alpha"
+    ),
+    "a coded alpha of another signature": Attempt(
+        lambda data: with_alpha(data, b"\x2e" + VP8L_HEAD[1:] + bytes(40)),
+        CorruptStreamError,
+        "no lossless WebP stream.*in alpha",
+    ),
+    "a coded alpha with a plain one": Attempt(
+        lambda data: with_alpha(data, b"\xff", Section(SectionType.ALPHA, bytes(101 * 70), critical=True)),
+        CorruptStreamError,
+        "two alpha planes.*in alpha",
     ),
     "a coded alpha that is not critical": Attempt(
         lambda data: rebuilt(data, sections=(Section(SectionType.CODED_ALPHA, b"\xff"),)),

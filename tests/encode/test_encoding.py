@@ -10,8 +10,9 @@ from sgacodec import EncodeOptions, devices, encoding
 from sgacodec.devices import has_fast_bfloat16, torch_device
 from sgacodec.errors import EncodeError, InvalidImageError, TargetNotReachedError
 from sgacodec.format import container
+from sgacodec.format.container import Section, SectionType
 from sgacodec.models.levels import LEVEL_STEPS, level_lambda, max_level_q4
-from sgacodec.picture import to_picture
+from sgacodec.picture import planes, to_picture
 from sgacodec.plan import Target, choose_target, make_plan
 from sgacodec.synthetic import render
 
@@ -30,6 +31,14 @@ def test_gray_and_alpha_come_back(scene, tiny_options):
     assert decoded.mode == "RGBA"
     np.testing.assert_array_equal(np.asarray(decoded)[:, :, 3], alpha)
     assert sgacodec.decode(sgacodec.encode(scene[:, :, 0], tiny_options)).mode == "L"
+
+
+@pytest.mark.parametrize("written", [bytes([9]), b"\x2f" + bytes(9)])
+def test_an_alpha_plane_that_does_not_come_back_is_noticed(written, tiny_options, monkeypatch):
+    wrong = Section(SectionType.CODED_ALPHA, written, critical=True)
+    monkeypatch.setattr(planes, "section_of", lambda _: wrong)
+    with pytest.raises(EncodeError, match="does not decode to its own content"):
+        sgacodec.encode(np.full((20, 30, 4), 90, np.uint8), tiny_options)
 
 
 def test_rate_and_quality_rise_with_quality(scene, tiny_options):

@@ -1,6 +1,7 @@
 """The alpha plane: its forms, the shortest of them, and what is refused."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sgacodec import info
 from sgacodec.errors import CorruptStreamError, SgacodecError, UnsupportedVersionError
 from sgacodec.format import container
 from sgacodec.format.container import Container, Section, SectionType, stored_bytes
-from sgacodec.picture import pack_alpha, picture_from_array
+from sgacodec.picture import alpha, pack_alpha, picture_from_array
 from sgacodec.picture.alpha import alpha_of, section_of
 
 RNG = np.random.default_rng(0)
@@ -87,6 +88,23 @@ def test_without_webp(monkeypatch):
     assert section_of(PLANES["text"]).kind == SectionType.ALPHA
     with pytest.raises(SgacodecError, match=r"needs a Pillow with WebP.*pip install"):
         alpha_of(coded)
+
+
+@pytest.mark.parametrize("limit", [1, 2000])
+def test_the_limit_that_pillow_has_for_all_does_not_count(limit, monkeypatch):
+    coded = filed([section_of(PLANES["text"])], 60, 90)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    np.testing.assert_array_equal(alpha_of(coded), PLANES["text"])
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, struct.error, EOFError])
+def test_whatever_pillow_raises_is_an_error_of_the_format(error, monkeypatch):
+    def fail(*_):
+        raise error("odd\nand long")
+
+    monkeypatch.setattr(alpha, "WebPImageFile", fail)
+    with pytest.raises(CorruptStreamError, match="decoded: odd and long"):
+        alpha_of(filed([section_of(PLANES["text"])], 60, 90))
 
 
 def test_an_older_decoder_refuses_it(monkeypatch):

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from support.odd_images import (
 )
 
 from sgacodec import limits
-from sgacodec.picture import exif, parse_colours, parse_picture, picture_from_pillow
+from sgacodec.picture import exif, parse_colours, parse_picture, picture_from_pillow, xmp
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (8, 12, 3)).astype(np.uint8)
@@ -65,11 +66,23 @@ def test_exif_is_kept_but_for_the_orientation(order, suffix, orientation, caplog
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
-def test_an_orientation_that_means_nothing_stays(orientation):
-    came = camera_exif(orientation=orientation)
-    picture = parse_picture(saved(PHOTO, "PNG", exif=came))
+def test_an_orientation_that_means_nothing_becomes_1(orientation):
+    picture = parse_picture(saved(PHOTO, "PNG", exif=camera_exif(orientation=orientation)))
     np.testing.assert_array_equal(picture.rgb, RGB)
-    assert picture.exif == came
+    assert picture.exif == camera_exif(orientation=1)
+
+
+@pytest.mark.parametrize("in_exif", [0, 1, 3, 6, 9, None])
+@pytest.mark.parametrize("in_xmp", [0, 1, 6, 8, 10, None])
+def test_exif_and_xmp_say_1_whatever_they_said(in_exif, in_xmp):
+    options = {} if in_exif is None else {"exif": camera_exif(orientation=in_exif)}
+    plain = saved(PHOTO, "JPEG", **options)
+    said = packet(f" tiff:Orientation='{in_xmp}'")
+    picture = parse_picture(plain if in_xmp is None else with_xmp(said, **options))
+    valid = [turn for turn in (in_exif, in_xmp) if turn in UPRIGHT]
+    assert picture.rgb.shape[:2] == ((12, 8) if valid and valid[0] > 4 else (8, 12))
+    assert picture.exif == (None if in_exif is None else camera_exif(orientation=1))
+    assert picture.xmp == (None if in_xmp is None else packet(" tiff:Orientation='1'"))
 
 
 def test_exif_twice_prefixed_and_in_hexadecimal_text():
@@ -81,6 +94,52 @@ def test_exif_twice_prefixed_and_in_hexadecimal_text():
         picture = parse_picture(saved(PHOTO, "PNG", pnginfo=texts))
         assert picture.exif == camera_exif("<", 1)
         np.testing.assert_array_equal(picture.rgb, np.rot90(RGB, -1))
+
+
+XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+TURNED = b"<a xmlns:tiff='x' tiff:Orientation='6'/>"
+
+
+def with_raw_profiles(**profiles):
+    info = PngInfo()
+    for kind, content in profiles.items():
+        info.add_text(f"Raw profile type {kind}", f"\n{kind}\n{len(content)}\n" + content.hex())
+    return saved(PHOTO, "PNG", pnginfo=info)
+
+
+@pytest.mark.parametrize(
+    "kinds", [{"xmp": b""}, {"APP1": XMP_PREFIX}, {"APP1": XMP_PREFIX, "exif": PREFIX + b"II*\0" + bytes(4)}]
+)
+def test_xmp_in_hexadecimal_text(kinds, caplog):
+    profiles = {kind: start if kind == "exif" else start + TURNED for kind, start in kinds.items()}
+    picture = parse_picture(with_raw_profiles(**profiles))
+    assert picture.xmp == TURNED.replace(b"6", b"1")
+    assert (picture.exif is not None) == ("exif" in kinds)
+    np.testing.assert_array_equal(picture.rgb, np.rot90(RGB, -1))
+    assert not caplog.records
+
+
+def test_damaged_hexadecimal_text_does_not_cost_other_metadata():
+    info = PngInfo()
+    info.add_text("Raw profile type APP1", "\n1\n2\nno digits")
+    info.add_itxt("XML:com.adobe.xmp", TURNED.decode())
+    data = saved(PHOTO, "PNG", pnginfo=info)
+    assert parse_picture(data).xmp == TURNED.replace(b"6", b"1")
+    np.testing.assert_array_equal(parse_colours(data), np.rot90(RGB, -1))
+
+
+def test_the_xmp_of_a_jpeg_where_pillow_leaves_it_among_the_segments():
+    with Image.open(io.BytesIO(with_xmp(TURNED))) as image:
+        image.info.pop("xmp", None)
+        picture = picture_from_pillow(image)
+    assert picture.xmp == TURNED.replace(b"6", b"1")
+    assert picture.rgb.shape == (12, 8, 3)
+
+
+def test_the_xmp_of_a_tiff_where_pillow_leaves_it_among_the_tags():
+    with Image.open(io.BytesIO(saved(PHOTO, "TIFF", tiffinfo={700: TURNED}))) as image:
+        image.info.pop("xmp", None)
+        assert picture_from_pillow(image).xmp == TURNED.replace(b"6", b"1")
 
 
 def test_exif_that_was_set_on_an_image():
@@ -158,6 +217,15 @@ def test_odd_exif(exif, suffix, caplog):
     assert picture.rgb.shape == RGB.shape
     assert picture.exif in (None, exif)
     assert len(caplog.records) <= 1
+
+
+@pytest.mark.parametrize("count", [170_000, 340_000])
+def test_prefixes_of_exif_are_counted_once(count):
+    content = PREFIX * count + b"II*\0\x08" + bytes(5)
+    begun = time.process_time()
+    picture = parse_picture(with_chunk(saved(PHOTO, "PNG"), b"eXIf", content))
+    assert time.process_time() - begun < 1.5
+    assert len(picture.exif) == 16
 
 
 @pytest.mark.parametrize("error", [AttributeError, OverflowError, RecursionError, MemoryError, KeyError])
@@ -242,6 +310,8 @@ def with_xmp(xmp, suffix="JPEG", **options):
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
         return saved(PHOTO, "PNG", **options)
+    if suffix == "JPEG":
+        return with_segment(saved(PHOTO, "JPEG", **options), 0xE1, XMP_PREFIX + xmp)
     return saved(PHOTO, suffix, xmp=xmp, **options)
 
 
@@ -250,15 +320,15 @@ def with_xmp(xmp, suffix="JPEG", **options):
     "written", [' tiff:Orientation="{}"', " tiff:Orientation='{}'", ("<tiff:Orientation>{}</tiff:Orientation>",)]
 )
 def test_the_orientation_of_xmp_is_patched(suffix, written):
-    def xmp(value):
+    def said(value):
         return (
             packet(elements=written[0].format(value)) if isinstance(written, tuple) else packet(written.format(value))
         )
 
-    alone = parse_picture(with_xmp(xmp(6), suffix))
-    both = parse_picture(with_xmp(xmp(8), suffix, exif=camera_exif(orientation=6)))
-    upright = parse_picture(with_xmp(xmp(8), suffix, exif=camera_exif(orientation=1)))
-    assert (alone.xmp, both.xmp, upright.xmp) == (xmp(1), xmp(1), xmp(8))
+    alone = parse_picture(with_xmp(said(6), suffix))
+    both = parse_picture(with_xmp(said(8), suffix, exif=camera_exif(orientation=6)))
+    upright = parse_picture(with_xmp(said(8), suffix, exif=camera_exif(orientation=1)))
+    assert (alone.xmp, both.xmp, upright.xmp) == (said(1), said(1), said(1))
     assert [picture.rgb.shape[:2] for picture in (alone, both, upright)] == [(12, 8), (12, 8), (8, 12)]
     assert alone.exif is None
 
@@ -298,9 +368,76 @@ def test_xmp_that_cannot_be_cleaned_is_dropped(caplog):
     assert "rest of the XMP" in caplog.text
 
 
+GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/"
+TAG = f'<a xmlns:h="{GAIN_MAP}" h:x="1">'
+MANY = "".join(f' xmlns:p{n}="{GAIN_MAP}"' for n in range(20_000))
+HOSTILE = {
+    "descriptions with items": "<dc:description><rdf:li>" * 40_000,
+    "descriptions": "<dc:description>" * 60_000,
+    "items": "<dc:description>" + "<rdf:li" * 140_000,
+    "numbers": "<dc:description><rdf:li>&#" + "9" * 1_000_000 + ";</rdf:li>",
+    "claims and spaces": TAG + " " * 1_000_000 + "</a>",
+    "spaces in a claim": TAG[:-1] + " " * 1_000_000 + "/>",
+    "open claims": TAG + "<h:x>" * 200_000 + "</a>",
+    "deep claims": TAG + "<h:x>" * 90_000 + "</h:x>" * 90_000 + "</a>",
+    "claims in a row": TAG + "\n <h:x/>" * 120_000 + "</a>",
+    "deep nesting": TAG + "<b>" * 140_000 + "</b>" * 140_000 + "</a>",
+    "many prefixes": f"<a{MANY}/>",
+    "many prefixes that are used": f"<a{MANY}>" + "".join(f"<p{n}:x/>" for n in range(20_000)) + "</a>",
+    "many attributes": TAG[:-1] + "".join(f' h:y{n}="1"' for n in range(80_000)) + "/>",
+    "quotes": TAG[:-1] + " h:y='" * 150_000,
+    "orientations": "tiff:Orientation" * 60_000 + " " * 40_000,
+    "orientations that are open": "tiff:Orientation = '" * 50_000,
+    "an orientation and spaces": "<tiff:Orientation>" + " " * 1_000_000,
+    "digits": "tiff:Orientation='" + "1" * 1_000_000,
+    "entities": f'<!DOCTYPE a [<!ENTITY b "{"c" * 1000}">]>{TAG}' + "&b;" * 300_000 + "</a>",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_xmp_takes_a_time_that_grows_as_its_length(text):
+    image = Image.fromarray(RGB)
+    image.info["xmp"] = text.encode()
+    begun = time.process_time()
+    picture_from_pillow(image)
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("came", "left"),
+    [
+        (TAG + "<h:x/><b/></a>", "<a><b/></a>"),
+        (TAG + "<h:x >/></h:x ><b/></a>", "<a><b/></a>"),
+        (TAG + "<h:x a='>' /></a>", "<a></a>"),
+        (TAG + "<b>\n <h:x><h:x/></h:x>\n</b></a>", "<a><b>\n</b></a>"),
+        (f"<a><b xmlns='{GAIN_MAP}'>1</b><!-- c --></a>", "<a><!-- c --></a>"),
+        (f"<a xmlns:h='{GAIN_MAP}' b='h:x=\"1\"' c = \"/>\"\n\th:x = '/>'/>", '<a b=\'h:x="1"\' c = "/>"/>'),
+        (f"<h:a xmlns:h='{GAIN_MAP}'/>", None),
+        (f"<a>{GAIN_MAP}</a>", f"<a>{GAIN_MAP}</a>"),
+        (f"<!DOCTYPE a><a xmlns:h='{GAIN_MAP}' h:x='1'/>", None),
+    ],
+)
+def test_claims_are_cut_out_of_xmp_and_nothing_else(came, left):
+    assert xmp.without_claims(came.encode()).xmp == (None if left is None else left.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "description"),
+    [
+        ("<dc:description><rdf:Alt><rdf:li xml:lang='x'>a &amp; b</rdf:li><rdf:li>c</rdf:li>", "a & b"),
+        ("<dc:description></dc:description><rdf:li>no</rdf:li>", None),
+        ("<dc:description/><dc:description><rdf:li>no</dc:description></rdf:li>", None),
+        ("<dc:description></dc:description><dc:description><rdf:li>\n</rdf:li></dc:description>", "\n"),
+        ("<rdf:li>no</rdf:li>", None),
+    ],
+)
+def test_the_description_of_xmp(text, description):
+    assert xmp.description(text.encode()) == description
+
+
 def test_other_properties_of_a_camera_stay(caplog):
-    xmp = packet(' GCamera:SpecialTypeID="portrait"', "", CAMERA)
-    assert parse_picture(with_xmp(xmp)).xmp == xmp
+    other = packet(' GCamera:SpecialTypeID="portrait"', "", CAMERA)
+    assert parse_picture(with_xmp(other)).xmp == other
     assert parse_picture(with_xmp(b"no XML <hdrgm:Version")).xmp == b"no XML <hdrgm:Version"
     assert not caplog.records
 

@@ -2,19 +2,23 @@
 
 import contextlib
 import io
+import logging
 import os
 import struct
 import threading
+import tracemalloc
+import warnings
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
-from support.odd_images import cmyk_profile, saved, with_chunk
+from support.odd_images import camera_exif, cmyk_profile, saved, with_chunk
 from support.pngs import chunk, deflated, filtered, header, png
 
 from sgacodec import limits
 from sgacodec.errors import InvalidImageError
-from sgacodec.picture import colour, parse_picture, picture_from_pillow
+from sgacodec.picture import colour, files, parse_colours, parse_picture, picture_from_pillow, pillow_limit, quiet
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (8, 12, 3)).astype(np.uint8)
@@ -177,6 +181,35 @@ def test_an_opened_image_keeps_16_bit_keys_and_code_points():
         assert abs(picture_from_pillow(image).rgb[0, 0] - np.array([137, 188, 255])).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("depth", "channels", "key", "warned"),
+    [(1, 1, [1], False), (2, 1, [0], False), (2, 1, [1], True), (4, 1, [5], True), (8, 1, [200], False),
+     (8, 3, [1, 2, 3], True), (16, 1, [0x1234], False), (16, 3, [0x1234, 0x5678, 0x9ABC], True)],
+)  # fmt: skip
+def test_keys_of_a_png_that_was_loaded_before(depth, channels, key, warned, caplog):
+    samples = np.broadcast_to(np.array(key), (3, 4, channels)).copy()
+    samples[0] = 2**depth - 1 if key != [1] or depth > 1 else 0
+    data = keyed(samples, depth, key)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        alpha = picture_from_pillow(image).alpha
+    assert ("was loaded before" in caplog.text) == warned
+    if depth in (1, 8, 16) or not warned:
+        np.testing.assert_array_equal(alpha, parse_picture(data).alpha)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_key_takes_little_memory(channels):
+    data = keyed(np.zeros((600, 700, channels), np.uint8), 8, [0] * channels)
+    tracemalloc.start()
+    try:
+        alpha = parse_picture(data).alpha
+        assert tracemalloc.get_traced_memory()[1] < 12 * 600 * 700
+    finally:
+        tracemalloc.stop()
+    assert not alpha.any()
+
+
 def test_a_key_with_too_many_bits_counts_by_its_lower_ones():
     samples = np.arange(12).reshape(3, 4, 1)
     alpha = parse_picture(keyed(samples, 8, [0x0105])).alpha
@@ -221,6 +254,21 @@ def described(colour, *chunks):
         ((64, 128, 255), [(b"cICP", bytes([9, 18, 0, 1]))], (64, 128, 255), "HLG"),
         ((64, 128, 255), [(b"cICP", bytes([99, 13, 0, 1]))], (64, 128, 255), "primaries 99"),
         ((64, 128, 255), [(b"cICP", bytes([1, 8, 0, 1]))], (137, 188, 255), None),
+        ((64, 128, 255), [(b"cICP", bytes([1, 8, 0, 0]))], (64, 128, 255), "narrow range"),
+        ((64, 128, 255), [(b"cICP", bytes([1, 8, 0]))], (64, 128, 255), None),
+        ((64, 128, 255), [(b"tEXt", b"Comment\0a \0\0\0\4cICP\1\x08\0\1")], (64, 128, 255), "texts Comment"),
+        (
+            (64, 128, 255),
+            [(b"eXIf", b"II*\0\x08" + bytes(70_000)), (b"cICP", bytes([1, 8, 0, 1]))],
+            (137, 188, 255),
+            None,
+        ),
+        (
+            (64, 128, 255),
+            [(b"cICP", bytes([1, 8, 0, 1])), (b"eXIf", b"II*\0\x08" + bytes(70_000))],
+            (137, 188, 255),
+            None,
+        ),
         ((64, 128, 255), [gama(0)], (64, 128, 255), "no display"),
         ((64, 128, 255), [chrm((31270, 0, 0, 0, 0, 0, 0, 0))], (64, 128, 255), "no display"),
         ((64, 128, 255), [chrm((30000,) * 8)], (64, 128, 255), "no colours"),
@@ -233,12 +281,92 @@ def test_colours_become_srgb_or_are_warned_of(colour, chunks, expected, warning,
     assert (warning or "") in caplog.text
 
 
+def box(kind, content):
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+def avif(*properties):
+    inside = box(b"ispe", bytes(12)) + b"".join(properties)
+    meta = box(b"meta", bytes(4) + box(b"hdlr", bytes(24)) + box(b"iprp", box(b"ipco", inside)))
+    return box(b"ftyp", b"avif\0\0\0\0mif1avif") + meta + box(b"mdat", b"colrnclx" + bytes(20))
+
+
 @pytest.mark.parametrize(("transfer", "warning"), [(16, "PQ"), (18, "HLG"), (13, None), (2, None)])
 def test_avif_says_so_in_its_colour_box(transfer, warning, caplog):
-    head = b"\0\0\0\x1cftypavif\0\0\0\0mif1avif\0\0\0\x13colrnclx\0\1" + bytes([0, transfer, 0, 1, 0x80])
-    assert colour.encoding_of({}, head) is None
+    head = avif(box(b"colr", b"nclx\0\1" + bytes([0, transfer, 0, 1, 0x80])))
+    assert colour.encoding_of({}, head, logging.getLogger("sgacodec").warning) is None
     assert (warning or "") in caplog.text
     assert bool(caplog.records) == (warning is not None)
+
+
+def test_avif_with_a_profile_or_damaged_says_nothing(caplog):
+    nclx, warn = box(b"colr", b"nclx\0\1\0\x10\0\1\x80"), logging.getLogger("sgacodec").warning
+    assert colour.encoding_of({}, avif(nclx, box(b"colr", b"prof" + bytes(200))), warn) is None
+    whole = avif(nclx)
+    for end in range(len(whole) - 40):
+        assert colour.encoding_of({}, whole[:end], warn) is None
+    assert not caplog.records
+    assert colour.encoding_of({}, b"\0\0\0\x01ftyp" + bytes(5000), warn) is None
+
+
+TOO_LONG = b"zTXt", b"workflow\0\0" + zlib.compress(bytes(3 << 20))
+RGB_PROFILE = cmyk_profile().replace(b"CMYK", b"RGB ", 1)
+BLUE = saved(Image.new("RGB", (3, 2), (64, 128, 255)), "PNG")
+
+
+@pytest.mark.parametrize("dropped", [[TOO_LONG], [(b"acTL", b"\0")], [(b"pHYs", b"\0")], [TOO_LONG, (b"pHYs", b"\0")]])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        [(b"cICP", bytes([12, 8, 0, 1]))],
+        [gama(100000), chrm(P3)],
+        [gama(100000), (b"sRGB", b"\0")],
+        [(b"tRNS", bytes([0, 64, 0, 128, 0, 255]))],
+        [(b"eXIf", camera_exif()[6:])],
+        [(b"iCCP", b"p\0\0" + zlib.compress(RGB_PROFILE))],
+    ],
+)
+def test_what_pillow_cannot_read_costs_nothing_that_decides_the_pixels(kept, dropped, caplog):
+    plain = odd = saved(Image.fromarray(RGB), "PNG")
+    for name, content in kept:
+        plain, odd = with_chunk(plain, name, content), with_chunk(odd, name, content)
+    for name, content in dropped:
+        odd = with_chunk(odd, name, content)
+    expected, found = parse_picture(plain), parse_picture(odd)
+    for part in ("rgb", "alpha"):
+        np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
+    assert (found.icc, found.exif, found.grayscale) == (expected.icc, expected.exif, expected.grayscale)
+    assert "metadata that Pillow cannot read" in caplog.text
+
+
+def test_a_profile_of_more_than_a_megabyte_is_read():
+    icc = RGB_PROFILE + bytes(2 << 20)
+    assert parse_picture(with_chunk(BLUE, b"iCCP", b"p\0\0" + zlib.compress(icc))).icc == icc
+    assert parse_picture(with_chunk(BLUE, b"iCCP", b"p\0\0" + zlib.compress(bytes(2 << 20)))).icc is None
+
+
+ODD = {
+    "16 bits and a key": keyed(np.zeros((3, 4, 3)), 16, [0, 0, 0]),
+    "16 bits, gray": saved(Image.fromarray(RGB.astype(np.uint16)[:, :, 0]), "PNG"),
+    "CMYK": saved(Image.new("CMYK", (4, 3)), "JPEG"),
+    "a palette": saved(PHOTO.convert("P"), "PNG"),
+    "floats": saved(Image.fromarray(np.full((3, 4), np.nan, np.float32)), "TIFF"),
+    "a maker note in a TIFF": saved(PHOTO, "TIFF", exif=camera_exif()),
+    "colours outside of sRGB": with_chunk(BLUE, *chrm(P3)),
+    "a gamma of 0": with_chunk(BLUE, *gama(0)),
+    "PQ": with_chunk(BLUE, b"cICP", bytes([9, 16, 0, 1])),
+    "a text that is too long": with_chunk(BLUE, *TOO_LONG),
+    "no EXIF": with_chunk(BLUE, b"eXIf", b"none"),
+    "no digits": with_chunk(BLUE, b"tEXt", b"Raw profile type exif\0\n1\n2\nno digits"),
+}
+
+
+@pytest.mark.parametrize("data", ODD.values(), ids=ODD)
+def test_colours_alone_come_without_a_word(data, caplog):
+    colours = parse_colours(data)
+    assert not caplog.records
+    np.testing.assert_array_equal(colours, parse_picture(data).rgb)
+    assert caplog.records
 
 
 def test_gray_of_another_gamma():
@@ -293,7 +421,7 @@ def test_dark_16_bit_pngs_are_not_taken_for_8_bit():
     assert (parse_picture(saved(Image.fromarray(values), "PNG")).rgb == 0).all()
 
 
-def test_libtiff_writes_nothing_of_its_own(capfd):
+def damaged_tiff():
     data = bytearray(
         saved(
             Image.fromarray(RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8)),
@@ -302,7 +430,40 @@ def test_libtiff_writes_nothing_of_its_own(capfd):
         )
     )
     data[200:400] = bytes(200)
-    with pytest.raises(InvalidImageError):
-        parse_picture(bytes(data))
+    return bytes(data)
+
+
+def test_libtiff_writes_nothing_of_its_own_in_a_program(capfd):
+    with quiet.in_own_process(), pytest.raises(InvalidImageError):
+        parse_picture(damaged_tiff())
     os.write(2, b"still there")
     assert capfd.readouterr().err == "still there"
+
+
+def test_a_library_leaves_standard_error_and_the_filters_of_warnings_alone(monkeypatch):
+    touched, data = [], saved(PHOTO, "TIFF", compression="tiff_lzw")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "dup2", lambda *_: touched.append("standard error"))
+        patched.setattr(warnings, "simplefilter", lambda *_: touched.append("filters"))
+        patched.setattr(warnings, "filterwarnings", lambda *_: touched.append("filters"))
+        parse_picture(data)
+        with Image.open(io.BytesIO(data)) as image:
+            picture_from_pillow(image)
+    assert not touched
+
+
+def test_a_program_ignores_the_warnings_of_pillow_and_no_others():
+    data = saved(Image.new("RGB", (60, 40)), "PNG")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with quiet.in_own_process():
+            warnings.warn("another", UserWarning, stacklevel=1)
+            parse_picture(data, 2400)
+    assert [str(each.message) for each in caught] == ["another"]
+
+
+def test_the_limit_of_others_is_known_while_pictures_are_parsed(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12345)
+    with files._within_pillow(100), files._within_pillow(300):
+        assert (Image.MAX_IMAGE_PIXELS, pillow_limit()) == (150, 12345)
+    assert (Image.MAX_IMAGE_PIXELS, pillow_limit()) == (12345, 12345)

@@ -24,6 +24,7 @@ from PIL import Image
 import sgacodec
 from sgacodec import encoding, picture
 from sgacodec.errors import SgacodecError
+from sgacodec.picture.quiet import in_own_process
 from sgacodec.plan import Plan, make_plan
 
 _MAX_PIXELS = 2**21
@@ -46,7 +47,8 @@ def main() -> None:
     for folder in arguments.folders:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             start = time.perf_counter()
-            row = {"file": str(path.relative_to(folder)), **tried(path.read_bytes(), plan)}
+            with in_own_process():
+                row = {"file": str(path.relative_to(folder)), **tried(path.read_bytes(), plan)}
             rows.append({**row, "seconds": round(time.perf_counter() - start, 3)})
     counts = collections.Counter(row["outcome"] for row in rows)
     arguments.out.write_text(json.dumps({"counts": counts, "rows": rows}, indent=1) + "\n")

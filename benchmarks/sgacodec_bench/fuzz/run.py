@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import sgacodec
+from sgacodec.picture.quiet import in_own_process
 from sgacodec_bench.fuzz.mutate import mutated
 from sgacodec_bench.fuzz.targets import outcome, targets
 from sgacodec_bench.measure.provenance import commit
@@ -155,7 +156,8 @@ def _work(results: Connection, golden: str, name: str, seed: int, first: int, un
     for number in range(first, until):
         data = mutated(seeds, seed, number)
         start = time.perf_counter()
-        what = outcome(target, data)
+        with in_own_process():
+            what = outcome(target, data)
         seconds = time.perf_counter() - start
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         results.send((number, what, seconds, megabytes))

@@ -7,20 +7,22 @@
 Whoever needs a `Picture` imports it from here. Source: format_spec.md, section 7.
 """
 
-from sgacodec.picture.alpha import pack_alpha, unpack_alpha
-from sgacodec.picture.files import parse_colours, parse_picture, read_picture
+from sgacodec.picture.alpha import alpha_of, pack_alpha, unpack_alpha
+from sgacodec.picture.files import parse_colours, parse_picture, pillow_limit, read_picture
 from sgacodec.picture.output import to_pillow
 from sgacodec.picture.planes import Picture, pad, picture_from_array, to_gray
 from sgacodec.picture.taking_apart import picture_from_pillow, to_picture
 
 __all__ = [
     "Picture",
+    "alpha_of",
     "pack_alpha",
     "pad",
     "parse_colours",
     "parse_picture",
     "picture_from_array",
     "picture_from_pillow",
+    "pillow_limit",
     "read_picture",
     "to_gray",
     "to_picture",

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, features
+from PIL.WebPImagePlugin import WebPImageFile
 
-from sgacodec.errors import CorruptStreamError, SgacodecError
+from sgacodec.errors import CorruptStreamError, SgacodecError, one_line
 from sgacodec.format.container import Section, SectionType, stored_bytes
 
 if TYPE_CHECKING:
@@ -21,15 +22,16 @@ if TYPE_CHECKING:
 Plane = npt.NDArray[np.uint8]
 
 _WEBP_HEAD = 20
-"""Bytes of a WebP file before its one stream: RIFF, length, WEBP, VP8L, length."""
+"""Bytes of a WebP file before its stream: RIFF and a length, WEBP, VP8L and a length."""
 
 _SIGNATURE = 0x2F
 _STREAM_HEAD = 5
-"""Bytes of a stream before its pixels: the signature, and 14 bits each of width - 1 and height - 1."""
+"""Bytes of a stream before its pixels: the signature; 14 bits each of width - 1 and height - 1, a hint, and 3 bits of
+version, which is 0."""
 
 _MAX_WEBP_SIDE = 2**14 - 1
 _EFFORT = {"method": 4, "quality": 90}
-"""Of libwebp's; more takes up to four hundred times as long, for planes that are no shorter."""
+"""Arguments of libwebp. More effort takes up to four hundred times as long and makes no plane shorter."""
 
 
 def section_of(alpha: Plane) -> Section:
@@ -83,7 +85,7 @@ def _to_stream(alpha: Plane) -> bytes:
     buffer = io.BytesIO()
     gray = Image.fromarray(alpha).convert("RGB")
     gray.save(buffer, "WEBP", lossless=True, **_EFFORT)
-    data = buffer.getvalue()
+    data = buffer.getvalue()  # no metadata were given, so the stream is all that is in it
     n_bytes = int.from_bytes(data[_WEBP_HEAD - 4 : _WEBP_HEAD], "little")
     return data[_WEBP_HEAD : _WEBP_HEAD + n_bytes]
 
@@ -91,15 +93,39 @@ def _to_stream(alpha: Plane) -> bytes:
 def _from_stream(stream: bytes, height: int, width: int) -> Plane:
     """Return the green samples of a lossless WebP stream, uint8 [H, W]; its size is looked at before its pixels."""
     head = int.from_bytes(stream[1:_STREAM_HEAD], "little")
-    size = ((head >> 14 & 0x3FFF) + 1, (head & 0x3FFF) + 1)
-    if len(stream) <= _STREAM_HEAD or stream[0] != _SIGNATURE or size != (height, width):
+    found = (head >> 29, (head >> 14 & 0x3FFF) + 1, (head & 0x3FFF) + 1)
+    if len(stream) <= _STREAM_HEAD or stream[0] != _SIGNATURE or found != (0, height, width):
         raise CorruptStreamError("the alpha plane is no lossless WebP stream of the picture's size", section="alpha")
     if not features.check("webp"):
         raise SgacodecError("the alpha plane needs a Pillow with WebP; install it with: pip install --upgrade pillow")
-    padded = stream + bytes(len(stream) % 2)
-    body = b"WEBPVP8L" + len(stream).to_bytes(4, "little") + padded
+    return _green(_as_file(stream))
+
+
+def _as_file(stream: bytes) -> bytes:
+    body = b"WEBPVP8L" + len(stream).to_bytes(4, "little") + stream + bytes(len(stream) % 2)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def _green(file: bytes) -> Plane:
+    """Return the green samples of a WebP file, uint8 [H, W]."""
     try:
-        with Image.open(io.BytesIO(b"RIFF" + len(body).to_bytes(4, "little") + body), formats=["WEBP"]) as image:
+        with WebPImageFile(_WithoutLimit(file)) as image:
             return np.array(image.convert("RGB"))[:, :, 1]
-    except (OSError, ValueError, SyntaxError, EOFError) as err:
-        raise CorruptStreamError(f"the alpha plane cannot be decoded: {err}", section="alpha") from err
+    except MemoryError:
+        raise
+    except Image.DecompressionBombError as err:
+        raise SgacodecError(f"{one_line(err)}; raise PIL.Image.MAX_IMAGE_PIXELS to decode the alpha plane") from err
+    except Exception as err:  # Pillow and libwebp raise whatever damage leads them to
+        raise CorruptStreamError(f"the alpha plane cannot be decoded: {one_line(err)}", section="alpha") from err
+
+
+class _WithoutLimit(io.BytesIO):
+    """A WebP file that Pillow's limit of pixels is not held against; that of the container is what counts.
+
+    The limit is a global that anyone may set. `Image.open` compares it with the size, so the format's class is used
+    instead. In newer versions of Pillow the class compares them too, if its first read is long enough to tell the size.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return all that is left, or as many bytes as are asked for, but no more than come before the stream."""
+        return super().read(size if size is None or size < 0 else min(size, _WEBP_HEAD))

@@ -6,16 +6,16 @@ annex E.
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec.picture import png
+from sgacodec.picture.losses import Tell
 from sgacodec.picture.profile import FloatArray, srgb_to_linear
-
-log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -61,29 +61,28 @@ class Encoding:
     matrix: FloatArray | None = None
 
 
-def encoding_of(info: dict[Any, Any], data: bytes) -> Encoding | None:
+def encoding_of(info: dict[Any, Any], data: bytes, tell: Tell) -> Encoding | None:
     """Return the encoding that a file describes, or None if it is that of sRGB or a matter of its profile.
-
-    What cannot be converted is named in a warning.
 
     Args:
         info: what Pillow found in it.
         data: the file, or nothing where it is not known.
+        tell: is told what cannot be converted.
     """
-    code_points = _code_points(data)
+    code_points = _in_png(data) or _in_avif(data)
     if code_points is not None:
-        return _of_code_points(*code_points)
+        return _of_code_points(code_points, tell)
     if "icc_profile" in info or "srgb" in info or not {"gamma", "chromaticity"} & set(info):
         return None
     gamma, chromaticities = info.get("gamma", 1 / _SRGB_GAMMA), info.get("chromaticity", _SRGB)
     if not (0.1 <= gamma <= 10 and all(0 < y < 1 for y in chromaticities[1::2])):
-        log.warning("lost: gamma and chromaticities that no display has; coded as sRGB")
+        tell("lost: gamma and chromaticities that no display has; coded as sRGB")
         return None
-    return _encoding(1 / gamma, chromaticities)
+    return _encoding(1 / gamma, chromaticities, tell)
 
 
-def to_srgb(rgb: Pixels, encoding: Encoding) -> Pixels:
-    """Return the same colours as sRGB, uint8 [H, W, 3]; those outside of it are clipped, with a warning."""
+def to_srgb(rgb: Pixels, encoding: Encoding, tell: Tell) -> Pixels:
+    """Return the same colours as sRGB, uint8 [H, W, 3]; those outside of it are clipped, which is told."""
     if encoding.matrix is None:
         return _from_linear(encoding.linear)[rgb]
     out, clipped = np.empty_like(rgb), 0
@@ -92,34 +91,72 @@ def to_srgb(rgb: Pixels, encoding: Encoding) -> Pixels:
         clipped += int(((light < -_NEAR) | (light > 1 + _NEAR)).any(axis=2).sum())
         out[top : top + _ROWS] = _from_linear(light)
     if clipped:
-        log.warning("colours are converted to sRGB; lost: what %d pixels have outside of it", clipped)
+        tell("colours are converted to sRGB; lost: what %d pixels have outside of it", clipped)
     return out
 
 
-def _code_points(data: bytes) -> tuple[int, int] | None:
-    """Return primaries and transfer function of a PNG's cICP, or of an AVIF's nclx where it has no profile."""
-    head = data[: 1 << 16]
-    at = head.find(b"\0\0\0\4cICP")
-    if head.startswith(b"\x89PNG") and -1 < at < (head.find(b"IDAT") % (len(head) + 1)) and at + 10 <= len(head):
-        return head[at + 8], head[at + 9]
-    at = head.find(b"colrnclx")
-    if head[4:8] == b"ftyp" and at > 0 and b"colrprof" not in head and at + 12 <= len(head):
-        return head[at + 9], head[at + 11]
-    return None
+@dataclass(frozen=True)
+class _CodePoints:
+    """What H.273 has numbers for.
+
+    Attributes:
+        primaries, transfer: by these numbers.
+        is_narrow: whether the values lie in 16..235, of 8 bits.
+    """
+
+    primaries: int
+    transfer: int
+    is_narrow: bool = False
 
 
-def _of_code_points(primaries: int, transfer: int) -> Encoding | None:
+def _in_png(data: bytes) -> _CodePoints | None:
+    """Return what the cICP of a PNG says."""
+    found = next((chunk.content(data) for chunk in png.header(data) if chunk.name == b"cICP"), b"")
+    return _CodePoints(found[0], found[1], is_narrow=not found[3]) if len(found) == 4 else None
+
+
+def _in_avif(data: bytes) -> _CodePoints | None:
+    """Return what the nclx of an AVIF says, unless there is a profile; its decoder has widened a narrow range."""
+    if data[4:8] != b"ftyp":
+        return None
+    contents = (meta[4:] for meta in _boxes(data, b"meta"))  # behind version and flags
+    colours = [colour for content in contents for colour in _boxes(content, b"iprp", b"ipco", b"colr")]
+    found = next((colour for colour in colours if colour.startswith(b"nclx") and len(colour) >= 8), None)
+    if found is None or any(colour.startswith((b"prof", b"rICC")) for colour in colours):
+        return None
+    return _CodePoints(int.from_bytes(found[4:6], "big"), int.from_bytes(found[6:8], "big"))
+
+
+def _boxes(data: bytes, kind: bytes, *inside: bytes) -> Iterator[bytes]:
+    """Yield the contents of the boxes of a kind, or of those of the next kind inside of them. Source: ISO 14496-12."""
+    at = 0
+    while at + 8 <= len(data):
+        n_bytes, n_head = int.from_bytes(data[at : at + 4], "big"), 8
+        if n_bytes == 1:
+            n_bytes, n_head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        end = at + n_bytes if n_bytes else len(data)
+        if data[at + 4 : at + 8] == kind:
+            content = data[at + n_head : end]
+            yield from _boxes(content, *inside) if inside else (content,)
+        at = max(end, at + n_head)
+
+
+def _of_code_points(found: _CodePoints, tell: Tell) -> Encoding | None:
+    primaries, transfer = found.primaries, found.transfer
+    if found.is_narrow:
+        tell("the values are of narrow range (16 to 235); they are coded as they are, as if they were sRGB")
+        return None
     if transfer in _HDR:
         name = _HDR[transfer]
-        log.warning("lost: the transfer function %s; the values are coded as they are, as if they were sRGB", name)
+        tell("lost: the transfer function %s; the values are coded as they are, as if they were sRGB", name)
         return None
     if primaries not in _PRIMARIES or not (transfer in _GAMMAS or transfer in _AS_SRGB):
-        log.warning("lost: the colour description (primaries %d, transfer %d); coded as sRGB", primaries, transfer)
+        tell("lost: the colour description (primaries %d, transfer %d); coded as sRGB", primaries, transfer)
         return None
-    return _encoding(_GAMMAS.get(transfer, _SRGB_GAMMA), _PRIMARIES[primaries])
+    return _encoding(_GAMMAS.get(transfer, _SRGB_GAMMA), _PRIMARIES[primaries], tell)
 
 
-def _encoding(exponent: float, chromaticities: tuple[float, ...]) -> Encoding | None:
+def _encoding(exponent: float, chromaticities: tuple[float, ...], tell: Tell) -> Encoding | None:
     same_curve = abs(1 / exponent - 1 / _SRGB_GAMMA) < _NEAR
     same_primaries = bool(np.abs(np.subtract(chromaticities, _SRGB)).max() < _NEAR)
     if same_curve and same_primaries:
@@ -128,7 +165,7 @@ def _encoding(exponent: float, chromaticities: tuple[float, ...]) -> Encoding | 
     try:
         matrix = None if same_primaries else _matrix(chromaticities)
     except np.linalg.LinAlgError:
-        log.warning("lost: chromaticities that span no colours; coded as sRGB")
+        tell("lost: chromaticities that span no colours; coded as sRGB")
         return None
     return Encoding(srgb_to_linear(values) if same_curve else values**exponent, matrix)
 

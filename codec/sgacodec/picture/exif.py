@@ -56,9 +56,15 @@ def upright(exif: bytes) -> bytes:
 
 
 def _tiff(exif: bytes) -> bytes:
-    while exif.startswith(PREFIX):  # some programs write it twice
-        exif = exif[len(PREFIX) :]
-    return exif
+    return exif[_start(exif) :]
+
+
+def _start(exif: bytes) -> int:
+    """Return where the TIFF structure begins: behind the prefix, which some programs write twice."""
+    at = 0
+    while exif.startswith(PREFIX, at):
+        at += len(PREFIX)
+    return at
 
 
 def _places(exif: bytes, tag: int) -> Iterator[tuple[int, str]]:
@@ -71,7 +77,7 @@ def _places(exif: bytes, tag: int) -> Iterator[tuple[int, str]]:
 
 def _entries(exif: bytes) -> Iterator[tuple[int, int, int, int]]:
     """Yield offset, tag, type and count of the entries of IFD0 that lie within the bytes."""
-    start, order = len(exif) - len(_tiff(exif)), _byte_order(exif)
+    start, order = _start(exif), _byte_order(exif)
     if not order or len(exif) < start + _HEADER_BYTES:
         return
     first = start + struct.unpack_from(order + "I", exif, start + 4)[0]
@@ -84,4 +90,5 @@ def _entries(exif: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _byte_order(exif: bytes) -> str:
-    return _BYTE_ORDERS.get(_tiff(exif)[:4], "")
+    start = _start(exif)
+    return _BYTE_ORDERS.get(exif[start : start + 4], "")

@@ -6,9 +6,9 @@ import io
 import logging
 import re
 import threading
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -47,7 +47,10 @@ def parse_picture(data: bytes, max_pixels: int = limits.MAX_PIXELS, name: str = 
     Raises:
         InvalidImageError: see `read_picture`.
     """
-    return _parse(data, max_pixels, name, take_apart)
+    parsed = _parse(data, max_pixels, name, take_apart)
+    if parsed.error is not None:
+        log.warning("lost: metadata that Pillow cannot read: %s", one_line(parsed.error))
+    return parsed.picture
 
 
 def parse_colours(data: bytes, max_pixels: int = limits.MAX_PIXELS, name: str = "the input") -> npt.NDArray[np.uint8]:
@@ -56,7 +59,7 @@ def parse_colours(data: bytes, max_pixels: int = limits.MAX_PIXELS, name: str = 
     Raises:
         InvalidImageError: see `read_picture`.
     """
-    return _parse(data, max_pixels, name, take_colours).rgb
+    return _parse(data, max_pixels, name, take_colours).picture.rgb
 
 
 class _Take(Protocol):
@@ -65,7 +68,15 @@ class _Take(Protocol):
     def __call__(self, image: Image.Image, max_pixels: int, data: bytes = b"") -> Picture: ...
 
 
-def _parse(data: bytes, max_pixels: int, name: str, take: _Take) -> Picture:
+@dataclass(frozen=True, eq=False)
+class _Parsed:
+    """A picture, and the error that metadata were left out for, if any were."""
+
+    picture: Picture
+    error: Exception | None = None
+
+
+def _parse(data: bytes, max_pixels: int, name: str, take: _Take) -> _Parsed:
     """Open and take apart; whatever Pillow raises becomes one line.
 
     Raises:
@@ -84,25 +95,25 @@ def _parse(data: bytes, max_pixels: int, name: str, take: _Take) -> Picture:
         raise InvalidImageError(f"{name} is damaged, or of a kind that Pillow cannot decode: {one_line(err)}") from err
 
 
-def _open(data: bytes, max_pixels: int, take: _Take) -> Picture:
+def _open(data: bytes, max_pixels: int, take: _Take) -> _Parsed:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return take(image, max_pixels, data)
+            return _Parsed(take(image, max_pixels, data))
     except (InvalidImageError, Image.DecompressionBombError):
         raise
     except Exception as err:
-        picture = _open_bare(data, max_pixels, take)
+        pictures = (_open_bare(way, max_pixels, take) for way in bare.ways(data))
+        picture = next((picture for picture in pictures if picture is not None), None)
         if picture is None:
             raise
-        log.warning("lost: metadata that Pillow cannot read: %s", one_line(err))
-        return picture
+        return _Parsed(picture, err)
 
 
-def _open_bare(data: bytes, max_pixels: int, take: _Take) -> Picture | None:
-    """Return the picture without metadata, or None if that does not help."""
+def _open_bare(way: Callable[[], bare.Opened], max_pixels: int, take: _Take) -> Picture | None:
+    """Return the picture with less metadata, or None if that does not help."""
     try:
-        image = bare.open_bare(data)
-        return None if image is None else take(image, max_pixels)
+        image, data = way()
+        return take(image, max_pixels, data)
     except (InvalidImageError, Image.DecompressionBombError):
         raise
     except Exception:  # then the first error is the one to tell
@@ -116,21 +127,22 @@ def _too_large(err: Image.DecompressionBombError, max_pixels: int) -> str:
 
 
 class _Within:
-    """Pillow's limit of pixels is a global, and so are the filters of warnings.
+    """Pillow's limit of pixels is a global.
 
-    Both are changed when the first of several threads begins to read, and given back when the last one is done.
+    It is changed when the first of several threads begins to read, and given back when the last one is done.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._limits: list[int] = []
+        self._before: int | None = None
 
     @contextmanager
     def __call__(self, max_pixels: int) -> Iterator[None]:
         """Have Pillow refuse pictures, also such as lie inside of other files, of more than `max_pixels`."""
         with self._lock:
             if not self._limits:
-                self._begin()
+                self._before = Image.MAX_IMAGE_PIXELS
             self._limits.append(max_pixels)
             self._set()
         try:
@@ -138,23 +150,22 @@ class _Within:
         finally:
             with self._lock:
                 self._limits.remove(max_pixels)
-                if self._limits:
-                    self._set()
-                else:
-                    self._end()
+                self._set()
 
-    def _begin(self) -> None:
-        self._limit_before = Image.MAX_IMAGE_PIXELS
-        self._filters = warnings.catch_warnings()
-        self._filters.__enter__()
-        warnings.simplefilter("ignore")  # what is lost is told by `log`
+    @property
+    def before(self) -> int | None:
+        """Pillow's limit as others have set it."""
+        with self._lock:
+            return self._before if self._limits else Image.MAX_IMAGE_PIXELS
 
     def _set(self) -> None:
-        Image.MAX_IMAGE_PIXELS = (max(self._limits) + 1) // 2  # Pillow warns above its limit and refuses above twice
-
-    def _end(self) -> None:
-        self._filters.__exit__(None, None, None)
-        Image.MAX_IMAGE_PIXELS = self._limit_before
+        # Pillow warns above its limit, and refuses above twice its limit.
+        Image.MAX_IMAGE_PIXELS = (max(self._limits) + 1) // 2 if self._limits else self._before
 
 
 _within_pillow = _Within()
+
+
+def pillow_limit() -> int | None:
+    """Return `Image.MAX_IMAGE_PIXELS` as the program has set it, also while other threads parse pictures."""
+    return _within_pillow.before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from PIL import Image
@@ -12,6 +12,9 @@ from PIL import Image
 from sgacodec.picture import exif
 
 log = logging.getLogger(__name__)
+
+Tell = Callable[..., None]
+"""`warning` of a logger, or what takes the same arguments and keeps them to itself."""
 
 RAW_PROFILE = "Raw profile type "
 """Keys of PNG texts in which programs keep EXIF and the like in hexadecimal digits."""
@@ -29,7 +32,7 @@ _TIFF_IPTC = {33723, 34377}
 """Tags of IPTC and of Photoshop's metadata."""
 
 
-def of(image: Image.Image, found_exif: bytes | None, data: bytes) -> Iterator[str]:
+def named(image: Image.Image, found_exif: bytes | None, data: bytes) -> Iterator[str]:
     """Yield what is lost of a loaded image; `data` is its file, or nothing where it is not known."""
     resolution = _resolution(image)
     if resolution is not None and not (found_exif and exif.has_resolution(found_exif)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from PIL import ExifTags, Image
@@ -23,6 +24,7 @@ _STRUCTURAL_TAGS = {
 
 _IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _MAKER_NOTE = 0x927C
+_XMP_TAG = 700
 
 T = TypeVar("T")
 
@@ -51,29 +53,27 @@ def read_metadata(image: Image.Image, data: bytes = b"") -> Metadata:
         image: loaded.
         data: its file, or nothing where it is not known.
     """
-    found_exif = _or_lost("EXIF", _read_exif, image)
-    packet = _or_lost("XMP", _read_xmp, image)
+    found_exif = _or_lost("EXIF", partial(_read_exif, image), log.warning)
+    packet = _or_lost("XMP", partial(_read_xmp, image), log.warning)
     kept = xmp.Kept(None) if packet is None else xmp.without_claims(packet)
     lost = dict.fromkeys(kept.lost + (("the rest of the XMP",) if packet and kept.xmp is None else ()))
-    lost |= dict.fromkeys(_or_lost("other metadata", lambda i: tuple(losses.of(i, found_exif, data)), image) or ())
+    others = _or_lost("other metadata", lambda _: tuple(losses.named(image, found_exif, data)), log.warning)
+    lost |= dict.fromkeys(others or ())
     if lost:
         log.warning("lost: %s", ", ".join(lost))
     turn = orientation_of(found_exif, packet)
     return Metadata(
-        exif.upright(found_exif) if found_exif and turn > 1 else found_exif,
-        xmp.upright(kept.xmp) if kept.xmp and turn > 1 else kept.xmp,
-        _description(image, packet),
+        found_exif and exif.upright(found_exif),
+        kept.xmp and xmp.upright(kept.xmp),
+        _or_lost("a description", lambda _: _description(image, packet), log.warning),
         turn,
     )
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Return how the pixels of a loaded image have to be turned, 1 to 8; whatever Pillow raises stands for 1."""
-    try:
-        return orientation_of(_read_exif(image), _read_xmp(image))
-    except Exception as err:  # see read_metadata
-        log.debug("no orientation: %s", err)
-        return 1
+    """Return how the pixels of a loaded image have to be turned, 1 to 8, as `read_metadata` does, without a word."""
+    found_exif = _or_lost("EXIF", partial(_read_exif, image), log.debug)
+    return orientation_of(found_exif, _or_lost("XMP", partial(_read_xmp, image), log.debug))
 
 
 def orientation_of(found_exif: bytes | None, packet: bytes | None) -> int:
@@ -81,26 +81,26 @@ def orientation_of(found_exif: bytes | None, packet: bytes | None) -> int:
     return (found_exif and exif.orientation(found_exif)) or (packet and xmp.orientation(packet)) or 1
 
 
-def _or_lost(what: str, read: Callable[[Image.Image], T], image: Image.Image) -> T | None:
+def _or_lost(what: str, read: Callable[[losses.Tell], T], tell: losses.Tell) -> T | None:
     try:
-        return read(image)
+        return read(tell)
     except Exception as err:  # Pillow's readers of metadata raise whatever damage leads them to
-        log.warning("lost: %s that Pillow cannot read: %s", what, one_line(err))
+        tell("lost: %s that Pillow cannot read: %s", what, one_line(err))
         return None
 
 
 # --- EXIF -----------------------------------------------------------------------------------------------------------
 
 
-def _read_exif(image: Image.Image) -> bytes | None:
-    """Return EXIF as it is stored, or None; a warning says if there is something that is none."""
+def _read_exif(image: Image.Image, tell: losses.Tell) -> bytes | None:
+    """Return EXIF as it is stored, or None; it is told if there is something that is none."""
     known = image.info.get("exif") or _raw_profile(image, "exif")
-    found = known or _raw_profile(image, "APP1")
+    found = known or _app1(image, is_xmp=False)
     if not found or (known and _was_changed(image, known)):
-        return _of_tags(image)
+        return _of_tags(image, tell)
     stored = exif.with_prefix(bytes(found))
     if stored is None:
-        log.warning("lost: EXIF that is no TIFF structure")
+        tell("lost: EXIF that is no TIFF structure")
     return stored
 
 
@@ -126,34 +126,42 @@ def _raw_profile(image: Image.Image, kind: str) -> bytes | None:
     return bytes.fromhex("".join(text.split("\n")[3:])) if isinstance(text, str) else None
 
 
-def _of_tags(image: Image.Image) -> bytes | None:
+def _app1(image: Image.Image, *, is_xmp: bool) -> bytes | None:
+    """Return what a PNG has of a JPEG's segment APP1, which is either XMP, returned without its prefix, or EXIF."""
+    found = _raw_profile(image, "APP1") or b""
+    if found.startswith(xmp.PREFIX) != is_xmp:
+        return None
+    return found.removeprefix(xmp.PREFIX) or None
+
+
+def _of_tags(image: Image.Image, tell: losses.Tell) -> bytes | None:
     """Return EXIF of the tags that a TIFF has itself, or that were set on an image, but for those of its structure."""
     found, kept = image.getexif(), Image.Exif()
     kept.endian = found.endian
     for tag, value in found.items():
         if tag not in _STRUCTURAL_TAGS or (tag == ExifTags.Base.Orientation and not hasattr(image, "tag_v2")):
-            kept[tag] = _ifd(found, tag) if tag in _IFDS else value
-    if not kept or (set(kept) == {ExifTags.Base.Orientation} and _read_xmp(image)):  # then Pillow has it from XMP
+            kept[tag] = _ifd(found, tag, tell) if tag in _IFDS else value
+    if not kept or (set(kept) == {ExifTags.Base.Orientation} and _read_xmp(image, tell)):  # then Pillow has it from XMP
         return None
-    return exif.with_prefix(_written(kept))
+    return exif.with_prefix(_written(kept, tell))
 
 
-def _ifd(found: Image.Exif, tag: int) -> dict[int, Any]:
+def _ifd(found: Image.Exif, tag: int, tell: losses.Tell) -> dict[int, Any]:
     """Return the entries of an IFD inside of EXIF, without further IFDs and without what does not bear moving."""
     entries = dict(found.get_ifd(tag))
     entries.pop(ExifTags.IFD.Interop, None)
     if entries.pop(_MAKER_NOTE, None) is not None:
-        log.warning("lost: the maker note, whose offsets hold in the file that it came in")
+        tell("lost: the maker note, whose offsets hold in the file that it came in")
     return entries
 
 
-def _written(tags: Image.Exif) -> bytes:
-    """Return tags as bytes; a tag that cannot be written is left out, with a warning."""
+def _written(tags: Image.Exif, tell: losses.Tell) -> bytes:
+    """Return tags as bytes; a tag that cannot be written is left out, which is told."""
     try:
         return tags.tobytes()
     except Exception:  # values of a damaged file are of any type
         unfit = [tag for tag in tags if not _is_writable(tag, tags[tag])]
-        log.warning("lost: EXIF tags that cannot be written: %s", ", ".join(map(str, unfit)))
+        tell("lost: EXIF tags that cannot be written: %s", ", ".join(map(str, unfit)))
         for tag in unfit:
             del tags[tag]
         return tags.tobytes()
@@ -172,15 +180,29 @@ def _is_writable(tag: int, value: Any) -> bool:
 # --- XMP and texts --------------------------------------------------------------------------------------------------
 
 
-def _read_xmp(image: Image.Image) -> bytes | None:
-    packets = (*(image.info.get(key) for key in losses.XMP_KEYS), _raw_profile(image, "xmp"))
-    found = next(filter(None, packets), None)
+def _read_xmp(image: Image.Image, tell: losses.Tell) -> bytes | None:
+    found = next(filter(None, _packets(image)), None)
     if isinstance(found, str):
         return found.encode()
     if found is None or isinstance(found, bytes):
         return found
-    log.warning("lost: XMP that is no text")
+    tell("lost: XMP that is no text")
     return None
+
+
+def _packets(image: Image.Image) -> Iterator[Any]:
+    """Yield what may be XMP, first where it belongs; the rest is read only where that is not enough."""
+    yield from (image.info.get(key) for key in losses.XMP_KEYS)
+    yield _raw_profile(image, "xmp")
+    yield _app1(image, is_xmp=True)
+    yield from _left_in_place(image)
+
+
+def _left_in_place(image: Image.Image) -> Iterator[Any]:
+    """Yield the XMP that older versions of Pillow leave among the segments of a JPEG or the tags of a TIFF."""
+    contents = (content for name, content in getattr(image, "applist", ()) if name == "APP1")
+    yield from (each.removeprefix(xmp.PREFIX) for each in contents if each.startswith(xmp.PREFIX))
+    yield getattr(image, "tag_v2", {}).get(_XMP_TAG)
 
 
 def _description(image: Image.Image, packet: bytes | None) -> str | None:

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sgacodec.picture.losses import Tell
+
 log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,7 +46,7 @@ def fitting(icc: bytes, gray: bool) -> bytes | None:
         icc: what a file has for a profile; what is no profile is passed on as it is.
         gray: whether the pixels are gray; otherwise they are RGB.
     """
-    if len(icc) < _HEADER_BYTES or icc[36:40] != b"acsp":
+    if not is_one(icc):
         return icc
     if is_srgb(icc):
         return None
@@ -54,6 +56,11 @@ def fitting(icc: bytes, gray: bool) -> bytes | None:
     names = tuple(name.decode("ascii", "replace").strip() for name in (space, own))
     log.warning("lost: the ICC profile, which is one of %s and does not fit %s pixels", *names)
     return None
+
+
+def is_one(icc: bytes) -> bool:
+    """Whether bytes begin as a profile does."""
+    return len(icc) >= _HEADER_BYTES and icc[36:40] == b"acsp"
 
 
 def is_srgb(icc: bytes) -> bool:
@@ -73,8 +80,8 @@ def is_srgb(icc: bytes) -> bool:
         return False
 
 
-def cmyk_to_rgb(image: Image.Image) -> Image.Image:
-    """Return a CMYK image as sRGB, by its profile, or plainly where it has none or a broken one (with a warning)."""
+def cmyk_to_rgb(image: Image.Image, tell: Tell) -> Image.Image:
+    """Return a CMYK image as sRGB, by its profile, or plainly where it has none or a broken one, which is told."""
     icc = image.info.get("icc_profile")
     if not icc:
         return image.convert("RGB")
@@ -84,7 +91,7 @@ def cmyk_to_rgb(image: Image.Image) -> Image.Image:
         own = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         converted = ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as err:
-        log.warning("the CMYK profile cannot be used: %s; the colours are converted without it", err)
+        tell("the CMYK profile cannot be used: %s; the colours are converted without it", err)
         return image.convert("RGB")
     return image.convert("RGB") if converted is None else converted
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from sgacodec import limits
 from sgacodec.errors import InvalidImageError, one_line
-from sgacodec.picture import colour, metadata, profile, quiet, samples, transparency
-from sgacodec.picture.bare import PNG_SIGNATURE
+from sgacodec.picture import colour, metadata, png, profile, quiet, samples, transparency
+from sgacodec.picture.losses import Tell
 from sgacodec.picture.planes import Picture, picture_from_array
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,10 @@ def to_picture(source: Any) -> Picture:
 def picture_from_pillow(image: Image.Image, max_pixels: int = limits.MAX_PIXELS) -> Picture:
     """Take a Pillow image apart; its orientation is applied, so the picture comes back upright.
 
+    Best hand over an image that was opened and not loaded yet. Of a PNG that was loaded before, Pillow no longer tells
+    all: its colours are taken for sRGB even if a chunk cICP says otherwise, the lower 8 of 16 bits per channel are not
+    compared with its transparent colour, and the depth of a transparent colour is guessed, with a warning.
+
     Raises:
         InvalidImageError: it has no pixels, too many, an unknown mode, or cannot be decoded.
     """
@@ -75,7 +79,7 @@ def take_apart(image: Image.Image, max_pixels: int, data: bytes = b"") -> Pictur
         Exception: whatever Pillow raises.
     """
     data = data or _file_of(image)
-    found = _read_pixels(image, max_pixels, data)
+    found = _read_pixels(image, max_pixels, data, log.warning)
     known = metadata.read_metadata(image, data)
     icc = None if found.converted or image.mode == "CMYK" else image.info.get("icc_profile")
     _warn_of_frames(image)
@@ -92,7 +96,7 @@ def take_apart(image: Image.Image, max_pixels: int, data: bytes = b"") -> Pictur
 
 def take_colours(image: Image.Image, max_pixels: int, data: bytes = b"") -> Picture:
     """Take the colours of an image alone, upright, without a word of what goes with them; else as `take_apart`."""
-    found = _read_pixels(image, max_pixels, data)
+    found = _read_pixels(image, max_pixels, data, log.debug)
     return Picture(_turned(found.rgb, metadata.read_orientation(image)), found.gray)
 
 
@@ -105,7 +109,7 @@ def _file_of(image: Image.Image) -> bytes:
     file.seek(0)
     data: bytes = file.read()
     file.seek(place)
-    return data if data.startswith(PNG_SIGNATURE) else b""
+    return data if data.startswith(png.SIGNATURE) else b""
 
 
 def _short_enough(what: str, content: bytes | None) -> bytes | None:
@@ -132,20 +136,20 @@ class _Found:
     converted: bool
 
 
-def _read_pixels(image: Image.Image, max_pixels: int, data: bytes) -> _Found:
+def _read_pixels(image: Image.Image, max_pixels: int, data: bytes, tell: Tell) -> _Found:
     _check_size(image, max_pixels)
     raw = transparency.rawmode(image)
     lower = transparency.lower_bytes(image, data)
-    with quiet.libtiff(image):
+    with quiet.without_libtiff_messages(image):
         image.load()
     _check_size(image, max_pixels)  # icons have their true size only now
-    keyed = transparency.of_key(image, raw, lower)
+    keyed = transparency.of_key(image, raw, lower, tell)
     has_alpha = keyed is None and (image.mode in _WITH_ALPHA or "transparency" in image.info)
-    plain = samples.to_8_bit(image if keyed is None else _without_key(image), raw)
+    plain = samples.to_8_bit(image if keyed is None else _without_key(image), raw, tell)
     array = np.asarray(plain.convert("RGBA" if has_alpha else "RGB"))
     gray = image.mode in samples.GRAY_MODES
-    encoding = colour.encoding_of(image.info, data)
-    rgb = array[:, :, :3] if encoding is None else colour.to_srgb(array[:, :, :3], encoding)
+    encoding = colour.encoding_of(image.info, data, tell)
+    rgb = array[:, :, :3] if encoding is None else colour.to_srgb(array[:, :, :3], encoding, tell)
     return _Found(rgb, gray, array[:, :, 3] if has_alpha else keyed, encoding is not None)
 
 

@@ -1,6 +1,9 @@
-"""XMP as text: its orientation, its description, and what it says of parts of a file that are not kept.
+"""XMP: its orientation, its description, and what it says of parts of a file that are not kept.
 
-Packets are changed by cutting pieces out of their text, so that all else stays as it came.
+Packets are changed by cutting pieces out of their bytes, so that all else stays as it came. They come from anywhere, so
+everything here takes a time that grows as their length: texts are searched from left to right, and whatever has to know
+elements asks expat.
+
 Source: XMP Specification, part 1; Ultra HDR Image Format 1.1; Motion Photo format 1.0 (Android).
 """
 
@@ -8,10 +11,19 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from xml.parsers import expat
 
-_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*=\s*["']\s*|<tiff:Orientation\s*>\s*)([1-8])(?=\s*["'<])""")
-_DESCRIPTION = re.compile(r"<dc:description>(?:(?!</dc:description>).)*?<rdf:li[^>]*>(.*?)</rdf:li>", re.DOTALL)
+PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+"""What comes before a packet in a segment of a JPEG."""
+
+_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*=\s*["']\s*|<tiff:Orientation\s*>\s*)(\d{1,9})(?=\s*["'<])""")
+_ATTRIBUTE = re.compile(rb"""\s+([^\s=<>"']+)\s*=\s*("[^"]*"|'[^']*')""")
+_NAME_OF_TAG = re.compile(rb"<[^\s/>]+")
+_END_OF_EMPTY_TAG = re.compile(rb"\s*/>")
+_SEPARATOR = " "
+"""What expat puts between the URI of a namespace and a name."""
 
 
 @dataclass(frozen=True)
@@ -21,22 +33,23 @@ class _Claim:
     Attributes:
         what: what it is called.
         namespace: URI of the properties' names.
-        names: regular expression of the names.
+        names: what the names begin with.
     """
 
     what: str
     namespace: str
-    names: str
+    names: tuple[str, ...]
 
 
 _CLAIMS = (
-    _Claim("the gain map of an HDR picture", "http://ns.adobe.com/hdr-gain-map/1.0/", r"\w+"),
-    _Claim("the video of a motion photo", "http://ns.google.com/photos/1.0/camera/", r"(?:MotionPhoto|MicroVideo)\w*"),
-    _Claim("what is appended to the file", "http://ns.google.com/photos/1.0/container/", "Directory"),
-    _Claim("extended XMP", "http://ns.adobe.com/xmp/note/", "HasExtendedXMP"),
+    _Claim("the gain map of an HDR picture", "http://ns.adobe.com/hdr-gain-map/1.0/", ("",)),
+    _Claim("the video of a motion photo", "http://ns.google.com/photos/1.0/camera/", ("MotionPhoto", "MicroVideo")),
+    _Claim("what is appended to the file", "http://ns.google.com/photos/1.0/container/", ("Directory",)),
+    _Claim("extended XMP", "http://ns.adobe.com/xmp/note/", ("HasExtendedXMP",)),
 )
-_DECLARED_ONLY = ("http://ns.google.com/photos/1.0/container/item/",)
-"""Namespaces of names that occur inside of claims."""
+_BY_NAMESPACE = {claim.namespace: claim for claim in _CLAIMS}
+_NAMESPACES = {name.encode() for name in (*_BY_NAMESPACE, "http://ns.google.com/photos/1.0/container/item/")}
+"""Those of claims, and of names that occur inside of claims."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,8 @@ class Kept:
 
 def orientation(xmp: bytes) -> int | None:
     """Return tiff:Orientation, 1 to 8, or None."""
-    found = _ORIENTATION.search(xmp)
-    return int(found.group(2)) if found else None
+    values = (int(found.group(2)) for found in _ORIENTATION.finditer(xmp))
+    return next((value for value in values if 1 <= value <= 8), None)
 
 
 def upright(xmp: bytes) -> bytes:
@@ -65,59 +78,129 @@ def upright(xmp: bytes) -> bytes:
 
 def description(xmp: bytes) -> str | None:
     """Return the first text of dc:description, or None."""
-    found = _DESCRIPTION.search(xmp.decode("utf-8", "replace"))
-    return html.unescape(found.group(1)) if found else None
+    text = xmp.decode("utf-8", "replace")
+    return next((html.unescape(item) for item in _items(text)), None)
+
+
+def _items(text: str) -> Iterator[str]:
+    """Yield the first item of each dc:description that has one."""
+    at = text.find("<dc:description>")
+    while at >= 0:
+        end = text.find("</dc:description>", at) % (len(text) + 1)  # where it has no end, that of the text
+        opened = text.find("<rdf:li", at, end)
+        begun = text.find(">", opened, end) + 1 if opened >= 0 else 0
+        closed = text.find("</rdf:li>", begun, end) if begun else -1
+        if closed >= 0:
+            yield text[begun:closed]
+        at = text.find("<dc:description>", end)
 
 
 def without_claims(xmp: bytes) -> Kept:
     """Return a packet that no longer speaks of what Pillow does not read: gain maps, videos, further packets."""
-    text = xmp.decode("utf-8", "replace")
-    found = [(claim, prefix) for claim in _CLAIMS for prefix in _prefixes(text, claim.namespace)]
-    found = [(claim, prefix) for claim, prefix in found if _search(text, prefix, claim.names)]
-    if not found:
+    declared = [claim for claim in _CLAIMS if claim.namespace.encode() in xmp]
+    if not declared:
         return Kept(xmp)
-    lost = tuple(dict.fromkeys(claim.what for claim, _ in found))
-    kept = text
-    for claim, prefix in found:
-        kept = _without_properties(kept, prefix, claim.names)
-    kept = _without_idle_declarations(kept)
-    clean = "\N{REPLACEMENT CHARACTER}" not in text and _is_well_formed(kept)
-    clean = clean and not any(_search(kept, prefix, claim.names) for claim, prefix in found)
-    return Kept(kept.encode() if clean else None, lost)
-
-
-def _prefixes(text: str, namespace: str) -> set[str]:
-    return set(re.findall(rf"""\bxmlns:([\w.-]+)\s*=\s*["']{re.escape(namespace)}["']""", text))
-
-
-def _search(text: str, prefix: str, names: str) -> bool:
-    return re.search(rf"[\s<]{re.escape(prefix)}:{names}[\s=/>]", text) is not None
-
-
-def _without_properties(text: str, prefix: str, names: str) -> str:
-    """Cut out the properties of these names, written as attributes or as elements."""
-    name = rf"{re.escape(prefix)}:(?:{names})"
-    text = re.sub(rf"""\s+{name}\s*=\s*("[^"]*"|'[^']*')""", "", text)
-    return re.sub(rf"\s*<({name})(?=[\s/>])[^>]*?(?:/>|>.*?</\1\s*>)", "", text, flags=re.DOTALL)
-
-
-def _without_idle_declarations(text: str) -> str:
-    """Cut out declarations of the claims' namespaces that nothing uses any more."""
-    for namespace in (*(claim.namespace for claim in _CLAIMS), *_DECLARED_ONLY):
-        for prefix in _prefixes(text, namespace):
-            if f"{prefix}:" not in text.replace(f"xmlns:{prefix}", ""):
-                pattern = rf"""\s+xmlns:{re.escape(prefix)}\s*=\s*["']{re.escape(namespace)}["']"""
-                text = re.sub(pattern, "", text)
-    return text
-
-
-def _is_well_formed(text: str) -> bool:
-    if "<!" in text:  # no packet has a document type, and none is expanded here
-        return False
-    from xml.etree import ElementTree  # few packets need it
-
+    packet = xmp.strip(b"\0")
     try:
-        ElementTree.fromstring(text.strip("\0"))
-    except ElementTree.ParseError:
-        return False
-    return True
+        found = _Search(packet)
+    except (expat.ExpatError, _DocumentTypeError):
+        return Kept(None, tuple(claim.what for claim in declared))
+    if not found.claims:
+        return Kept(xmp)
+    return Kept(found.rest() or None, tuple(claim.what for claim in found.claims))
+
+
+class _DocumentTypeError(Exception):
+    """A packet has a document type, which none should have, and which could make it expand without end."""
+
+
+class _Search:
+    """One walk through a well-formed packet, for claims and for where they stand.
+
+    Attributes:
+        claims: those that were found, in their order; the values mean nothing.
+
+    Raises:
+        expat.ExpatError, _DocumentTypeError: the packet is not well-formed, or has a document type.
+    """
+
+    def __init__(self, packet: bytes) -> None:
+        self.claims: dict[_Claim, None] = {}
+        self._packet = packet
+        self._cuts: list[tuple[int, int]] = []
+        self._declarations: list[tuple[str, tuple[int, int]]] = []
+        self._used: set[str] = set()
+        self._cut_start, self._cut_is_empty_tag, self._depth = 0, False, 0
+        self._parser = expat.ParserCreate("utf-8", _SEPARATOR)
+        self._parser.ordered_attributes = True
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.StartDoctypeDeclHandler = _refuse
+        self._parser.Parse(packet, True)
+
+    def rest(self) -> bytes:
+        """Return the packet without the claims, and without declarations that nothing uses any more."""
+        idle = [span for namespace, span in self._declarations if namespace not in self._used]
+        kept, at = [], 0
+        for start, end in sorted(self._cuts + idle):
+            kept.append(self._packet[at:start])
+            at = end
+        return b"".join((*kept, self._packet[at:]))
+
+    def _start(self, name: str, attributes: list[str]) -> None:
+        at = self._parser.CurrentByteIndex
+        if self._depth:
+            self._depth += 1
+        elif self._is_claim(name):
+            self._depth = 1
+            self._cut_start = self._before_space(at)
+            *_, last = _parts_of_tag(self._packet, at)
+            self._cut_is_empty_tag = _END_OF_EMPTY_TAG.match(self._packet, last.end()) is not None
+        else:
+            self._cut_attributes(at, attributes[::2])
+
+    def _end(self, _: str) -> None:
+        if self._depth == 1:
+            at = self._parser.CurrentByteIndex  # behind an empty tag, but before an end tag
+            end = at if self._cut_is_empty_tag else self._packet.index(b">", at) + 1
+            self._cuts.append((self._cut_start, end))
+        self._depth = max(self._depth - 1, 0)
+
+    def _cut_attributes(self, at: int, names: list[str]) -> None:
+        """Note down which attributes of the tag at a place are claims; the names are those that are no declarations."""
+        remaining = iter(names)
+        _, *attributes = _parts_of_tag(self._packet, at)
+        for found in attributes:
+            written, value = found.group(1), found.group(2)[1:-1]
+            if written == b"xmlns" or written.startswith(b"xmlns:"):
+                if value in _NAMESPACES:
+                    self._declarations.append((value.decode(), found.span()))
+            elif self._is_claim(next(remaining)):
+                self._cuts.append(found.span())
+
+    def _is_claim(self, name: str) -> bool:
+        """Whether a name is that of a claim; what it is, is noted down."""
+        namespace, _, local = name.rpartition(_SEPARATOR)
+        claim = _BY_NAMESPACE.get(namespace)
+        if claim is None or not local.startswith(claim.names):
+            self._used.add(namespace)
+            return False
+        self.claims[claim] = None
+        return True
+
+    def _before_space(self, at: int) -> int:
+        while at and self._packet[at - 1 : at].isspace():
+            at -= 1
+        return at
+
+
+def _parts_of_tag(packet: bytes, at: int) -> Iterator[re.Match[bytes]]:
+    """Yield the name of the tag at a place of a well-formed packet, then its attributes with the space before each."""
+    found = _NAME_OF_TAG.match(packet, at)
+    while found:
+        yield found
+        found = _ATTRIBUTE.match(packet, found.end())
+
+
+def _refuse(*_: object) -> None:
+    raise _DocumentTypeError

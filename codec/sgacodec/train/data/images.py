@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from sgacodec.errors import InvalidImageError, TrainError, one_line
 from sgacodec.picture import parse_colours
+from sgacodec.picture.quiet import in_own_process
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +114,7 @@ def _files(path: Path) -> Iterator[_File]:
 
 def _decode_all(files: Sequence[_File], patch_size: int) -> list[_Decoded]:
     """Return the usable images in the order of their hashes, equal files once."""
-    # Pillow's warnings are filtered around all threads: the filters are not thread-safe.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
+    with in_own_process(), ThreadPoolExecutor(os.cpu_count()) as threads:
         found = [decoded for decoded in threads.map(_decode, files) if decoded is not None]
     usable = {decoded.digest: decoded for decoded in found if min(decoded.rgb.shape[:2]) >= patch_size}
     n_small = sum(min(decoded.rgb.shape[:2]) < patch_size for decoded in found)
