@@ -27,9 +27,9 @@ def net_of(weights):
     return net
 
 
-@pytest.fixture(scope="module", params=["tiny", "packaged"])
+@pytest.fixture(scope="module", params=["tiny", "msh-vbr-96-192"])
 def integer_model(request, tiny_model):
-    return tiny_model if request.param == "tiny" else store.load_by_name(store.DEFAULT_MODEL)
+    return tiny_model if request.param == "tiny" else store.load_by_name(request.param)
 
 
 @pytest.fixture(scope="module")

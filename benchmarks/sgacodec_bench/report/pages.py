@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from sgacodec_bench.codecs.base import Rgb
 from sgacodec_bench.experiments import claims, messages, optimizers
 from sgacodec_bench.experiments.kodak_presets import exactness, preset_table
 from sgacodec_bench.measure.equal_size import Candidate, at_most, candidate
-from sgacodec_bench.measure.results import load, load_folder
+from sgacodec_bench.measure.results import Result, load, load_folder
 from sgacodec_bench.report import html_page, plots
 from sgacodec_bench.report.tables import Table, bd_rate_cell, bd_table, markdown
 
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "docs" / "results"
 ANCHOR = "bpg-444"
+OLDER_MODEL = "msh-vbr-96-192"
 PAGES = {
     "presets": ROOT / "README.md",
     "results": RESULTS / "kodak.md",
@@ -113,17 +114,38 @@ def result_tables(folder: Path) -> str:
         folder: of the result files; `speed.json` lies beside it.
     """
     results = load_folder(folder)
-    others = {name: result for name, result in results.items() if not name.startswith("sgacodec-")}
+    ours = {name: result for name, result in results.items() if name.startswith("sgacodec-")}
+    others = {name: result for name, result in results.items() if name not in ours}
+    older = {
+        name.replace("sgacodec", OLDER_MODEL): result
+        for name, result in load_folder(_states(folder.parent / "training")[-1]).items()
+    }
     speed = json.loads((folder.parent / "speed.json").read_text())
     return "\n".join(
         [
             markdown(preset_table(results, ANCHOR)),
             exactness(results),
+            "BD-rate of each preset against other codecs, and against the older packaged model with the same preset:\n",
+            markdown(against_table(ours, {**others, **older})),
             "Other codecs, the same images and the same yardstick (all settings in the result files):\n",
             markdown(bd_table(others, ANCHOR)),
             _speed(speed),
         ]
     )
+
+
+def against_table(ours: Mapping[str, Result], others: Mapping[str, Result]) -> Table:
+    """Return a row for each of our presets and a column for each other codec: BD-rate on the images of both."""
+    rows: Table = [("preset", *others)]
+    for name, result in ours.items():
+        cells = (bd_rate_cell(other, result) for other in others.values())
+        rows.append((f"`{name.removeprefix('sgacodec-')}`", *cells))
+    return rows
+
+
+def _states(folder: Path) -> list[Path]:
+    """Return the folders of the states of the older model, by patches seen."""
+    return sorted(folder.glob("*-patches"))
 
 
 def _speed(speed: dict[str, Any]) -> str:
@@ -158,11 +180,11 @@ def _refine_speed(speed: dict[str, Any]) -> str:
 
 
 def training_tables(folder: Path, kodak: Path) -> str:
-    """Return the comparisons of optimisers, and what the weights reached that the packaged model went through.
+    """Return the comparisons of optimisers, and what the states of the older packaged model reached.
 
     Args:
         folder: `optimizers.json`, `further.json`, and a folder of results for each earlier state, by patches seen.
-        kodak: results of the packaged model and of other codecs.
+        kodak: results of other codecs.
     """
     compared = [optimizers.table(load(folder / name)) for name in ("optimizers.json", "further.json")]
     return "\n".join(
@@ -170,17 +192,17 @@ def training_tables(folder: Path, kodak: Path) -> str:
             compared[0],
             "Further from trained weights, with patches of 256x256:\n",
             compared[1],
-            "What the packaged model was before it was trained further, on Kodak:\n",
+            f"States of {OLDER_MODEL} on its way, on Kodak; the last one is packaged:\n",
             *(
                 f"After {int(state.name.removesuffix('-patches')):,} patches:\n\n{_state_table(state, kodak)}"
-                for state in sorted(folder.glob("*-patches"))
+                for state in _states(folder)
             ),
         ]
     )
 
 
 def context_tables(folder: Path, kodak: Path) -> str:
-    """Return what the context family reached on Kodak, and what its files cost against the float model.
+    """Return what the context family reached on Kodak on its way.
 
     Args:
         folder: a folder of results for each state, by gigapixels seen.
@@ -188,10 +210,7 @@ def context_tables(folder: Path, kodak: Path) -> str:
     """
     states = sorted(folder.glob("*-gpx"), key=lambda state: float(state.name.removesuffix("-gpx")))
     tables = [f"After {state.name.removesuffix('-gpx')} Gpx:\n\n{_state_table(state, kodak)}" for state in states]
-    last, others = load_folder(states[-1]), load_folder(kodak)
-    rates = (f"{name} {bd_rate_cell(other, last['sgacodec-none'])}" for name, other in others.items())
-    compared = f"BD-rate of the last state's `none` against other codecs and the packaged model: {', '.join(rates)}.\n"
-    return "\n".join([*tables, compared, exactness(last)])
+    return "\n".join(tables)
 
 
 def _state_table(state: Path, kodak: Path) -> str:

@@ -17,7 +17,7 @@ from sgacodec.models.file import load_model_file, read_file_header
 from sgacodec.models.model import Model
 
 SUFFIX = ".safetensors"
-DEFAULT_MODEL = "msh-vbr-96-192"
+DEFAULT_MODEL = "context-96-320"
 _PACKAGED = Path(__file__).parent
 
 
