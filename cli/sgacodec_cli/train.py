@@ -16,7 +16,7 @@ from tqdm import tqdm
 from sgacodec.errors import OptionError, TrainError
 from sgacodec.models.file import dump_model
 from sgacodec.models.store import SUFFIX
-from sgacodec.train.options import FAMILIES, LEARNING_RATES, STAGES, RunOptions, TrainOptions
+from sgacodec.train.options import DEFAULT_FAMILY, FAMILIES, LEARNING_RATES, STAGES, RunOptions, TrainOptions
 from sgacodec_cli.files import check_distinct, check_output, write_output
 from sgacodec_cli.interrupts import leaving_at_once
 from sgacodec_cli.progress import is_hidden
@@ -101,27 +101,27 @@ class _Request:
                    f"[default: {TrainOptions.final_lr:g}]")  # fmt: skip
 @click.option("--lambda", "lambdas", type=float, multiple=True,
               help="R-D trade-off: once for a single rate, or once per level.  "
-                   "[default: eight levels; context: ten]")  # fmt: skip
+                   "[default: ten levels; mean-scale: eight]")  # fmt: skip
 @click.option("--family", type=click.Choice(FAMILIES), default=None,
               help=f"Kind of network: a hyperprior, or a context model, which learns faster on a CPU.  "
-                   f"[default: {TrainOptions.family}, or that of the weights]")  # fmt: skip
+                   f"[default: {DEFAULT_FAMILY}, or that of the weights]")  # fmt: skip
 @click.option("--N", "N", type=int, default=None,
-              help=f"Channels of the hyper-latents.  [default: {TrainOptions.N}; context: 96]")  # fmt: skip
+              help=f"Channels of the hyper-latents.  [default: 96; mean-scale: {TrainOptions.N}]")  # fmt: skip
 @click.option("--M", "M", type=int, default=None,
-              help=f"Channels of the latents.  [default: {TrainOptions.M}; context: 320]")  # fmt: skip
+              help=f"Channels of the latents.  [default: 320; mean-scale: {TrainOptions.M}]")  # fmt: skip
 @click.option("--batch-size", type=int, default=None,
               help=f"Patches per step, all processes together.  [default: {TrainOptions.batch_size}]")  # fmt: skip
 @click.option("--patch-size", type=int, default=None,
               help=f"Side of a patch, a multiple of 64.  [default: {TrainOptions.patch_size}]")  # fmt: skip
 @click.option("--zoom", type=click.FloatRange(1, 4), default=None,
               help=f"Enlarge half of the patches by up to this factor: photographs of many pixels are smooth.  "
-                   f"[default: {TrainOptions.zoom:g}; context: 2]")  # fmt: skip
+                   f"[default: 2; mean-scale: {TrainOptions.zoom:g}]")  # fmt: skip
 @click.option("--evenness", type=click.FloatRange(0, 1, max_open=True), default=None,
               help=f"0: patches count by their loss, so busy ones most; towards 1: all count the same.  "
-                   f"[default: {TrainOptions.evenness:g}; context: 0.5]")  # fmt: skip
+                   f"[default: 0.5; mean-scale: {TrainOptions.evenness:g}]")  # fmt: skip
 @click.option("--drawn", type=click.FloatRange(0, 0.5), default=None,
               help=f"Share of patches that are drawn over with shapes, as in screenshots; in as many colours are "
-                   f"swapped.  [default: {TrainOptions.drawn:g}; context: 0.04]")  # fmt: skip
+                   f"swapped.  [default: 0.04; mean-scale: {TrainOptions.drawn:g}]")  # fmt: skip
 @click.option("--n-validation", type=int, default=None,
               help=f"Held-out images, at most a fifth of all.  [default: {TrainOptions.n_validation}]")  # fmt: skip
 @click.option("--init", type=click.Choice(["klt", "default"]), default=None,

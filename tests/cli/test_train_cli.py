@@ -10,7 +10,8 @@ import torch
 
 from sgacodec.models.file import load_model_file
 
-TINY = ["--N", 8, "--M", 12, "--patch-size", 64, "--batch-size", 4, "--warmup-steps", 2, "--device", "cpu"]
+SHORT = ["--patch-size", 64, "--batch-size", 4, "--warmup-steps", 2, "--device", "cpu"]
+TINY = ["--family", "mean-scale", "--N", 8, "--M", 12, *SHORT]
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,10 @@ def test_a_message_goes_where_the_file_is_shorter(options, scene, n_bytes):
 @pytest.mark.slow
 def test_the_latents_carry_where_that_is_shorter(scene):
     """With a packaged model whose bits-back model has learned something."""
-    plan, picture = make_plan(sgacodec.EncodeOptions(model="msh-vbr-96-192", preset="none", device="cpu")), to_picture(scene)
+    plan, picture = (
+        make_plan(sgacodec.EncodeOptions(model="msh-vbr-96-192", preset="none", device="cpu")),
+        to_picture(scene),
+    )
     content = np.random.default_rng(0).bytes(200)
     data = encoding.encode_with(plan, picture, None, content).data
     assert sgacodec.read_info(data).carriers.n > 0

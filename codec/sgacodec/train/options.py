@@ -20,6 +20,9 @@ LEARNING_RATES = {"adam": 5e-4, "muon": 2e-3, "soap": 1e-3}
 FAMILIES = ("mean-scale", "context")
 """Kinds of network that can be trained, see `families.registry`."""
 
+DEFAULT_FAMILY = "context"
+"""What a run from nothing trains; a checkpoint that names no family is of the first one."""
+
 STAGES = ("base", "hyper", "refined", "bits-back")
 """What can be trained: everything on noise, the hyperprior on the rate, the decoder on refined latents, or a bits-back
 model of a model."""

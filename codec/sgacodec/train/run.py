@@ -18,7 +18,7 @@ from sgacodec.train.events import Listener
 from sgacodec.train.export import publish
 from sgacodec.train.families import registry
 from sgacodec.train.families.registry import family
-from sgacodec.train.options import RunOptions, TrainOptions, continue_with
+from sgacodec.train.options import DEFAULT_FAMILY, RunOptions, TrainOptions, continue_with
 from sgacodec.train.stages import bits_back
 from sgacodec.train.trainer import Job, Trained
 from sgacodec.train.workers import Worker
@@ -82,7 +82,7 @@ def start(request: Request) -> Start:
     if model is not None:
         name = registry.of_model(model)
         return _further(request, name, family(name).from_model(model))
-    name = request.given.get("family", TrainOptions.family)
+    name = request.given.get("family", DEFAULT_FAMILY)
     return Start(_options(name, {}, request.given), None)
 
 
