@@ -220,9 +220,10 @@ def test_options_that_do_not_fit_the_family(trained):
 
 
 def test_the_family_brings_its_defaults():
-    options = run.start(run.Request({"steps": 3, "family": "context", "N": 64})).options
-    assert (options.N, options.M, options.lambdas) == (64, 320, context.LAMBDAS)
-    assert run.start(run.Request({"steps": 3})).options == TrainOptions(steps=3)
+    options = run.start(run.Request({"steps": 3, "N": 64})).options
+    assert (options.family, options.N, options.M, options.lambdas) == ("context", 64, 320, context.LAMBDAS)
+    mean_scale = run.start(run.Request({"steps": 3, "family": "mean-scale"})).options
+    assert mean_scale == TrainOptions(steps=3)
 
 
 def test_every_family_is_named_in_the_options():
