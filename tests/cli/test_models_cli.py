@@ -13,6 +13,8 @@ from sgacodec.models import store
 from sgacodec.models.file import load_model_file
 from sgacodec.train.data import state_dicts
 from sgacodec.train.data.weights import state_file
+from sgacodec.train.families import registry
+from sgacodec.train.options import TrainOptions
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_other_architectures_are_refused_by_name(run, name):
 
 
 def test_the_families_that_are_known_are_not_foreign(state):
-    context = torch.load(Path(__file__).parents[2] / "benchmarks" / "training" / "context.pt", weights_only=True)["ema"]
+    context = registry.family("context").create(TrainOptions(steps=1, N=8, M=20)).state_dict()
     assert state_dicts.foreign_architecture(state) is None
     assert state_dicts.foreign_architecture(context) is None
     assert state_dicts.find({"ema": context}).keys() == context.keys()
