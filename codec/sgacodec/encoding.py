@@ -166,7 +166,7 @@ def choose_coding(plan: Plan, picture: Picture, message: Message | None = None) 
     plain = _Plain(plan, picture, (Section(SectionType.MESSAGE, frame(message)),))
     if plan.model.bits_back is None:
         return plain
-    carrying = _Carrying(plan, picture, message)
+    carrying = _Carrying(plan, picture, message, plain)
     if plan.embedding.always_carries or carrying.n_bytes_unrefined < plain.n_bytes_unrefined:
         return carrying
     return plain
@@ -208,18 +208,18 @@ class _Plain:
 class _Carrying:
     """The z's carry a message, y lies on the integers."""
 
-    def __init__(self, plan: Plan, picture: Picture, message: Message) -> None:
+    def __init__(self, plan: Plan, picture: Picture, message: Message, plain: _Plain) -> None:
+        """Take what was analysed for plain streams: y is the same."""
         self._plan, self._picture, self._message = plan, picture, message
         level_q4 = plan.target.level_q4
         self._bits_back = bits_back_of(plan.model, level_q4)
-        nets = float_model(plan.model, level_q4, plan.device)
         bits_back_nets = BitsBackNets(plan.model, level_q4, plan.device)
-        self.y, _ = analyse(nets, picture)
+        self.y = plain.y
         with torch.no_grad():
             self.z, _ = bits_back_nets.posterior(torch.round(self.y))
         mask = embed.likely_carriers(self._bits_back, _whole(self.y), message, plan.embedding)
         is_carrier = torch.from_numpy(mask).to(plan.device)
-        self.model = CarryingNets(nets, bits_back_nets, is_carrier, plan.settings.seed)
+        self.model = CarryingNets(plain.model, bits_back_nets, is_carrier, plan.settings.seed)
 
     @property
     def n_bytes_unrefined(self) -> int:

@@ -1,10 +1,10 @@
-import io
 import logging
 
 import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from support.odd_images import saved
 
 from sgacodec.errors import CorruptStreamError, InvalidImageError
 from sgacodec.picture import (
@@ -18,12 +18,6 @@ from sgacodec.picture import (
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 31, 3)).astype(np.uint8)
-
-
-def saved(picture, suffix, **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, suffix, **options)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,9 @@ def to_symbols(values: npt.NDArray[Any]) -> Int32Array:
 def write_z(decoder: Decoder, z: Int32Array) -> tuple[bytes, float]:
     """Return the stream of z, int32 [1, N, H/64, W/64], and its bits by the tables."""
     index, tables, values = z_table_index(z.shape[1:]), decoder.entropy.z_tables, z.ravel()
-    return range_coder.encode(values, index, tables), tables.information_bits(values, index)
+    writer = range_coder.Writer()
+    writer.put(values, index, tables)
+    return writer.to_bytes(), writer.table_bits
 
 
 def read_z(decoder: Decoder, stream: bytes, height: int, width: int) -> Int32Array:
