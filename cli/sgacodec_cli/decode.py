@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import click
-from PIL import Image
 
 from sgacodec import limits
-from sgacodec.decoding import decode
+from sgacodec.decoding import Crop, decode_into
 from sgacodec.errors import SgacodecError
 from sgacodec.format.container import parse_header
-from sgacodec_cli import pictures
+from sgacodec.picture import ImageSink, NoSink, Sink
+from sgacodec_cli import pictures, rows
 from sgacodec_cli.files import (
     about,
     check_distinct,
@@ -21,6 +24,23 @@ from sgacodec_cli.files import (
     write_output,
 )
 
+if TYPE_CHECKING:
+    from sgacodec.bitsback.message import Message
+
+
+class _CropType(click.ParamType):  # type: ignore[type-arg]
+    """Four integers with commas between them."""
+
+    name = "crop"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Crop:
+        """Return left, top, width and height."""
+        try:
+            left, top, width, height = map(int, value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not X,Y,W,H: left, top, width and height in pixels, such as 0,0,640,480")
+        return left, top, width, height
+
 
 @click.command("decode")
 @click.argument("source", metavar="IN")
@@ -30,6 +50,8 @@ from sgacodec_cli.files import (
 @click.option("--extract", metavar="FILE", default=None, help="Write what IN carries; then an image only with -o.")
 @click.option("--output-quality", type=click.IntRange(1, 100), default=None, metavar="1..100",
               help="Quality of a lossy image file.  [default: 95 for JPEG and AVIF; WebP is lossless]")  # fmt: skip
+@click.option("--crop", type=_CropType(), metavar="X,Y,W,H", default=None,
+              help="Decode this part alone: W x H pixels from column X and row Y on.")  # fmt: skip
 @click.option("--device", default=None, help="Run the synthesis on a torch device, e.g. cuda; the pixels are the same.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
@@ -40,6 +62,7 @@ def command(
     caption: bool,
     extract: str | None,
     output_quality: int | None,
+    crop: Crop | None,
     device: str | None,
     max_pixels: int,
     force: bool,
@@ -53,16 +76,35 @@ def command(
     target = None if output is None else pictures.target(output, output_quality)
     data = read_input(source)
     with about(source):
-        parse_header(data)  # what is no .sga file is told so before its neighbours are looked at
+        header = parse_header(data)  # what is no .sga file is told so before its neighbours are looked at
         _check_files(source, output, extract, force)
-        image = decode(data, max_pixels=max_pixels, device=device, extract=wanted)
-    carried = _carried(image, source, caption) if wanted else b""
-    if output is not None and target is not None:
-        write_output(output, pictures.image_bytes(image, target), force)
+
+    def decode(sink: Sink) -> bytes | str:
+        with about(source):
+            message = decode_into(data, sink, max_pixels=max_pixels, device=device, extract=wanted, crop=crop)
+        return _carried(message, source, caption) if wanted else b""
+
+    if output is None or target is None:
+        carried = decode(NoSink())
+    elif rows.takes(target, header.width, header.height):
+        carried = _write_rows(output, target, decode, force)
+    else:
+        image = ImageSink()
+        carried = decode(image)
+        write_output(output, pictures.image_bytes(image.image, target), force)
     if extract is not None:
         write_output(extract, carried.encode() if isinstance(carried, str) else carried, force)
     if caption:
         show(str(carried))
+
+
+def _write_rows(
+    output: str, target: pictures.Target, decode: Callable[[Sink], bytes | str], force: bool
+) -> bytes | str:
+    """Write an image row by row; return what `decode` does."""
+    carried: list[bytes | str] = []
+    write_output(output, lambda file: carried.append(rows.write_rows(file, target, decode)), force)
+    return carried[0]
 
 
 def _check_files(source: str, output: str | None, extract: str | None, force: bool) -> None:
@@ -72,9 +114,8 @@ def _check_files(source: str, output: str | None, extract: str | None, force: bo
     check_distinct({"the image": output, "what it carries": extract}, {"the input": source})
 
 
-def _carried(image: Image.Image, source: str, as_text: bool) -> bytes | str:
+def _carried(carried: Message | None, source: str, as_text: bool) -> bytes | str:
     """Return an image's message, or say that there is none."""
-    carried: bytes | str | None = image.info.get("message")
     if carried is None:
         raise SgacodecError(f"{title(source)} carries no message")
     if as_text and not isinstance(carried, str):

@@ -6,12 +6,14 @@ import errno
 import itertools
 import os
 import re
+import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -21,6 +23,9 @@ _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 # A file that is a mount point, as in containers, or another user's in a folder like /tmp.
 _CANNOT_BE_REPLACED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES}
+Fill = Callable[[IO[bytes]], object]
+"""Writes the content of a file; what it raises leaves no file behind."""
+
 _TEMPORARY = ".sgacodec."  # of bounded length: the output's own name may be as long as the file system allows
 
 
@@ -212,15 +217,16 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def write_output(name: str, data: bytes, overwrite: bool) -> None:
+def write_output(name: str, content: bytes | Fill, overwrite: bool) -> None:
     """Write bytes to a file in one step, or to standard output for `-`.
 
     Links are followed, and what is no regular file (a FIFO, a device) is written to. A file that is replaced hands on
     its mode and, where that is allowed, its owner; a failure leaves it as it was, unless it has other hard links.
+    What a function writes gets the name, or goes to a stream, when it has returned.
 
     Args:
         name: of the file.
-        data: its content.
+        content: its content, or what writes it.
         overwrite: whether a file that has come to be there is replaced.
 
     Raises:
@@ -228,37 +234,49 @@ def write_output(name: str, data: bytes, overwrite: bool) -> None:
         OSError: it names the file.
     """
     try:
-        _write(name, data, overwrite)
+        _write(name, content, overwrite)
     except BrokenPipeError:
         raise
     except OSError as err:
         raise OSError(err.errno, err.strerror or str(err), "standard output" if name == "-" else name) from err
 
 
-def _write(name: str, data: bytes, overwrite: bool) -> None:
+def _write(name: str, content: bytes | Fill, overwrite: bool) -> None:
     if name == "-":
-        _write_to_standard_output(data)
+        _write_to_standard_output(content)
         return
     descriptor = _descriptor(name)
     if descriptor is not None:
         with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(data)
+            _fill_at_once(file, content)
         return
     check_output(name, overwrite)
     path = Path(name)
     status = _status(path)
     if status is None:
-        _create(_target(path), data, overwrite)
+        _create(_target(path), content, overwrite)
     elif _is_kept(path, status):
-        _write_into(path, data)
+        with _temporary(None, content) as temporary:
+            _write_into(path, temporary)
     else:
-        _replace(_target(path), data, status)
+        _replace(_target(path), content, status)
 
 
-def _write_to_standard_output(data: bytes) -> None:
+def _write_to_standard_output(content: bytes | Fill) -> None:
     _check_stream("-", 1)
-    sys.stdout.buffer.write(data)
+    _fill_at_once(sys.stdout.buffer, content)
     sys.stdout.buffer.flush()
+
+
+def _fill_at_once(file: IO[bytes], content: bytes | Fill) -> None:
+    """Write to a stream, which takes nothing back: first to a file of our own where it may fail on the way."""
+    if isinstance(content, bytes):
+        file.write(content)
+        return
+    with tempfile.TemporaryFile() as own:
+        content(own)
+        own.seek(0)
+        shutil.copyfileobj(own, file)
 
 
 def _is_kept(path: Path, status: os.stat_result) -> bool:
@@ -269,23 +287,28 @@ def _is_kept(path: Path, status: os.stat_result) -> bool:
     return not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or not os.access(_target(path).parent, os.W_OK)
 
 
-def _write_into(path: Path, data: bytes) -> None:
+def _write_into(path: Path, temporary: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY), "wb") as file:
-        file.write(data)
+        _copy(temporary, file)
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.truncate()
 
 
-def _create(target: Path, data: bytes, overwrite: bool) -> None:
-    with _temporary(target, data) as temporary:
+def _copy(temporary: str, file: IO[bytes]) -> None:
+    with open(temporary, "rb") as whole:
+        shutil.copyfileobj(whole, file)
+
+
+def _create(target: Path, content: bytes | Fill, overwrite: bool) -> None:
+    with _temporary(target.parent, content) as temporary:
         os.chmod(temporary, 0o666 & ~_umask())
         if overwrite:
             os.replace(temporary, target)
         else:
-            _publish(temporary, target, data)
+            _publish(temporary, target)
 
 
-def _publish(temporary: str, target: Path, data: bytes) -> None:
+def _publish(temporary: str, target: Path) -> None:
     """Give a file its name, unless another has come to have it meanwhile."""
     try:
         os.link(temporary, target)
@@ -294,10 +317,10 @@ def _publish(temporary: str, target: Path, data: bytes) -> None:
     except OSError as err:
         if err.errno not in _NO_HARD_LINKS:
             raise
-        _create_in_place(target, data)
+        _create_in_place(target, temporary)
 
 
-def _create_in_place(target: Path, data: bytes) -> None:
+def _create_in_place(target: Path, temporary: str) -> None:
     """Write a new file where the file system has no hard links."""
     try:
         file = target.open("xb")
@@ -305,14 +328,14 @@ def _create_in_place(target: Path, data: bytes) -> None:
         raise _exists(target) from err
     try:
         with file:
-            file.write(data)
+            _copy(temporary, file)
     except BaseException:
         target.unlink()
         raise
 
 
-def _replace(target: Path, data: bytes, status: os.stat_result) -> None:
-    with _temporary(target, data) as temporary:
+def _replace(target: Path, content: bytes | Fill, status: os.stat_result) -> None:
+    with _temporary(target.parent, content) as temporary:
         with suppress(OSError):  # only root gives files away
             os.chown(temporary, status.st_uid, status.st_gid)
         os.chmod(temporary, status.st_mode & 0o777)
@@ -321,16 +344,19 @@ def _replace(target: Path, data: bytes, status: os.stat_result) -> None:
         except OSError as err:
             if err.errno not in _CANNOT_BE_REPLACED:
                 raise
-            _write_into(target, data)
+            _write_into(target, temporary)
 
 
 @contextmanager
-def _temporary(target: Path, data: bytes) -> Iterator[str]:
-    """Write a file beside the target, which is gone in the end unless it was renamed."""
-    handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
+def _temporary(folder: Path | None, content: bytes | Fill) -> Iterator[str]:
+    """Write a file in a folder, or where the system has such files, which is gone in the end unless it was renamed."""
+    handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
         yield temporary
     finally:
         with suppress(FileNotFoundError):

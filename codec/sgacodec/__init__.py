@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sgacodec import limits
-from sgacodec.decoding import decode
+from sgacodec.decoding import decode, decode_into
 from sgacodec.errors import (
     BadMagicError,
     ChecksumError,
@@ -30,6 +30,7 @@ from sgacodec.errors import (
 )
 from sgacodec.info import Info, read_info
 from sgacodec.options import EncodeOptions
+from sgacodec.picture import NoSink
 from sgacodec.sources import read_bytes
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def verify(source: Source, *, max_pixels: int = limits.MAX_PIXELS) -> Info:
         FormatError, UnsupportedVersionError, ModelNotFoundError, OSError: see `decode`.
     """
     data = read_bytes(source)
-    decode(data, max_pixels=max_pixels)
+    decode_into(data, NoSink(), max_pixels=max_pixels)
     return read_info(data)
 
 
@@ -113,6 +114,7 @@ __all__ = [
     "TruncatedError",
     "UnsupportedVersionError",
     "decode",
+    "decode_into",
     "encode",
     "read_info",
     "verify",

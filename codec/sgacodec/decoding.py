@@ -1,14 +1,18 @@
 """From bytes to pixels: integer arithmetic from end to end, so every machine gives the same picture.
 
-    bytes -> container -> model -> z -> entropy model and y, pass by pass -> synthesis -> overlay -> picture
+    bytes -> container -> model -> z -> entropy model and y, pass by pass -> synthesis -> overlay -> rows -> sink
 
+From y on this goes band by band and strip by strip, so memory does not grow with the picture but for the file, z, an
+alpha plane, an overlay, and what the sink keeps.
 Source: format_spec.md, section 1.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -16,15 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from sgacodec import limits, overlay, picture
+from sgacodec.arrays import Int32Array
 from sgacodec.errors import ChecksumError, CorruptStreamError, LimitError, SgacodecError
 from sgacodec.exact import fast
 from sgacodec.format import container
 from sgacodec.format.container import Container, SectionType
 from sgacodec.latents import streams
-from sgacodec.latents.symbols import Symbols
-from sgacodec.latents.synthesis import RunNetwork, synthesise
+from sgacodec.latents.symbols import Band, Symbols
+from sgacodec.latents.synthesis import Places, RunNetwork, pixel_rows
 from sgacodec.models import store
-from sgacodec.models.model import Model
+from sgacodec.models.model import Decoder, Model
 from sgacodec.sources import read_bytes
 
 if TYPE_CHECKING:
@@ -34,9 +39,18 @@ if TYPE_CHECKING:
     from sgacodec.bitsback.message import Message
     from sgacodec.sources import Source
 
+Pixels = npt.NDArray[np.uint8]
+Crop = tuple[int, int, int, int]
+"""Left, top, width and height in pixels."""
+
 
 def decode(
-    source: Source, *, max_pixels: int = limits.MAX_PIXELS, device: str | None = None, extract: bool = False
+    source: Source,
+    *,
+    max_pixels: int = limits.MAX_PIXELS,
+    device: str | None = None,
+    extract: bool = False,
+    crop: Crop | None = None,
 ) -> Image.Image:
     """Decode an .sga file.
 
@@ -45,6 +59,8 @@ def decode(
         max_pixels: refuse larger images before allocating anything.
         device: None for numpy; a torch device such as "cuda" to run g_s there. The pixels are the same.
         extract: whether to recover the message, which takes longer.
+        crop: left, top, width and height in pixels, to decode this part alone: the same pixels as in the whole picture.
+            The checksum of the file is checked; that of the picture cannot be, as it is one of all its pixels.
 
     Returns:
         Image of mode L, LA, RGB or RGBA with its ICC profile, EXIF and XMP in `info`, and a message that was asked for
@@ -54,21 +70,56 @@ def decode(
         FormatError: the bytes are not a sound .sga file.
         UnsupportedVersionError: the file needs a newer sgacodec.
         ModelNotFoundError: its model is not installed.
+        OptionError: the crop is no part of the picture.
         OSError: a path or an open file cannot be read.
+    """
+    sink = picture.ImageSink()
+    message = decode_into(source, sink, max_pixels=max_pixels, device=device, extract=extract, crop=crop)
+    if message is not None:
+        sink.image.info["message"] = message
+    return sink.image
+
+
+def decode_into(
+    source: Source,
+    sink: picture.Sink,
+    *,
+    max_pixels: int = limits.MAX_PIXELS,
+    device: str | None = None,
+    extract: bool = False,
+    crop: Crop | None = None,
+) -> Message | None:
+    """Decode an .sga file row by row, in memory that hardly grows with the picture; arguments and errors as `decode`.
+
+    The checksum of the picture is known at the end: what the sink has taken is sound when this returns.
+
+    Args:
+        source: the file.
+        sink: takes the picture.
+        max_pixels: see `decode`, as for all that follow.
+        device: where g_s runs.
+        extract: whether to recover the message.
+        crop: left, top, width and height in pixels.
+
+    Returns:
+        The message that was asked for, if there is one.
     """
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
         raise LimitError(f"max_pixels is {max_pixels!r}, and must be a positive integer")
     parsed = container.parse(read_bytes(source), int(max_pixels))
+    region = picture.region_of(crop, parsed.width, parsed.height)
     model = store.load_by_id(parsed.model_id)
     latents = decode_latents(parsed, model)
-    rgb = reconstruct(parsed, model, latents.symbols, _evaluator(device))
-    if zlib.crc32(rgb.tobytes()) != parsed.pixel_crc:
+    output, crc = picture.Output(parsed, region), 0
+    sink.begin(output.frame)
+    for rgb in colours(
+        latents, region, latents.bands(_rows_needed(model.decoder, region, latents)), _evaluator(device)
+    ):
+        crc = zlib.crc32(rgb, crc)
+        sink.write(output.pack(rgb))
+    if crc != parsed.pixel_crc and region == picture.region_of(None, parsed.width, parsed.height):
         raise ChecksumError("the decoded picture is not the one that was encoded", section="pixel CRC")
-    image = picture.to_pillow(parsed, rgb)
-    message = read_message(parsed, model, latents) if extract else None
-    if message is not None:
-        image.info["message"] = message
-    return image
+    return read_message(parsed, model, latents) if extract else None
 
 
 def _evaluator(device: str | None) -> RunNetwork:
@@ -91,16 +142,46 @@ class Latents:
     """What a file's streams code.
 
     Attributes:
-        symbols: z and y.
-        carried: the same with what a message is recovered from, in a file whose latents carry one.
+        parsed: the file.
+        model: the model that it names.
+        z: int32 [1, N, H/64, W/64].
+        carried: z and y with what a message is recovered from, in a file whose latents carry one.
     """
 
-    symbols: Symbols
+    parsed: Container
+    model: Model
+    z: Int32Array
     carried: Carried | None = None
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """All of z and y.
+
+        Raises:
+            FormatError: the streams are damaged.
+        """
+        return streams.joined(self.z, self.bands()) if self.carried is None else self.carried.symbols
+
+    def bands(self, rows: slice | None = None) -> Iterator[Band]:
+        """Yield the bands that have any of these rows of y, or all; nothing is kept of them.
+
+        In a file whose latents carry a message there is one band, and all of it is decoded already.
+
+        Raises:
+            FormatError: the streams are damaged.
+        """
+        if self.carried is not None:
+            symbols = self.carried.symbols
+            return iter([Band(slice(0, symbols.y.shape[2]), symbols.y, symbols.y_hat_q)])
+        decoder, y_streams = self.model.decoder, self.parsed.y_streams
+        bands = zip(streams.y_bands(decoder, self.z.shape[2], len(y_streams)), y_streams, strict=True)
+        needed = [(band, y) for band, y in bands if rows is None or (band.start < rows.stop and rows.start < band.stop)]
+        reader = streams.Reader([y for _, y in needed])
+        return streams.walk_bands(decoder, self.parsed.level_q4, self.z, [band for band, _ in needed], reader)
 
 
 def decode_latents(parsed: Container, model: Model) -> Latents:
-    """Decode a container's streams: z, then y.
+    """Decode z, and prepare to decode y.
 
     Args:
         parsed: a parsed file.
@@ -113,26 +194,70 @@ def decode_latents(parsed: Container, model: Model) -> Latents:
         from sgacodec.bitsback import extract  # a wing that plain files never enter
 
         carried = extract.read_carried(parsed, model)
-        return Latents(carried.symbols, carried)
+        return Latents(parsed, model, carried.symbols.z, carried)
     if parsed.model_id != model.model_id:
         raise CorruptStreamError("the file names a bits-back model and does not use it", section="model_id")
-    decoder = model.decoder
-    z = streams.read_z(decoder, parsed.z_stream, parsed.height, parsed.width)
-    bands = streams.y_bands(decoder, z.shape[2], len(parsed.y_streams))
-    return Latents(streams.walk(decoder, parsed.level_q4, z, bands, streams.Reader(parsed.y_streams)))
+    return Latents(parsed, model, streams.read_z(model.decoder, parsed.z_stream, parsed.height, parsed.width))
 
 
-def reconstruct(parsed: Container, model: Model, symbols: Symbols, run: RunNetwork = fast.run) -> npt.NDArray[np.uint8]:
+def reconstruct(parsed: Container, model: Model, symbols: Symbols, run: RunNetwork = fast.run) -> Pixels:
     """Return the picture of decoded symbols, its overlay applied, uint8 [H, W, 3]; `run` evaluates g_s.
 
     Raises:
         CorruptStreamError: the overlay is damaged, or not one of this picture.
     """
-    png = parsed.section(SectionType.OVERLAY)
-    checked = None if png is None else overlay.parse(png, parsed.height, parsed.width)
-    padded = synthesise(model.decoder, symbols.y_hat_q, parsed.level_q4, run)
-    rgb = padded[: parsed.height, : parsed.width]
-    return np.ascontiguousarray(rgb if checked is None else overlay.apply(checked, rgb))
+    whole = picture.region_of(None, parsed.width, parsed.height)
+    bands = iter([Band(slice(0, symbols.y.shape[2]), symbols.y, symbols.y_hat_q)])
+    return np.concatenate(list(colours(Latents(parsed, model, symbols.z), whole, bands, run)))
+
+
+def colours(
+    latents: Latents, region: picture.Region, bands: Iterator[Band], run: RunNetwork = fast.run
+) -> Iterator[Pixels]:
+    """Yield the colours of a part of a picture from top to bottom, its overlay applied: uint8 [n, W, 3].
+
+    Args:
+        latents: of the whole picture.
+        region: the part.
+        bands: those that it needs, see `Latents.bands`.
+        run: evaluates g_s.
+
+    Raises:
+        CorruptStreamError: the overlay is damaged, or not one of this picture.
+    """
+    parsed, decoder = latents.parsed, latents.model.decoder
+    png, stride = parsed.section(SectionType.OVERLAY), decoder.y_stride
+    over = None if png is None else overlay.parse(png, parsed.height, parsed.width)
+    covering = None if over is None else overlay.read(over)
+    places = _places(decoder, region)
+    y_hat = ((band.rows.start, band.y_hat_q) for band in bands)
+    top, left = places.rows.start * stride, places.columns.start * stride
+    for rows in pixel_rows(decoder, parsed.level_q4, _y_size(latents), y_hat, places, run):
+        first, end = max(top, region.top), min(top + len(rows), region.bottom)
+        rgb = rows[first - top : end - top, region.left - left : region.right - left]
+        top += len(rows)
+        if covering is not None:
+            rgb = overlay.cover(covering, (slice(first, end), slice(region.left, region.right)), rgb)
+        yield np.ascontiguousarray(rgb)
+
+
+def _places(decoder: Decoder, region: picture.Region) -> Places:
+    stride = decoder.y_stride
+    return Places(
+        slice(region.top // stride, -(-region.bottom // stride)),
+        slice(region.left // stride, -(-region.right // stride)),
+    )
+
+
+def _rows_needed(decoder: Decoder, region: picture.Region, latents: Latents) -> slice:
+    """Return the rows of y that reach a region's pixels."""
+    rows = _places(decoder, region).rows
+    return slice(max(0, rows.start - decoder.halo), min(_y_size(latents)[0], rows.stop + decoder.halo))
+
+
+def _y_size(latents: Latents) -> tuple[int, int]:
+    height, width = streams.y_shape(latents.model.decoder, latents.z)[2:]
+    return height, width
 
 
 def read_message(parsed: Container, model: Model, latents: Latents) -> Message | None:

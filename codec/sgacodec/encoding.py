@@ -38,7 +38,9 @@ from sgacodec.plan import Plan, make_plan
 from sgacodec.refine import loop
 from sgacodec.refine.objective import Objective
 
-_BAND_PIXELS = 2**22
+_BAND_PIXELS = 2**21
+"""A decoder holds what it knows of a band: some 150 bytes a pixel. A border between bands costs 0.004 % of the file."""
+
 Report = loop.Report
 
 

@@ -1,4 +1,4 @@
-"""A PNG over the decoded picture: its pixels replace those that the network gives. Check, apply, write.
+"""A PNG over the decoded picture: its pixels replace those that the network gives. Check, read, cover, write.
 
 Everything about the file is checked here, down to the length of its deflated rows; Pillow only undoes the filters, so
 neither its leniency nor its limits matter. Source: format_spec.md, section 7.1; ISO/IEC 15948 (PNG).
@@ -81,25 +81,23 @@ def parse(data: bytes, height: int, width: int) -> Overlay:
     return Overlay(data, height, width, colour_type, depth, colours, transparency)
 
 
-def apply(overlay: Overlay, rgb: Pixels) -> Pixels:
-    """Return a picture with an overlay's pixels in place of its own.
+def cover(covering: tuple[Pixels, Mask | None], where: tuple[slice, slice], rgb: Pixels) -> Pixels:
+    """Return a part of a picture with an overlay's pixels in place of its own.
 
     Args:
-        overlay: of the picture's size.
-        rgb: uint8 [H, W, 3], what the network gives.
-
-    Raises:
-        CorruptStreamError: an index is off the palette, or an alpha is neither 0 nor 255.
+        covering: what `read` gives.
+        where: rows and columns of the part.
+        rgb: uint8 [H, W, 3], what the network gives there.
     """
-    colours, mask = read(overlay)
-    return colours if mask is None else np.where(mask[..., None], colours, rgb)
+    colours, mask = covering
+    return colours[where] if mask is None else np.where(mask[where][..., None], colours[where], rgb)
 
 
 def read(overlay: Overlay) -> tuple[Pixels, Mask | None]:
     """Return an overlay's colours, uint8 [H, W, 3], and where they count, bool [H, W]; None stands for everywhere.
 
     Raises:
-        CorruptStreamError: see `apply`.
+        CorruptStreamError: an index is off the palette, or an alpha is neither 0 nor 255.
     """
     samples = _samples(overlay)
     if overlay.colour_type == _PALETTE:

@@ -122,7 +122,6 @@ def test_strips_change_neither_loss_nor_gradient(n_strips, scene, tiny_model, mo
     """Of relaxed and rounded latents; the picture ends within a strip, and a strip within y's padding."""
     import torch
 
-    from sgacodec.latents import synthesis
     from sgacodec.nets import strips
     from sgacodec.nets.hyperprior import HyperpriorNets
     from sgacodec.refine import objective
@@ -145,7 +144,7 @@ def test_strips_change_neither_loss_nor_gradient(n_strips, scene, tiny_model, mo
         return sampled, rounded, relaxed.grad, len(heights) / 2
 
     *whole, n_whole = measure()
-    monkeypatch.setattr(synthesis, "MIN_ROWS", 1)
+    monkeypatch.setattr(strips, "MIN_ROWS", 1)
     rows = -(-y.shape[2] // n_strips)
     monkeypatch.setattr(strips, "_STRIP_PIXELS", rows * y.shape[3] * nets.y_stride**2)
     *cut, n_cut = measure()

@@ -79,3 +79,8 @@ def with_carriers(data: bytes, carriers: Carriers) -> bytes:
     """Return a file with a message whose bits-back parameters are these."""
     changed = Section(SectionType.BITS_BACK, carriers.to_bytes(), critical=True)
     return rebuilt(data, sections=(changed, *container.parse(data).sections[1:]))
+
+
+def with_pixel_crc(data: bytes, crc: int) -> bytes:
+    """A file with another checksum of the picture, and a right one of the file."""
+    return container.serialize(replace(container.parse(data), pixel_crc=crc))

@@ -21,7 +21,11 @@ KINDS = [(0, 1), (0, 2), (0, 4), (0, 8), (3, 1), (3, 2), (3, 4), (3, 8), (2, 8),
 
 
 def applied(data, below=BELOW):
-    return overlay.apply(overlay.parse(data, *below.shape[:2]), below)
+    return cover(overlay.parse(data, *below.shape[:2]), below)
+
+
+def cover(parsed, below):
+    return overlay.cover(overlay.read(parsed), (slice(None), slice(None)), below)
 
 
 def samples_of(colour_type, depth):
@@ -106,7 +110,7 @@ def test_a_mask_over_all_grays_takes_an_alpha_channel():
     mask = np.arange(8)[:, None].repeat(256, 1) > 0
     parsed = overlay.parse(overlay.write(noise, mask), 8, 256)
     assert parsed.colour_type == 4
-    np.testing.assert_array_equal(overlay.apply(parsed, noise ^ 1)[1:], noise[1:])
+    np.testing.assert_array_equal(cover(parsed, noise ^ 1)[1:], noise[1:])
 
 
 def test_few_colours_take_few_bits():

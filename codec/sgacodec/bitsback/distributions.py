@@ -159,9 +159,10 @@ def walk_y(
         exponent: the lattice's.
         visitor: gives the symbols of each pass.
     """
-    context = model.likelihood.begin(z_hat_q(model, z, on_lattice, exponent))
     bands = streams.y_bands(model.decoder, z.shape[2], 1)
-    return streams.walk_predicted(Prediction(model.likelihood, context), model.decoder, z, bands, visitor)
+    likelihood = model.likelihood
+    prediction = Prediction(likelihood, lambda _: likelihood.begin(z_hat_q(model, z, on_lattice, exponent)))
+    return streams.joined(z, streams.walk_predicted(prediction, model.decoder, z, bands, visitor))
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,9 +75,9 @@ class GaussianLikelihood:
         found = grid(self._bits_back.fraction_bits, scale, self._mean(mu_q, scale))
         return YParameters(found.floor << self._decoder.y_frac_bits, found.table_index)
 
-    def passes(self, context: YParameters, rows: slice, y_hat_q: Int64Array) -> Iterator[Pass]:
+    def passes(self, context: YParameters, y_hat_q: Int64Array) -> Iterator[Pass]:
         """Yield all places at once."""
-        yield context.band(rows)
+        yield context.in_one_pass()
 
     def seen(self, y: Int32Array) -> Int64Array:
         """Return y."""
@@ -136,9 +136,9 @@ class ContextLikelihood:
         """Run h_s, and add the level's bias."""
         return self._evaluator.begin_from(fast.run(self._h_s, z_q))
 
-    def passes(self, context: Float64Array, rows: slice, y_hat_q: Int64Array) -> Iterator[Pass]:
+    def passes(self, context: Float64Array, y_hat_q: Int64Array) -> Iterator[Pass]:
         """Yield the passes of the decoder's context model."""
-        return self._evaluator.passes(context, rows, y_hat_q)
+        return self._evaluator.passes(context, y_hat_q)
 
     def seen(self, y: Int32Array) -> Int64Array:
         """Return y in the units of the level, as the context model sees it."""

@@ -1,7 +1,7 @@
 """Integer networks in float64 matrix products: equal to `reference` to the last bit, and fast.
 
 Every accumulator of a loaded model is proven below 2^53 (`proof.check_integers`), so float64 is exact whatever the
-order of summation. Matrix products are numpy's BLAS.
+order of summation. Matrix products are numpy's BLAS, best on one thread: parts of a layer share the cores (`parallel`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sgacodec.arrays import Float64Array
 from sgacodec.errors import ModelError
+from sgacodec.exact import parallel
 from sgacodec.exact.fixedpoint import signed_range
 from sgacodec.exact.layers import (
     LOG_MANTISSA_BITS,
@@ -37,8 +38,11 @@ from sgacodec.exact.layers import (
 Kept = Mapping[int, Float64Array]
 Emit = Callable[[int, int, Float64Array], None]
 
-_STRIP = 2048
+_STRIP = 512
 """Output positions per matrix product: its operands then stay in a core's cache."""
+
+_PART = 1 << 16
+"""Values of whole channels that are worked on at once where there is no product; fewer are not worth a thread."""
 
 
 def run(network: Network, x: npt.NDArray[Any]) -> Float64Array:
@@ -113,13 +117,23 @@ def _correlate(
         emit: called with first row, end row, accumulators [O, rows, W].
     """
     (height, width), channels = shape, padded.shape[0]
-    for first, end in _strips(height, width):
+
+    def multiply(strip: tuple[int, int]) -> None:
+        first, end = strip
         columns = np.empty((len(taps), channels, end - first, width))
         for column, (dy, dx) in zip(columns, taps, strict=True):
             rows = slice(dy + stride * first, dy + stride * (end - 1) + 1, stride)
             column[...] = padded[:, rows, dx : dx + stride * (width - 1) + 1 : stride]
         acc = matrix @ columns.reshape(matrix.shape[1], -1)
         emit(first, end, acc.reshape(-1, end - first, width))
+
+    parallel.each(multiply, _strips(height, width))
+
+
+def _channels(a: Float64Array) -> Iterator[slice]:
+    """Cut a, [C, ...], into parts of some channels."""
+    each = max(1, _PART // max(1, a[0].size))
+    return (slice(first, first + each) for first in range(0, len(a), each))
 
 
 def _conv(layer: Conv, a: Float64Array, kept: Kept) -> Float64Array:
@@ -131,7 +145,7 @@ def _conv(layer: Conv, a: Float64Array, kept: Kept) -> Float64Array:
     height = (padded.shape[1] - kernel) // stride + 1
     width = (padded.shape[2] - kernel) // stride + 1
     if layer.groups == channels and per_group == 1:
-        return _requantise(_depthwise(padded, weight[:, 0], stride, (height, width)), layer)
+        return _depthwise(layer, padded, weight[:, 0], (height, width))
     taps = [(ky, kx) for ky in range(kernel) for kx in range(kernel)]
     out = np.empty((channels, height, width))
     each = channels // layer.groups
@@ -151,20 +165,30 @@ def _pointwise(layer: Conv, a: Float64Array, matrix: Float64Array) -> Float64Arr
     """Multiply the channels of each place by a matrix [O, I]: nothing has to be gathered."""
     flat, out = a.reshape(len(a), 1, -1), np.empty((len(matrix), *a.shape[1:]))
     flat_out = out.reshape(len(matrix), 1, -1)
-    for first in range(0, flat.shape[2], _STRIP):
+
+    def multiply(first: int) -> None:
         strip = slice(first, first + _STRIP)
         flat_out[:, :, strip] = _requantise((matrix @ flat[:, 0, strip])[:, None], layer)
+
+    parallel.each(multiply, range(0, flat.shape[2], _STRIP))
     return out
 
 
-def _depthwise(padded: Float64Array, weight: Float64Array, stride: int, shape: tuple[int, int]) -> Float64Array:
+def _depthwise(layer: Conv, padded: Float64Array, weight: Float64Array, shape: tuple[int, int]) -> Float64Array:
     """Correlate each channel with a kernel of its own, [C, K, K]: no matrix, so taps are added one by one."""
-    (height, width), acc = shape, np.zeros((len(weight), *shape))
-    for ky in range(weight.shape[1]):
-        rows = slice(ky, ky + stride * (height - 1) + 1, stride)
-        for kx in range(weight.shape[2]):
-            acc += weight[:, ky, kx, None, None] * padded[:, rows, kx : kx + stride * (width - 1) + 1 : stride]
-    return acc
+    (height, width), stride, out = shape, layer.stride, np.zeros((len(weight), *shape))
+
+    def correlate(channels: slice) -> None:
+        acc = out[channels]
+        for ky in range(weight.shape[1]):
+            rows = slice(ky, ky + stride * (height - 1) + 1, stride)
+            for kx in range(weight.shape[2]):
+                tap = padded[channels, rows, kx : kx + stride * (width - 1) + 1 : stride]
+                acc += weight[channels, ky, kx, None, None] * tap
+        _requantise(acc, layer, channels)
+
+    parallel.each(correlate, _channels(out))
+    return out
 
 
 def is_narrow(layer: Deconv) -> bool:
@@ -226,13 +250,16 @@ def _igdn(layer: Igdn, a: Float64Array, kept: Kept) -> Float64Array:
     gamma = layer.gamma.astype(np.float64)
     beta = layer.beta.astype(np.float64)[:, None]
     flat = a.reshape(a.shape[0], -1)
-    for first in range(0, flat.shape[1], _STRIP):
+
+    def normalise(first: int) -> None:
         part = flat[:, first : first + _STRIP]
         norm = gamma @ (part * part)
         norm += beta
         np.floor(np.sqrt(norm, out=norm), out=norm)
         norm *= part
         part[...] = _clamp_bits(_shift_right(norm, layer.shift), layer.bits)
+
+    parallel.each(normalise, range(0, flat.shape[1], _STRIP))
     return flat.reshape(a.shape)
 
 
@@ -243,8 +270,13 @@ def _pixel_shuffle(layer: PixelShuffle, a: Float64Array, kept: Kept) -> Float64A
 
 
 def _leaky_relu(layer: LeakyRelu, a: Float64Array, kept: Kept) -> Float64Array:
-    # The slope is below one, so the larger one of both is the right one on either side of zero.
-    return np.maximum(a, _shift_right(a * layer.numerator, layer.shift), out=a)
+    def bend(channels: slice) -> None:
+        # The slope is below one, so the larger one of both is the right one on either side of zero.
+        part = a[channels]
+        np.maximum(part, _shift_right(part * layer.numerator, layer.shift), out=part)
+
+    parallel.each(bend, _channels(a))
+    return a
 
 
 def _scale(layer: Scale, a: Float64Array, kept: Kept) -> Float64Array:
@@ -252,7 +284,13 @@ def _scale(layer: Scale, a: Float64Array, kept: Kept) -> Float64Array:
 
 
 def _add(layer: Add, a: Float64Array, kept: Kept) -> Float64Array:
-    return _clamp_bits(a + kept[layer.source], layer.bits)
+    def add(channels: slice) -> None:
+        part = a[channels]
+        part += kept[layer.source][channels]
+        _clamp_bits(part, layer.bits)
+
+    parallel.each(add, _channels(a))
+    return a
 
 
 def _clamp(layer: Clamp, a: Float64Array, kept: Kept) -> Float64Array:
@@ -271,12 +309,18 @@ def _append_abs(layer: AppendAbs, a: Float64Array, kept: Kept) -> Float64Array:
 
 def _log(layer: Log, a: Float64Array, kept: Kept) -> Float64Array:
     last, table = a[len(a) - len(layer.offset) :], layer.table.astype(np.float64)
-    mantissa, exponent = np.frexp(np.maximum(last, 0) + layer.offset[:, None, None])  # exact: 0.5 <= mantissa < 1
-    mantissa = (mantissa * 2 - 1) * 2**LOG_TABLE_BITS
-    index = mantissa.astype(np.intp)
-    rest = (mantissa - index) * 2.0 ** (LOG_MANTISSA_BITS - LOG_TABLE_BITS)
-    between = _shift_right(np.diff(table)[index] * rest, LOG_MANTISSA_BITS - LOG_TABLE_BITS)
-    last[...] = _clamp_bits((exponent - 1) * (table[-1] - table[0]) + table[index] + between, layer.bits)
+
+    def take_logarithm(channels: slice) -> None:
+        # exact: 0.5 <= mantissa < 1
+        mantissa, exponent = np.frexp(np.maximum(last[channels], 0) + layer.offset[channels, None, None])
+        mantissa = (mantissa * 2 - 1) * 2**LOG_TABLE_BITS
+        index = mantissa.astype(np.intp)
+        rest = (mantissa - index) * 2.0 ** (LOG_MANTISSA_BITS - LOG_TABLE_BITS)
+        between = _shift_right(np.diff(table)[index] * rest, LOG_MANTISSA_BITS - LOG_TABLE_BITS)
+        octaves = (exponent - 1) * (table[-1] - table[0])
+        last[channels] = _clamp_bits(octaves + table[index] + between, layer.bits)
+
+    parallel.each(take_logarithm, _channels(last))
     return a
 
 

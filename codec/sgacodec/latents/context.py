@@ -68,21 +68,24 @@ class ContextEvaluator:
         self._unit = unit_of(self._prior, self._inv_unit)
         self._log_unit = inverse_gain(self._prior.log_unit, level_q4)[:, None]
 
-    def begin(self, z: npt.NDArray[np.int32]) -> Float64Array:
-        """Run h_s, and add the level's bias: integers [1, P, H/16, W/16]."""
-        return self.begin_from(run_h_s(self._prior, z, self._level_q4))
+    def begin(self, z: npt.NDArray[np.int32], rows: slice | None = None) -> Float64Array:
+        """Run h_s for these rows of y, or for all of them, and add the level's bias: integers [1, P, rows, W/16]."""
+        return self.begin_from(run_h_s(self._prior, z, self._level_q4, rows))
 
     def begin_from(self, h: Float64Array) -> Float64Array:
-        """Add the level's bias to what an h_s gives, integers [1, P, H/16, W/16]."""
+        """Add the level's bias to what an h_s gives, integers [1, P, rows, W/16]."""
         return _clamped(h + inverse_gain(self._prior.level_bias, self._level_q4)[:, None, None])
 
-    def passes(self, context: Float64Array, rows: slice, y_hat_q: Int64Array) -> Iterator[Pass]:
+    def passes(self, context: Float64Array, y_hat_q: Int64Array) -> Iterator[Pass]:
         """Yield the passes of each group."""
-        prior, known = self._prior, np.zeros(y_hat_q.shape)
+        prior, known = self._prior, np.zeros(y_hat_q.shape, np.float32)
         places_of = {n: _places(n, y_hat_q.shape[2], y_hat_q.shape[3]) for n in set(prior.passes)}
         nears = zip(prior.around, prior.near, strict=True)
-        features = np.split(fast.run(prior.features, context[:, :, rows]), len(prior.groups), axis=1)
-        for index, (group, u) in enumerate(zip(prior.groups, features, strict=True)):
+        # What is kept of a band has 24 bits at most, which float32 holds exactly.
+        features = np.split(fast.run(prior.features, context).astype(np.float32), len(prior.groups), axis=1)
+        del context
+        for index, (group, features_here) in enumerate(zip(prior.groups, features, strict=True)):
+            u = features_here.astype(np.float64)
             if index:
                 u = _clamped(u + fast.run(prior.before[index - 1], known[:, : group.start]))
             for turn, places in enumerate(places_of[prior.passes[index]]):

@@ -31,12 +31,11 @@ class Passes(Protocol):
 
     tables: TableSet
 
-    def passes(self, context: Any, rows: slice, y_hat_q: Int64Array) -> Iterator[Pass]:
+    def passes(self, context: Any, y_hat_q: Int64Array) -> Iterator[Pass]:
         """Yield the passes of a band: places that are coded together, and what is known of them.
 
         Args:
-            context: of the picture.
-            rows: the band's rows of y.
+            context: of the band.
             y_hat_q: int64 [1, M, rows, W], zero; whoever asks for the next pass has written y_hat of the last one here.
         """
 
@@ -44,8 +43,13 @@ class Passes(Protocol):
 class Evaluator(Passes, Protocol):
     """An entropy model at one rate level, in exact integers."""
 
-    def begin(self, z: npt.NDArray[np.int32]) -> Any:
-        """Return the context of a picture, from z minus its median, int32 [1, N, H/64, W/64]; errors as `evaluator`."""
+    def begin(self, z: npt.NDArray[np.int32], rows: slice | None = None) -> Any:
+        """Return the context of a band; errors as `evaluator`.
+
+        Args:
+            z: z of the picture minus its median, int32 [1, N, H/64, W/64].
+            rows: the band's rows of y; None stands for all of them.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +58,11 @@ class Prediction:
 
     Attributes:
         model: yields the passes.
-        context: of the picture, as the model began it.
+        begin: returns the context of a band, given its rows of y.
     """
 
     model: Passes
-    context: Any
+    begin: Callable[[slice], Any]
 
 
 _EVALUATORS: dict[type, Callable[[Decoder, int], Evaluator]] = {

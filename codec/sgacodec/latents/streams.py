@@ -6,7 +6,8 @@ Source: format_spec.md, sections 5.2 and 5.3.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from sgacodec.entropy import range_coder
 from sgacodec.entropy.tables import TableSet
 from sgacodec.errors import CorruptStreamError, SymbolRangeError
 from sgacodec.latents.entropy_model import Prediction, evaluator
-from sgacodec.latents.symbols import Pass, Symbols, dequantise
+from sgacodec.latents.symbols import Band, Pass, Symbols, dequantise
 from sgacodec.limits import MAX_ESCAPE_BITS
 from sgacodec.models.model import Decoder
 
@@ -36,23 +37,40 @@ class Visitor(Protocol):
 
 
 def walk(decoder: Decoder, level_q4: int, z: Int32Array, bands: Sequence[slice], visitor: Visitor) -> Symbols:
-    """Go through y in the order in which a file codes it.
+    """Go through y in the order in which a file codes it; arguments and errors as in `walk_bands`."""
+    return joined(z, walk_bands(decoder, level_q4, z, bands, visitor))
+
+
+def walk_bands(
+    decoder: Decoder, level_q4: int, z: Int32Array, bands: Sequence[slice], visitor: Visitor
+) -> Iterator[Band]:
+    """Go through y as far as bands are asked for: nothing is kept of those that were yielded.
 
     Args:
         decoder: the model's integer part.
         level_q4: rate level in sixteenths.
         z: int32 [1, N, H/64, W/64].
-        bands: the y rows of each band.
+        bands: the y rows of each band, all of them or some.
         visitor: gives the symbols of each pass.
+
+    Raises:
+        CorruptStreamError: the level is beyond the model's last.
     """
     model = evaluator(decoder, level_q4)
-    return walk_predicted(Prediction(model, model.begin(z)), decoder, z, bands, visitor)
+    return walk_predicted(Prediction(model, partial(model.begin, z)), decoder, z, bands, visitor)
+
+
+def joined(z: Int32Array, bands: Iterable[Band]) -> Symbols:
+    """Return what all bands of a picture code as one."""
+    known = list(bands)
+    y, y_hat_q = [band.y for band in known], [band.y_hat_q for band in known]
+    return Symbols(z, np.concatenate(y, axis=2), np.concatenate(y_hat_q, axis=2))
 
 
 def walk_predicted(
     prediction: Prediction, decoder: Decoder, z: Int32Array, bands: Sequence[slice], visitor: Visitor
-) -> Symbols:
-    """Go through y as `walk` does, with a prediction that need not be that of the decoder's own entropy model.
+) -> Iterator[Band]:
+    """Go through y as `walk_bands` does, with a prediction that need not be that of the decoder's own entropy model.
 
     Args:
         prediction: what yields the passes.
@@ -61,19 +79,18 @@ def walk_predicted(
         bands: the y rows of each band.
         visitor: gives the symbols of each pass.
     """
-    shape = y_shape(decoder, z)
-    y, restored_q = np.zeros(shape, np.int32), np.zeros(shape, np.int64)
+    _, channels, _, width = y_shape(decoder, z)
     for rows in bands:
-        y_band, restored_band = y[:, :, rows], restored_q[:, :, rows]
-        y_hat_q = np.zeros(y_band.shape, np.int64)
+        shape = (1, channels, rows.stop - rows.start, width)
+        y, y_hat_q, restored_q = np.zeros(shape, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         visitor.open(rows)
-        for part in prediction.model.passes(prediction.context, rows, y_hat_q):
+        for part in prediction.model.passes(prediction.begin(rows), y_hat_q):
             symbols = visitor.visit(part, prediction.model.tables)
             y_hat = dequantise(symbols, part.centre_q, decoder.y_frac_bits)
-            for band, values in ((y_band, symbols), (y_hat_q, y_hat), (restored_band, part.restored(y_hat))):
+            for band, values in ((y, symbols), (y_hat_q, y_hat), (restored_q, part.restored(y_hat))):
                 band[part.where] = values.reshape(band[part.where].shape)
         visitor.close()
-    return Symbols(z, y, restored_q)
+        yield Band(rows, y, restored_q)
 
 
 class Reader:

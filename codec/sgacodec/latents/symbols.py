@@ -32,6 +32,21 @@ class Symbols:
 
 
 @dataclass(frozen=True, eq=False)
+class Band:
+    """What of `Symbols` one y stream codes.
+
+    Attributes:
+        rows: the band's rows of y.
+        y: int32 [1, M, rows, W/16].
+        y_hat_q: int64, like y.
+    """
+
+    rows: slice
+    y: Int32Array
+    y_hat_q: Int64Array
+
+
+@dataclass(frozen=True, eq=False)
 class Pass:
     """Places of a band that are coded together, and what is known of them before they are read.
 

@@ -60,6 +60,11 @@ class EntropyModel(ABC):
         """Samples of y for each sample of z along one side."""
         return proof.upscale(self.h_s, self.inv_gain_z.shape[1])
 
+    @cached_property
+    def halo(self) -> int:
+        """Rows of z on either side of a band that reach what h_s gives for its rows."""
+        return proof.halo(self.h_s, self.inv_gain_z.shape[1])
+
     @abstractmethod
     def check(self, m_channels: int, n_levels: int, y_frac_bits: int) -> None:
         """Prove that every integer step is exact in float64.

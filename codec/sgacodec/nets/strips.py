@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from sgacodec.latents.synthesis import Strip, strip_rows, strips
+from sgacodec.latents.synthesis import MIN_ROWS, Strip, strips
 from sgacodec.nets.registry import RefinedModel
 
 _STRIP_PIXELS = 2**22
@@ -16,11 +16,9 @@ _STRIP_PIXELS = 2**22
 def strips_of(model: RefinedModel, y_hat: Tensor) -> Iterator[Strip]:
     """Divide y_hat, float32 [B, M, H/16, W/16], into strips of rows with their halos."""
     height, width = y_hat.shape[2:]
-    return strips(height, strip_rows(width, model.y_stride, _STRIP_PIXELS), model.halo)
+    return strips(height, max(MIN_ROWS, _STRIP_PIXELS // (width * model.y_stride**2)), model.halo)
 
 
 def synthesise(model: RefinedModel, y_hat: Tensor, strip: Strip) -> Tensor:
     """Return the pixels of a strip of y_hat, without those of its halo: float32 [B, 3, rows, W], not rounded."""
-    stride = model.y_stride
-    x_hat = model.synthesise(y_hat[:, :, strip.top : strip.bottom])
-    return x_hat[:, :, (strip.first - strip.top) * stride : (strip.end - strip.top) * stride]
+    return model.synthesise(y_hat[:, :, strip.top : strip.bottom])[:, :, strip.inner(model.y_stride)]

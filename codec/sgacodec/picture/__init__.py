@@ -2,19 +2,26 @@
 
     bytes -> files (one boundary for Pillow's errors and limits) -> taking_apart -> Picture -> sections
                        metadata: exif, xmp, profile; pixels: samples, transparency, colour
-    container, decoded colours -> output -> Pillow image
+    container, decoded colours -> output -> Pillow image, or another sink that takes rows
 
 Whoever needs a `Picture` imports it from here. Source: format_spec.md, section 7.
 """
 
 from sgacodec.picture.alpha import alpha_of, pack_alpha, unpack_alpha
 from sgacodec.picture.files import parse_colours, parse_picture, pillow_limit, read_picture
-from sgacodec.picture.output import to_pillow
+from sgacodec.picture.output import Frame, ImageSink, NoSink, Output, Sink
 from sgacodec.picture.planes import Picture, pad, picture_from_array, to_gray
+from sgacodec.picture.region import Region, region_of
 from sgacodec.picture.taking_apart import picture_from_pillow, to_picture
 
 __all__ = [
+    "Frame",
+    "ImageSink",
+    "NoSink",
+    "Output",
     "Picture",
+    "Region",
+    "Sink",
     "alpha_of",
     "pack_alpha",
     "pad",
@@ -24,8 +31,8 @@ __all__ = [
     "picture_from_pillow",
     "pillow_limit",
     "read_picture",
+    "region_of",
     "to_gray",
     "to_picture",
-    "to_pillow",
     "unpack_alpha",
 ]

@@ -60,7 +60,7 @@ def alpha_of(container: Container) -> Plane | None:
     if coded is None:
         return None
     if len(coded) == 1:
-        return np.full((container.height, container.width), coded[0], np.uint8)
+        return np.broadcast_to(np.uint8(coded[0]), (container.height, container.width))
     return _from_stream(coded, container.height, container.width)
 
 

@@ -1,6 +1,12 @@
-"""From a container and decoded colours to the image that a file stands for."""
+"""From a container and decoded colours to the image that a file stands for, from top to bottom.
+
+colours of some rows -> Output: gray, alpha -> rows of an image -> Sink: a Pillow image, a file, nothing
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -9,24 +15,102 @@ from PIL import Image
 from sgacodec.format.container import Container, SectionType
 from sgacodec.picture.alpha import alpha_of
 from sgacodec.picture.planes import to_gray
+from sgacodec.picture.region import Region
+
+Pixels = npt.NDArray[np.uint8]
+
+_METADATA = ((SectionType.ICC, "icc_profile"), (SectionType.EXIF, "exif"), (SectionType.XMP, "xmp"))
 
 
-def to_pillow(container: Container, rgb: npt.NDArray[np.uint8]) -> Image.Image:
-    """Return the image that a file stands for.
+@dataclass(frozen=True)
+class Frame:
+    """What is known of an image before its pixels.
 
-    Args:
-        container: gray or not, alpha and metadata.
-        rgb: the decoded colours, uint8 [H, W, 3].
-
-    Raises:
-        CorruptStreamError: the alpha plane does not fit.
+    Attributes:
+        mode: Pillow's name: L, LA, RGB or RGBA.
+        width, height: in pixels.
+        info: ICC profile, EXIF and XMP, as `Image.info` names them.
     """
-    image = Image.fromarray(to_gray(rgb) if container.grayscale else rgb)
-    alpha = alpha_of(container)
-    if alpha is not None:
-        image.putalpha(Image.fromarray(alpha))
-    for kind, key in ((SectionType.ICC, "icc_profile"), (SectionType.EXIF, "exif"), (SectionType.XMP, "xmp")):
-        content = container.section(kind)
-        if content is not None:
-            image.info[key] = content
-    return image
+
+    mode: str
+    width: int
+    height: int
+    info: dict[str, bytes] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    """Takes an image from top to bottom."""
+
+    def begin(self, frame: Frame) -> None:
+        """Get to know the image."""
+
+    def write(self, rows: Pixels) -> None:
+        """Take the next rows, uint8 [n, W] in mode L, else [n, W, C]."""
+
+
+class Output:
+    """What a file stands for, or a part of it.
+
+    Attributes:
+        frame: of that part.
+    """
+
+    def __init__(self, container: Container, region: Region) -> None:
+        """Unpack the alpha plane, all of it.
+
+        Raises:
+            CorruptStreamError: the alpha plane does not fit.
+        """
+        self._gray, self._region, self._n_done = container.grayscale, region, 0
+        self._alpha = alpha_of(container)
+        mode = ("L" if self._gray else "RGB") + ("" if self._alpha is None else "A")
+        contents = ((key, container.section(kind)) for kind, key in _METADATA)
+        info = {key: content for key, content in contents if content is not None}
+        self.frame = Frame(mode, region.width, region.height, info)
+
+    def pack(self, rgb: Pixels) -> Pixels:
+        """Return the next rows as the image has them, from their colours, uint8 [n, W, 3]."""
+        colours = to_gray(rgb) if self._gray else rgb
+        if self._alpha is None:
+            return colours
+        first = self._region.top + self._n_done
+        self._n_done += len(rgb)
+        return np.dstack([colours, self._alpha[first : first + len(rgb), self._region.left : self._region.right]])
+
+
+class ImageSink:
+    """Makes a Pillow image.
+
+    Attributes:
+        image: what has been taken so far.
+    """
+
+    image: Image.Image
+
+    def begin(self, frame: Frame) -> None:
+        """Allocate the image."""
+        self.image = Image.new(frame.mode, (frame.width, frame.height))
+        self.image.info.update(frame.info)
+        self._n_done = 0
+
+    def write(self, rows: Pixels) -> None:
+        """Paste the rows below those that are there."""
+        self.image.paste(Image.fromarray(rows), (0, self._n_done))
+        self._n_done += len(rows)
+
+
+class NoSink:
+    """Forgets the image: the checksums alone are of interest.
+
+    Attributes:
+        frame: what was forgotten.
+    """
+
+    frame: Frame
+
+    def begin(self, frame: Frame) -> None:
+        """Keep the frame."""
+        self.frame = frame
+
+    def write(self, rows: Pixels) -> None:
+        """Do nothing."""
