@@ -204,6 +204,7 @@ def _show(bar: tqdm[Any], progress: Progress) -> None:
         f"loss {progress.sampled.loss:.4f} bpp {progress.sampled.bpp:.4f} PSNR {progress.sampled.psnr_db:.2f} dB",
         refresh=False,
     )
+    bar.total = progress.iterations  # of all pieces of a large picture
     bar.update(progress.step - bar.n)
 
 

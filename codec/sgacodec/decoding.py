@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgacodec import limits, overlay, picture
-from sgacodec.arrays import Int32Array
+from sgacodec.arrays import Int32Array, Int64Array
 from sgacodec.errors import ChecksumError, CorruptStreamError, LimitError, SgacodecError
 from sgacodec.exact import fast
 from sgacodec.format import container
@@ -230,7 +230,7 @@ def colours(
     over = None if png is None else overlay.parse(png, parsed.height, parsed.width)
     covering = None if over is None else overlay.read(over)
     places = _places(decoder, region)
-    y_hat = ((band.rows.start, band.y_hat_q) for band in bands)
+    y_hat = map(_first_and_y_hat, bands)
     top, left = places.rows.start * stride, places.columns.start * stride
     for rows in pixel_rows(decoder, parsed.level_q4, _y_size(latents), y_hat, places, run):
         first, end = max(top, region.top), min(top + len(rows), region.bottom)
@@ -239,6 +239,10 @@ def colours(
         if covering is not None:
             rgb = overlay.cover(covering, (slice(first, end), slice(region.left, region.right)), rgb)
         yield np.ascontiguousarray(rgb)
+
+
+def _first_and_y_hat(band: Band) -> tuple[int, Int64Array]:
+    return band.rows.start, band.y_hat_q
 
 
 def _places(decoder: Decoder, region: picture.Region) -> Places:

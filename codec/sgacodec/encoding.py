@@ -8,7 +8,9 @@ picture -> plan -> prepared -> analyse (g_a, h_a) -> drawn/choice -> refine -> l
 
 from __future__ import annotations
 
+import hashlib
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sgacodec import decoding
+from sgacodec.arrays import Int32Array
 from sgacodec.bitsback import embed
 from sgacodec.bitsback.distributions import bits_back_of
 from sgacodec.bitsback.message import Message, frame
@@ -28,14 +31,16 @@ from sgacodec.errors import CorruptStreamError, EncodeError, ModelMismatchError,
 from sgacodec.format import container
 from sgacodec.format.container import Container, Section, SectionType
 from sgacodec.latents import streams
-from sgacodec.latents.symbols import Symbols
-from sgacodec.metrics import psnr_db
+from sgacodec.latents.symbols import Band
+from sgacodec.metrics import psnr_of, sum_of_squares
 from sgacodec.nets.bits_back import BitsBackNets, CarryingNets
+from sgacodec.nets.pieces import analyse as analysed
+from sgacodec.nets.pieces import rated_pieces, to_tensor
 from sgacodec.nets.registry import FloatModel, RefinedModel, float_model
 from sgacodec.options import EncodeOptions
-from sgacodec.picture import Picture, alpha_of, pad, to_picture
+from sgacodec.picture import Picture, alpha_of, region_of, to_picture
 from sgacodec.plan import Plan, make_plan
-from sgacodec.refine import loop
+from sgacodec.refine import loop, pieces
 from sgacodec.refine.objective import Objective
 
 _BAND_PIXELS = 2**21
@@ -98,13 +103,12 @@ def encode_with(plan: Plan, picture: Picture, report: Report | None = None, mess
 def _encode(plan: Plan, picture: Picture, report: Report | None, message: Message | None) -> Encoded:
     chosen = choice.choose(plan, picture, partial(choose_coding, message=message))
     coding = chosen.coding
-    objective = make_objective(chosen.plan, chosen.picture, coding.model)
-    refined = loop.refine(objective, coding.y, coding.z, chosen.plan.settings, report)
+    refined = refine_picture(chosen.plan, chosen.picture, coding, report)
     coded = coding.code(refined.y, refined.z)
-    rgb = _decode_own(coded, plan, message, picture.alpha)
-    data = container.serialize(replace(coded.container, pixel_crc=zlib.crc32(rgb.tobytes())))
-    bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
-    return Encoded(data, refined, coded.table_bits, bpp, _psnr_db(picture, rgb))
+    decoded = _decode_own(coded, plan, message, picture)
+    data = container.serialize(replace(coded.container, pixel_crc=decoded.pixel_crc))
+    bpp = 8 * len(data) / (picture.rgb.shape[0] * picture.rgb.shape[1])
+    return Encoded(data, refined, coded.table_bits, bpp, decoded.psnr_db)
 
 
 def prepared(plan: Plan, picture: Picture) -> Picture:
@@ -112,18 +116,35 @@ def prepared(plan: Plan, picture: Picture) -> Picture:
     return picture if plan.exact else hidden.filled(picture)
 
 
-def _psnr_db(picture: Picture, decoded: npt.NDArray[np.uint8]) -> float:
-    """Return the PSNR of the pixels that can be seen, or of all where none can."""
-    seen = hidden.seen(picture)
-    return psnr_db(picture.rgb, decoded) if seen is None else psnr_db(picture.rgb[seen], decoded[seen])
+def refine_picture(plan: Plan, picture: Picture, coding: Coding, report: Report | None = None) -> loop.Refined:
+    """Refine the latents of a picture: a large one piece by piece."""
+    model, y, z = coding.model, coding.y, coding.z
+    if len(rated_pieces(model, y, z)) == 1:
+        return loop.refine(make_objective(plan, picture, model), y, z, plan.settings, report)
+    return pieces.refine(model, partial(_window_objective, plan, picture), y, z, plan.settings, report)
 
 
 def make_objective(plan: Plan, picture: Picture, model: RefinedModel) -> Objective:
     """Return what refinement of a picture lowers."""
+    return _objective(plan, picture.rgb, model, None if plan.exact else hidden.seen(picture))
+
+
+def _window_objective(
+    plan: Plan, picture: Picture, model: RefinedModel, rows: slice, columns: slice, counted: tuple[slice, slice]
+) -> Objective:
+    """Return what refinement of a piece lowers; see `refine.pieces.MakeObjective`."""
+    rgb, mask = picture.rgb[rows, columns], np.zeros(picture.rgb[rows, columns].shape[:2], np.bool_)
+    mask[counted] = True
     seen = None if plan.exact else hidden.seen(picture)
+    return _objective(plan, rgb, model, mask if seen is None else mask & seen[rows, columns])
+
+
+def _objective(
+    plan: Plan, rgb: npt.NDArray[np.uint8], model: RefinedModel, seen: npt.NDArray[np.bool_] | None
+) -> Objective:
     return Objective(
         model,
-        _tensor(picture.rgb, plan.device),
+        to_tensor(rgb, plan.device),
         plan.target.lmbda,
         autocast=plan.autocast,
         synthesis_every=plan.settings.schedule.synthesis_every,
@@ -133,10 +154,16 @@ def make_objective(plan: Plan, picture: Picture, model: RefinedModel) -> Objecti
 
 @dataclass(frozen=True, eq=False)
 class _Coded:
-    """A picture's latents as symbols and as streams; the container's pixel CRC is still to come."""
+    """A picture's latents as streams; the container's pixel CRC is still to come.
+
+    Attributes:
+        container: has the streams.
+        digests: of z, and of y of each band.
+        table_bits: see `Encoded`.
+    """
 
     container: Container
-    symbols: Symbols
+    digests: list[bytes]
     table_bits: float
 
 
@@ -197,14 +224,15 @@ class _Plain:
         height, width = self._picture.rgb.shape[:2]
         n_bands = streams.number_of_bands(z.shape[2], round(height * width / _BAND_PIXELS))
         writer = streams.Writer(y.cpu().numpy(), decoder.y_frac_bits)
-        symbols = streams.walk(decoder, level_q4, z_symbols, streams.y_bands(decoder, z.shape[2], n_bands), writer)
+        bands = streams.y_bands(decoder, z.shape[2], n_bands)
+        digests = _digests(z_symbols, streams.walk_bands(decoder, level_q4, z_symbols, bands, writer))
         filled = Container(
             **_described(self._plan, self._picture, self._plan.model.model_id),
             z_stream=z_stream,
             y_streams=tuple(writer.streams),
             sections=(*self._picture.sections(), *self._sections),
         )
-        return _Coded(filled, symbols, z_bits + writer.table_bits)
+        return _Coded(filled, digests, z_bits + writer.table_bits)
 
 
 class _Carrying:
@@ -241,7 +269,9 @@ class _Carrying:
             y_streams=(embedded.stream,),
             sections=(*embedded.sections, *self._picture.sections()),
         )
-        return _Coded(filled, embedded.symbols, embedded.table_bits)
+        symbols = embedded.symbols
+        bands = [Band(slice(0, symbols.y.shape[2]), symbols.y, symbols.y_hat_q)]
+        return _Coded(filled, _digests(symbols.z, bands), embedded.table_bits)
 
 
 def _n_bytes(coded: _Coded) -> int:
@@ -265,40 +295,83 @@ def _described(plan: Plan, picture: Picture, model_id: bytes) -> dict[str, Any]:
     }
 
 
-def _tensor(rgb: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Return a picture as float32 [1, 3, H, W] in 0..255."""
-    return torch.from_numpy(rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(device)
-
-
-@torch.no_grad()
 def analyse(nets: FloatModel, picture: Picture) -> tuple[Tensor, Tensor]:
     """Return y and z of a picture of any size, scaled to the level.
 
     Raises:
         SymbolRangeError: a latent is not finite.
     """
-    y, z = nets.analyse(_tensor(pad(picture.rgb, nets.stride), nets.device))
+    y, z = analysed(nets, picture.rgb)
     if not torch.isfinite(y.sum() + z.sum()):
         raise SymbolRangeError("a latent is not finite; this model does not suit this image")
     return y, z
 
 
-def _decode_own(
-    coded: _Coded, plan: Plan, message: Message | None, alpha: npt.NDArray[np.uint8] | None
-) -> npt.NDArray[np.uint8]:
-    """Decode the bytes that were just made, and return their picture.
+def _digests(z: Int32Array, bands: Iterable[Band]) -> list[bytes]:
+    return [_digest(z), *(_digest(band.y) for band in bands)]
+
+
+def _digest(symbols: Int32Array) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(symbols).data).digest()
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What decoding has shown.
+
+    Attributes:
+        pixel_crc: of the decoded picture.
+        psnr_db: see `Encoded`.
+    """
+
+    pixel_crc: int
+    psnr_db: float
+
+
+def _decode_own(coded: _Coded, plan: Plan, message: Message | None, picture: Picture) -> _Decoded:
+    """Decode the bytes that were just made, row by row.
+
+    Args:
+        coded: the bytes.
+        plan: for the model.
+        message: what they carry.
+        picture: what was to be coded.
 
     Raises:
         EncodeError: they do not give the symbols, the message or the alpha plane that were coded.
     """
     reread = container.parse(container.serialize(coded.container))
-    decoded = decoding.decode_latents(reread, plan.model)
-    symbols = decoded.symbols
-    same = np.array_equal(symbols.z, coded.symbols.z) and np.array_equal(symbols.y, coded.symbols.y)
-    same = same and _comes_back(reread, alpha)
-    if not same or decoding.read_message(reread, plan.model, decoded) != message:
+    latents = decoding.decode_latents(reread, plan.model)
+    digests = [_digest(latents.z)]
+    bands = _watched(latents.bands(), digests)
+    decoded = _measure(picture, decoding.colours(latents, region_of(None, reread.width, reread.height), bands))
+    same = digests == coded.digests and _comes_back(reread, picture.alpha)
+    if not same or decoding.read_message(reread, plan.model, latents) != message:
         raise EncodeError("the encoded file does not decode to its own content; please report this")
-    return decoding.reconstruct(reread, plan.model, symbols)
+    return decoded
+
+
+def _watched(bands: Iterable[Band], digests: list[bytes]) -> Iterator[Band]:
+    """Yield bands, and append their digests."""
+
+    def watch(band: Band) -> Band:
+        digests.append(_digest(band.y))
+        return band
+
+    return map(watch, bands)
+
+
+def _measure(picture: Picture, decoded: Iterable[npt.NDArray[np.uint8]]) -> _Decoded:
+    """Compare a picture with its decoded rows; pixels that cannot be seen do not count, unless none can."""
+    crc, squares, n_samples, top = 0, 0, 0, 0
+    seen = hidden.seen(picture)
+    for rgb in decoded:
+        rows = slice(top, top + len(rgb))
+        counted = slice(None) if seen is None else seen[rows]
+        original, shown = picture.rgb[rows][counted], rgb[counted]
+        squares, n_samples = squares + sum_of_squares(original, shown), n_samples + shown.size
+        crc, top = zlib.crc32(rgb.data, crc), rows.stop
+    return _Decoded(crc, psnr_of(squares, n_samples))
 
 
 def _comes_back(reread: Container, alpha: npt.NDArray[np.uint8] | None) -> bool:

@@ -19,8 +19,22 @@ def psnr_db(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
         a: uint8, any shape.
         b: uint8, the same shape.
     """
-    mse = float(np.mean((a.astype(np.float64) - b) ** 2))
-    return 10 * math.log10(255**2 / mse) if mse else math.inf
+    return psnr_of(sum_of_squares(a, b), a.size)
+
+
+def sum_of_squares(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> int:
+    """Return the sum of squared differences of two 8-bit images, in memory of a part of them."""
+    flat_a, flat_b = a.reshape(-1), b.reshape(-1)
+    parts = (slice(first, first + _SAMPLES) for first in range(0, flat_a.size, _SAMPLES))
+    return sum(int(np.square(flat_a[part].astype(np.int32) - flat_b[part]).sum(dtype=np.int64)) for part in parts)
+
+
+def psnr_of(squares: int, n_samples: int) -> float:
+    """Return the PSNR in dB of a sum of squared differences over 8-bit samples; infinite for none."""
+    return 10 * math.log10(255**2 / (squares / n_samples)) if squares else math.inf
+
+
+_SAMPLES = 2**20
 
 
 Curve = Sequence[tuple[float, float]]

@@ -20,6 +20,7 @@ from sgacodec.drawn import tiles
 from sgacodec.drawn.fill import fill
 from sgacodec.drawn.reductions import REDUCTIONS, Reduction, tile_bits
 from sgacodec.drawn.tiles import FloatArray, Mask, Pixels
+from sgacodec.nets.pieces import rounded
 from sgacodec.nets.registry import RefinedModel
 from sgacodec.nets.strips import strips_of, synthesise
 from sgacodec.picture import Picture
@@ -155,13 +156,13 @@ def _squared_errors(a: Pixels, b: Pixels) -> FloatArray:
 def _decoded(choice: Choice[Any]) -> tuple[float, Pixels]:
     """Return the bits of the latents that refinement starts from, rounded, and their picture: uint8 [H, W, 3]."""
     model: RefinedModel = choice.coding.model
-    bits, y_hat = model.rate(choice.coding.y, choice.coding.z, torch.round)
+    n_bits, y_hat = rounded(model, choice.coding.y, choice.coding.z)
     height, width = choice.picture.rgb.shape[:2]
     parts = []
     for strip in strips_of(model, y_hat):
         part = synthesise(model, y_hat, strip)[0]
         parts.append(part.round().clamp(0, 255).to(torch.uint8).cpu().numpy())
-    return bits.item(), np.concatenate(parts, axis=1).transpose(1, 2, 0)[:height, :width]
+    return n_bits, np.concatenate(parts, axis=1).transpose(1, 2, 0)[:height, :width]
 
 
 # --- what overlays cost ----------------------------------------------------------------------------------------------

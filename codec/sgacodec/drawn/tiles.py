@@ -19,6 +19,9 @@ of a photograph below 0.65, unless it is clipped."""
 _ACTIVITY = 140
 """Or from this mean of the steps from both neighbours: 132 is the most in a tile of the Kodak images."""
 
+_ROWS_AT_ONCE = 32 * TILE
+"""So many rows are looked at at a time."""
+
 _FEWEST_DRAWN = 1 / 8
 """Share of tiles from which on it is worth asking what the network makes of a picture. Of the Kodak images, kodim20 has
 most, 0.113, in an overexposed sky."""
@@ -59,10 +62,17 @@ def majority(chosen: Mask) -> Mask:
 
 def look_drawn(rgb: Pixels) -> Mask:
     """Return which tiles of a picture, uint8 [H, W, 3], look drawn: bool [ceil(H / 16), ceil(W / 16)]."""
-    across, down = (_steps(rgb, axis) for axis in (1, 0))
-    area = areas(*rgb.shape[:2])
+    return np.concatenate([_look_drawn(rgb, top) for top in range(0, len(rgb), _ROWS_AT_ONCE)])
+
+
+def _look_drawn(rgb: Pixels, top: int) -> Mask:
+    """Return it of the tiles of some rows."""
+    above = rgb[top - 1 : top] if top else rgb[:1]
+    rows = rgb[top : top + _ROWS_AT_ONCE]
+    across, down = _steps(rows[:, :1], rows, 1), _steps(above, rows, 0)
+    area = areas(*rows.shape[:2])
     repeats = sums((across == 0) | (down == 0)) / area
-    return (repeats >= _REPEATS) | (sums(across) + sums(down) >= _ACTIVITY * area)
+    return np.asarray((repeats >= _REPEATS) | (sums(across) + sums(down) >= _ACTIVITY * area))
 
 
 def enough(drawn: Mask) -> bool:
@@ -92,10 +102,15 @@ def n_values(samples: Pixels) -> npt.NDArray[np.int64]:
     return np.array([[len(set(tile)) for tile in row] for row in _rows_of_tiles(samples)])
 
 
-def _steps(rgb: Pixels, axis: int) -> npt.NDArray[np.uint8]:
-    """Return how far each pixel is from its neighbour, in the channel where that is most: uint8 [H, W]."""
-    first = rgb[:, :1] if axis == 1 else rgb[:1]
-    before = np.concatenate([first, rgb[:, :-1] if axis == 1 else rgb[:-1]], axis)
+def _steps(before: Pixels, rgb: Pixels, axis: int) -> npt.NDArray[np.uint8]:
+    """Return how far each pixel is from its neighbour, in the channel where that is most: uint8 [H, W].
+
+    Args:
+        before: uint8, what comes before the first row or column.
+        rgb: uint8 [H, W, 3].
+        axis: 0 for the neighbour above, 1 for that to the left.
+    """
+    before = np.concatenate([before, rgb[:, :-1] if axis == 1 else rgb[:-1]], axis)
     return (np.maximum(rgb, before) - np.minimum(rgb, before)).max(axis=2)
 
 

@@ -80,17 +80,24 @@ def walk_predicted(
         visitor: gives the symbols of each pass.
     """
     _, channels, _, width = y_shape(decoder, z)
-    for rows in bands:
-        shape = (1, channels, rows.stop - rows.start, width)
-        y, y_hat_q, restored_q = np.zeros(shape, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        visitor.open(rows)
-        for part in prediction.model.passes(prediction.begin(rows), y_hat_q):
-            symbols = visitor.visit(part, prediction.model.tables)
-            y_hat = dequantise(symbols, part.centre_q, decoder.y_frac_bits)
-            for band, values in ((y, symbols), (y_hat_q, y_hat), (restored_q, part.restored(y_hat))):
-                band[part.where] = values.reshape(band[part.where].shape)
-        visitor.close()
-        yield Band(rows, y, restored_q)
+    # A generator keeps its variables while it waits, so a band is none of them.
+    return (_walk_band(prediction, decoder, rows, (channels, width), visitor) for rows in bands)
+
+
+def _walk_band(
+    prediction: Prediction, decoder: Decoder, rows: slice, channels_and_width: tuple[int, int], visitor: Visitor
+) -> Band:
+    channels, width = channels_and_width
+    shape = (1, channels, rows.stop - rows.start, width)
+    y, y_hat_q, restored_q = np.zeros(shape, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    visitor.open(rows)
+    for part in prediction.model.passes(prediction.begin(rows), y_hat_q):
+        symbols = visitor.visit(part, prediction.model.tables)
+        y_hat = dequantise(symbols, part.centre_q, decoder.y_frac_bits)
+        for band, values in ((y, symbols), (y_hat_q, y_hat), (restored_q, part.restored(y_hat))):
+            band[part.where] = values.reshape(band[part.where].shape)
+    visitor.close()
+    return Band(rows, y, restored_q)
 
 
 class Reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Protocol
 
@@ -141,6 +142,13 @@ class CarryingNets:
         self._bits_back, self._is_carrier, self._has_carriers = bits_back, is_carrier, bool(is_carrier.any())
         generator = torch.Generator(is_carrier.device).manual_seed(seed)
         self._noise = torch.randn(is_carrier.shape, generator=generator, device=is_carrier.device, dtype=torch.float32)
+
+    def part(self, rows: slice, columns: slice) -> CarryingNets:
+        """Return the model of the latents at some rows and columns of z, with the carriers and the samples there."""
+        part = copy.copy(self)
+        part._is_carrier, part._noise = (each[..., rows, columns] for each in (self._is_carrier, self._noise))
+        part._has_carriers = bool(part._is_carrier.any())
+        return part
 
     def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
         """Return the net bits of y and z, a scalar, and y_hat as the synthesis takes it.

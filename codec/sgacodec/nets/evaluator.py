@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sgacodec.exact import on_torch
-from sgacodec.exact.layers import Network
+from sgacodec.exact.layers import Add, Network
 
 
 class FloatNetwork:
@@ -20,14 +20,20 @@ class FloatNetwork:
         """Copy the kernels to `device` as float32."""
         self._device = device
         operators = [(layer, on_torch.REAL[type(layer)]) for layer in network]
+        self._sources = {layer.source for layer in network if isinstance(layer, Add)}
         self._layers = [
             (layer, operator.apply, tuple(map(self._tensor, operator.parameters(layer))))
             for layer, operator in operators
         ]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Evaluate on x, float [B, C, H, W]."""
-        return self.activations(x)[-1]
+        """Evaluate on x, float [B, C, H, W]; what no layer or gradient needs is let go of on the way."""
+        outputs: list[Any] = [x]
+        for index, (layer, apply, parameters) in enumerate(self._layers):
+            outputs.append(apply(layer, outputs, *parameters))
+            if index not in self._sources:
+                outputs[index] = None
+        return outputs[-1]
 
     def activations(self, x: Tensor) -> list[Tensor]:
         """Return x and the output of every layer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ class LevelNets:
     Attributes:
         device: where it runs.
         stride: images are padded to a multiple of it.
+        analysis_halo: rows of z on either side of a piece whose pixels reach its y or z.
         y_stride: pixels per y sample along one side.
         halo: rows of y on either side of a strip that reach its pixels.
         median: the prior's medians, [1, N, 1, 1].
@@ -34,6 +37,7 @@ class LevelNets:
         self._g_a, self._h_a, self._h_s, self._g_s = (
             FloatNetwork(network, device) for network in (encoder.g_a, encoder.h_a, prior.h_s, decoder.g_s)
         )
+        self.analysis_halo = model.analysis_halo
         self._gain_y = by_channel(forward_gain(encoder.gain_y, decoder.inv_gain_y, level_q4), device)
         self._gain_z = by_channel(forward_gain(encoder.gain_z, prior.inv_gain_z, level_q4), device)
         y_unit, z_unit = 2.0**decoder.y_frac_bits, 2.0**prior.z_frac_bits
@@ -43,6 +47,10 @@ class LevelNets:
         self.y_unit = y_unit
         self.median = by_channel(prior.z_median / z_unit, device)
         self.z_bits = TableRate(prior.z_tables, device)
+
+    def part(self, rows: slice, columns: slice) -> Any:
+        """Return the model of some of z's rows and columns: the same, as it knows of no place."""
+        return self
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         """Return x_hat [B, 3, H, W], float32 in 0..255, not rounded."""

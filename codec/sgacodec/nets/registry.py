@@ -29,6 +29,9 @@ class RefinedModel(Protocol):
     def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
         """Return the bits of y and z, a scalar, and y_hat, with gradients."""
 
+    def part(self, rows: slice, columns: slice) -> RefinedModel:
+        """Return the model of the latents at some rows and columns of z."""
+
     def synthesise(self, y_hat: Tensor) -> Tensor:
         """Return x_hat [B, 3, H, W], float32 in 0..255, not rounded, with gradients."""
 
@@ -39,10 +42,12 @@ class FloatModel(RefinedModel, Protocol):
     Attributes:
         device: where it runs.
         stride: images are padded to a multiple of it.
+        analysis_halo: rows of z on either side of a piece whose pixels reach its y or z.
     """
 
     device: torch.device
     stride: int
+    analysis_halo: int
 
     def analyse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], float32, scaled to the level, of x in 0..255."""

@@ -106,7 +106,7 @@ def refine(
     Source: Yang et al. 2020, section 3.2; Perugachi-Diaz et al. 2024, section 3.
     """
     start = objective.rounded(y, z)
-    result = Refined(y.clone(), z.clone(), start, start)
+    result = Refined(y, z, start, start)
     if settings.schedule.iterations == 0:
         return result  # creating an optimiser costs a second of imports
     with freed_memory_kept(y.device.type):

@@ -47,7 +47,13 @@ class Refinable(Protocol):
 
 
 class Objective:
-    """Rate and distortion of an image's latents, with gradients, for one refinement: samples lie near each other."""
+    """Rate and distortion of an image's latents, with gradients, for one refinement: samples lie near each other.
+
+    Attributes:
+        x: the image, float32 [1, 3, H, W] in 0..255.
+        n_pixels: its pixels.
+        n_seen: those whose errors count.
+    """
 
     def __init__(
         self,
@@ -67,15 +73,15 @@ class Objective:
             lmbda: R-D trade-off.
             autocast: whether relaxed samples run g_s and h_s in bfloat16; `rounded` never does.
             synthesis_every: g_s runs for every so many samples, see `extrapolation`; 1 is for all.
-            seen: bool [H, W], the pixels whose errors count, at least one; None stands for all.
+            seen: bool [H, W], the pixels whose errors count; None stands for all.
         """
         self._model = model
-        self._x = x
+        self.x = x
         self._lmbda = lmbda
         self._autocast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=autocast)
-        self._n_pixels = x.shape[2] * x.shape[3]
+        self.n_pixels = x.shape[2] * x.shape[3]
+        self.n_seen = float(self.n_pixels) if seen is None else float(seen.sum())
         self._seen = seen
-        self._share_seen = 1.0 if seen is None else seen.float().mean().item()
         self._distortion = Extrapolation(self._synthesised_distortion, synthesis_every)
 
     def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
@@ -88,7 +94,7 @@ class Objective:
         """
         with self._autocast():
             bits, y_hat = self._model.rate(y, z, relax)
-        bpp = bits / self._n_pixels
+        bpp = bits / self.n_pixels
         distortion = self._distortion(y_hat.detach())
         surrogate = bpp + self._lmbda * (y_hat * distortion.gradient).sum()
         return surrogate, self._quality(bpp.item(), distortion.mse)
@@ -97,16 +103,16 @@ class Objective:
     def rounded(self, y: Tensor, z: Tensor) -> Quality:
         """Return what plain rounding of y and z costs, in float32."""
         bits, y_hat = self._model.rate(y, z, torch.round)
-        bpp = bits / self._n_pixels
+        bpp = bits / self.n_pixels
         mse = 0.0
         for strip in strips_of(self._model, y_hat):
             x_hat = synthesise(self._model, y_hat, strip)
             mse += self._squared_error(x_hat.round(), strip.first * self._model.y_stride).item()
-        return self._quality(bpp.item(), mse / (3 * self._n_pixels))
+        return self._quality(bpp.item(), mse / (3 * self.n_pixels))
 
     def _quality(self, bpp: float, mse: float) -> Quality:
         """Return where latents stand, from their mean squared error over all pixels; unseen ones have none."""
-        return Quality(self._lmbda * mse + bpp, bpp, mse / self._share_seen)
+        return Quality(self._lmbda * mse + bpp, bpp, mse * (self.n_pixels / max(1.0, self.n_seen)))
 
     def _synthesised_distortion(self, y_hat: Tensor) -> Distortion:
         """Return the MSE and its gradient with respect to y_hat, strip by strip."""
@@ -115,13 +121,13 @@ class Objective:
         for strip in strips_of(self._model, y_hat):
             with self._autocast():
                 x_hat = synthesise(self._model, y_hat, strip)
-            part = self._squared_error(x_hat, strip.first * self._model.y_stride) / (3 * self._n_pixels)
+            part = self._squared_error(x_hat, strip.first * self._model.y_stride) / (3 * self.n_pixels)
             part.backward()
             mse += part.item()
         return Distortion(mse, y_hat.grad)
 
     def _squared_error(self, x_hat: Tensor, first: int) -> Tensor:
-        target = self._x[:, :, first : first + x_hat.shape[2]]
+        target = self.x[:, :, first : first + x_hat.shape[2]]
         squares = (x_hat[:, :, : target.shape[2], : target.shape[3]] - target).square()
         if self._seen is not None:
             squares = squares * self._seen[first : first + target.shape[2]]
