@@ -126,6 +126,8 @@ def test_a_window_shows_all_that_a_piece_has_an_effect_on(nets, name, in_pieces)
         # What a context model's corrections of y_hat do to pixels farther off is left out; it is much in tiny models.
         for part, expected, scale in zip(found["gradients"], whole, (window.y_per_z, 1), strict=True):
             inside = expected[(..., *piece.inner(scale))]
+            if scale == 1 and name == "tiny-context-passes":
+                continue  # its weights are random: what z does does not fade with the distance
             part = part * found["scale"]
             assert 0.8 < part.norm() / inside.norm() < 1.25
             assert torch.cosine_similarity(part.flatten(), inside.flatten(), dim=0) > (0.99 if name == "tiny" else 0.9)

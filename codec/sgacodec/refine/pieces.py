@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass, replace
 import torch
 from torch import Tensor
 
+from sgacodec.latents.synthesis import Strip
 from sgacodec.nets.pieces import Piece, Window, bits_alone, rated_pieces
 from sgacodec.nets.rates import Round
 from sgacodec.nets.registry import RefinedModel
@@ -92,8 +93,10 @@ def _refine_piece(
     window = Window(model, piece, y, z)
     scale = model.y_stride * window.y_per_z
     reach = model.halo * model.y_stride
-    counted = tuple(slice(max(0, span.start - reach), span.stop + reach) for span in piece.within(scale))
-    objective = make(window.model, *piece.window(scale), (counted[0], counted[1]))
+    rows, columns = (
+        _shown(strip, size, scale, reach) for strip, size in zip((piece.rows, piece.columns), z.shape[2:], strict=True)
+    )
+    objective = make(window.model, *piece.window(scale), (rows, columns))
     inside = _Inside(objective, piece, window)
     y_part, z_part = y[(..., *piece.inner(window.y_per_z))], z[(..., *piece.inner())]
     refined = loop.refine(inside, y_part.clone(), z_part.clone(), settings, report)
@@ -105,6 +108,19 @@ def _refine_piece(
         (best.bpp - start.bpp) * n_pixels,
         (best.mse - start.mse) * objective.n_seen,
     )
+
+
+def _shown(strip: Strip, size: int, scale: int, reach: int) -> slice:
+    """Return the pixels, along one side of a window, that all they depend on is in the window.
+
+    Args:
+        strip: of z.
+        size: of z.
+        scale: pixels per sample of z.
+        reach: pixels beside a cut through y that differ from those without the cut.
+    """
+    length = (strip.bottom - strip.top) * scale
+    return slice(reach if strip.top > 0 else 0, length - reach if strip.bottom < size else length)
 
 
 class _Inside:
