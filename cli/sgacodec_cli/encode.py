@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 from tqdm import tqdm
 
 from sgacodec import limits
 from sgacodec.errors import EncodeError, OptionError
-from sgacodec.options import MAX_ITERATIONS, METHODS, PRESETS, EncodeOptions
+from sgacodec.options import DEFAULT_QUALITY, MAX_ITERATIONS, METHODS, PRESETS, EncodeOptions
 from sgacodec.refine import log
 from sgacodec_cli.files import (
     check_distinct,
@@ -25,6 +24,7 @@ from sgacodec_cli.files import (
 )
 from sgacodec_cli.interrupts import leaving_at_once
 from sgacodec_cli.progress import is_hidden
+from sgacodec_cli.sizes import size
 
 if TYPE_CHECKING:
     from sgacodec.bitsback.message import Message
@@ -32,14 +32,30 @@ if TYPE_CHECKING:
     from sgacodec.picture import Picture
     from sgacodec.refine.loop import Progress
 
+_RATE = {
+    "target_size": "--target-size",
+    "target_bpp": "--target-bpp",
+    "target_psnr": "--target-psnr",
+    "quality": "--quality",
+    "level": "--level",
+    "lmbda": "--lambda",
+}
+"""Options that pick the level."""
+
 _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 
 
 @click.command("encode")
 @click.argument("source", metavar="IN")
 @click.option("-o", "--output", default=None, help="The .sga file; '-' is standard output.  [default: IN with .sga]")
-@click.option("-q", "--quality", type=click.FloatRange(0, 100), default=50.0, show_default=True,
-              help="0 is smallest, 100 is best.")  # fmt: skip
+@click.option("-q", "--quality", type=click.FloatRange(0, 100), default=None,
+              help=f"0 is smallest, 100 is best.  [default: {DEFAULT_QUALITY}]")  # fmt: skip
+@click.option("--target-size", type=size, metavar="SIZE", default=None,
+              help="Instead of a quality: the most bytes that OUT may have; 50k is 50000, 50Ki is 51200.")  # fmt: skip
+@click.option("--target-bpp", type=click.FloatRange(min=0, min_open=True), default=None,
+              help="The same in bits per pixel.")  # fmt: skip
+@click.option("--target-psnr", type=click.FloatRange(min=0, min_open=True), default=None,
+              help="Instead of a quality: the least PSNR of the decoded picture, in dB.")  # fmt: skip
 @click.option("--lambda", "lmbda", type=click.FloatRange(min=0, min_open=True), default=None,
               help="R-D trade-off instead of a quality: loss = lambda * 255^2 * MSE + bpp.")  # fmt: skip
 @click.option("--level", type=click.FloatRange(min=0), default=None,
@@ -105,17 +121,12 @@ def command(
         click.echo(_summary(output, encoded), err=True)
 
 
-def _is_given(name: str) -> bool:
-    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
-
-
 def _check_rate(options: Mapping[str, object]) -> None:
-    if not _is_given("quality"):
-        return
-    if options["level"] is not None:
-        raise click.UsageError("--level and --quality both pick the level; give one")
-    if options["lmbda"] is not None:
-        raise click.UsageError("--lambda and --quality both pick the level; give one, or --level with --lambda")
+    """Refuse two ways to say how large the file may get."""
+    given = [flag for name, flag in _RATE.items() if options[name] is not None]
+    if len(given) > 1 and given != ["--level", "--lambda"]:
+        hint = ", or --level with --lambda" if given[1] == "--lambda" and given[0] == "--quality" else ""
+        raise click.UsageError(f"{given[0]} and {given[1]} both pick the level; give one{hint}")
 
 
 def _check_files(output: str, log_file: str | None, inputs: Mapping[str, object], force: bool) -> None:
@@ -200,6 +211,9 @@ def _bar(steps: int, quiet: bool, progress: bool) -> tqdm[Any]:
 
 
 def _show(bar: tqdm[Any], progress: Progress) -> None:
+    if progress.step == 1 and progress.attempt > 1:
+        bar.reset(progress.iterations)
+        bar.set_description(f"refining, try {progress.attempt}", refresh=False)
     bar.set_postfix_str(
         f"loss {progress.sampled.loss:.4f} bpp {progress.sampled.bpp:.4f} PSNR {progress.sampled.psnr_db:.2f} dB",
         refresh=False,
@@ -210,5 +224,6 @@ def _show(bar: tqdm[Any], progress: Progress) -> None:
 def _summary(output: str, encoded: Encoded) -> str:
     gain = 1 - encoded.refined.best.loss / encoded.refined.start.loss
     refined = f", R-D loss {gain:.1%} lower by refinement" if gain > 0 else ""
+    tries = f", {encoded.attempts} tries" if encoded.attempts > 1 else ""
     name = "standard output" if output == "-" else output
-    return f"{name}: {len(encoded.data)} bytes, {encoded.bpp:.4f} bpp, PSNR {encoded.psnr_db:.2f} dB{refined}"
+    return f"{name}: {len(encoded.data)} bytes, {encoded.bpp:.4f} bpp, PSNR {encoded.psnr_db:.2f} dB{refined}{tries}"

@@ -3,14 +3,16 @@
 picture -> plan -> prepared -> analyse (g_a, h_a) -> drawn/choice -> refine -> latents/streams -> container
         -> decode again -> file
 
-`drawn.choice` may take parts of a drawn picture out, fill what they leave, and put an overlay over them.
+`drawn.choice` may take parts of a drawn picture out, fill what they leave, and put an overlay over them. For a target,
+`targets.search` goes this way at several levels.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgacodec import decoding
+from sgacodec import decoding, targets
 from sgacodec.bitsback import embed
 from sgacodec.bitsback.distributions import bits_back_of
 from sgacodec.bitsback.message import Message, frame
@@ -30,11 +32,12 @@ from sgacodec.format.container import Container, Section, SectionType
 from sgacodec.latents import streams
 from sgacodec.latents.symbols import Symbols
 from sgacodec.metrics import psnr_db
+from sgacodec.models.levels import level_lambda, level_lambdas
 from sgacodec.nets.bits_back import BitsBackNets, CarryingNets
 from sgacodec.nets.registry import FloatModel, RefinedModel, float_model
 from sgacodec.options import EncodeOptions
 from sgacodec.picture import Picture, alpha_of, pad, to_picture
-from sgacodec.plan import Plan, make_plan
+from sgacodec.plan import Plan, Target, make_plan
 from sgacodec.refine import loop
 from sgacodec.refine.objective import Objective
 
@@ -53,6 +56,7 @@ class Encoded:
         table_bits: sum of -log2 of the integer tables' probabilities, in bits.
         bpp: bits per pixel of the whole file.
         psnr_db: PSNR of the decoded RGB picture, without pixels of alpha 0.
+        attempts: at how many levels it was refined on the way to a target.
     """
 
     data: bytes
@@ -60,6 +64,7 @@ class Encoded:
     table_bits: float
     bpp: float
     psnr_db: float
+    attempts: int = 1
 
 
 def encode(
@@ -80,6 +85,7 @@ def encode(
     Raises:
         InvalidImageError: `source` cannot be encoded.
         ModelNotFoundError: the model is not installed.
+        TargetNotReachedError: the picture cannot become so small, or so good.
         EncodeError: refinement or the self-check failed.
     """
     with as_by_default():
@@ -90,19 +96,120 @@ def encode(
 def encode_with(plan: Plan, picture: Picture, report: Report | None = None, message: Message | None = None) -> Encoded:
     """Encode a picture as planned and say what came of it; errors as in `encode`."""
     with as_by_default():
-        return _encode(plan, prepared(plan, picture), report, message)
+        original = prepared(plan, picture)
+        if plan.wanted is not None:
+            return _encode_to(plan.wanted, plan, original, report, message)
+        attempt = _Attempt(plan, original, report, message)
+        attempt.refine()
+        return attempt.file().encoded
 
 
-def _encode(plan: Plan, picture: Picture, report: Report | None, message: Message | None) -> Encoded:
-    chosen = choice.choose(plan, picture, partial(choose_coding, message=message))
-    coding = chosen.coding
-    objective = make_objective(chosen.plan, chosen.picture, coding.model)
-    refined = loop.refine(objective, coding.y, coding.z, chosen.plan.settings, report)
-    coded = coding.code(refined.y, refined.z)
-    rgb = _decode_own(coded, plan, message, picture.alpha)
-    data = container.serialize(replace(coded.container, pixel_crc=zlib.crc32(rgb.tobytes())))
-    bpp = 8 * len(data) / (rgb.shape[0] * rgb.shape[1])
-    return Encoded(data, refined, coded.table_bits, bpp, _psnr_db(picture, rgb))
+def _encode_to(
+    wanted: targets.Wanted, plan: Plan, picture: Picture, report: Report | None, message: Message | None
+) -> Encoded:
+    model, refines = plan.model, plan.settings.schedule.iterations > 0
+    lambdas = level_lambdas(model)
+    last = len(lambdas) - 1
+    step = math.log(lambdas[-1] / lambdas[0]) / last if last else 1.0
+    goal = wanted.of_size(picture.rgb.shape[0] * picture.rgb.shape[1])
+
+    def attempt_at(level_q4: int) -> _Attempt:
+        target = Target(level_q4, level_lambda(model, level_q4))
+        return _Attempt(replace(plan, target=target), picture, report, message)
+
+    found = targets.search(goal, attempt_at, last, step, refines)
+    return replace(found.file.encoded, attempts=found.attempts)
+
+
+class _Attempt:
+    """A picture at one level; a `targets.Attempt`.
+
+    Attributes:
+        trims: whether a dead zone changes its files.
+        number: how many were refined so far, this one included.
+        refined: its latents and where they stand, once they were refined.
+    """
+
+    refined: loop.Refined
+    number = 1
+
+    def __init__(self, plan: Plan, picture: Picture, report: Report | None, message: Message | None) -> None:
+        """Analyse the picture."""
+        self._picture, self._report, self._message = picture, report, message
+        self._chosen = choice.choose(plan, picture, partial(choose_coding, message=message))
+        self.trims = self._chosen.coding.trims
+
+    def unrefined(self) -> _File:
+        """Return the file of the latents as they were analysed."""
+        return _File(self, self._chosen.coding.unrefined)
+
+    def refine(self, before: _Attempt | None = None) -> None:
+        """Refine the latents, from where an attempt at another level left them if they serve."""
+        plan, coding = self._chosen.plan, self._chosen.coding
+        objective = make_objective(plan, self._chosen.picture, coding.model)
+        start, settings = (coding.y, coding.z), plan.settings
+        if before is not None:
+            self.number = before.number + 1
+            moved = self._moved(before)
+            if moved is not None:
+                start, settings = moved, settings.shortened()
+        self.refined = loop.refine(objective, *start, settings, self._numbered(self._report))
+
+    def _numbered(self, report: Report | None) -> Report | None:
+        """Return a report that says which attempt this is."""
+        return report and (lambda progress: report(replace(progress, attempt=self.number)))
+
+    def _moved(self, before: _Attempt) -> tuple[Tensor, Tensor] | None:
+        """Return the latents that another attempt ended with, scaled to this level, or None if they do not serve."""
+        if before._chosen.picture.overlay != self._chosen.picture.overlay:  # they are of another picture
+            return None
+        return self._chosen.coding.moved(before._chosen.coding, before.refined.y, before.refined.z)
+
+    def file(self, dead_zone: float = 0.0) -> _File:
+        """Return the file of the refined latents; a dead zone is one of `streams.Writer`."""
+        return _File(self, self._chosen.coding.code(self.refined.y, self.refined.z, dead_zone))
+
+    def read_back(self, coded: _Coded) -> npt.NDArray[np.uint8]:
+        """Return the picture, uint8 [H, W, 3], that a decoder makes of what was coded."""
+        return _decode_own(coded, self._chosen.plan, self._message, self._picture.alpha)
+
+    def psnr_db(self, rgb: npt.NDArray[np.uint8]) -> float:
+        """Return the PSNR of a decoded picture where it can be seen."""
+        return _psnr_db(self._picture, rgb)
+
+
+class _File:
+    """A file of an attempt, read back when its picture is first asked for; a `targets.File`."""
+
+    def __init__(self, attempt: _Attempt, coded: _Coded) -> None:
+        self._attempt, self._coded = attempt, coded
+
+    @property
+    def n_bytes(self) -> int:
+        """Its length."""
+        return _n_bytes(self._coded)
+
+    @property
+    def n_bytes_beside(self) -> int:
+        """What the sections take of it: metadata, message, alpha."""
+        return self.n_bytes - len(container.serialize(replace(self._coded.container, sections=())))
+
+    @cached_property
+    def _rgb(self) -> npt.NDArray[np.uint8]:
+        return self._attempt.read_back(self._coded)
+
+    @cached_property
+    def psnr_db(self) -> float:
+        """PSNR of what a decoder makes of it."""
+        return self._attempt.psnr_db(self._rgb)
+
+    @property
+    def encoded(self) -> Encoded:
+        """The file with all that is known of it."""
+        coded = self._coded
+        data = container.serialize(replace(coded.container, pixel_crc=zlib.crc32(self._rgb.tobytes())))
+        bpp = 8 * len(data) / (self._rgb.shape[0] * self._rgb.shape[1])
+        return Encoded(data, self._attempt.refined, coded.table_bits, bpp, self.psnr_db)
 
 
 def prepared(plan: Plan, picture: Picture) -> Picture:
@@ -143,16 +250,25 @@ class Coding(Protocol):
 
     Attributes:
         y, z: where refinement starts, float32 [1, M, H/16, W/16] and [1, N, H/64, W/64].
+        trims: whether `code` has a use for a dead zone.
     """
 
     y: Tensor
     z: Tensor
+    trims: bool
 
     @property
     def model(self) -> RefinedModel:
         """What rates and synthesises the latents while they are refined."""
 
-    def code(self, y: Tensor, z: Tensor) -> _Coded:
+    @property
+    def unrefined(self) -> _Coded:
+        """The latents without refinement as a container, about as long as it will be."""
+
+    def moved(self, other: Any, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return latents of another coding scaled to the level of this one, or None if they do not serve."""
+
+    def code(self, y: Tensor, z: Tensor, dead_zone: float = 0.0) -> _Coded:
         """Return latents, refined or not, as a container; shapes are those of the attributes."""
 
 
@@ -167,7 +283,7 @@ def choose_coding(plan: Plan, picture: Picture, message: Message | None = None) 
     if plan.model.bits_back is None:
         return plain
     carrying = _Carrying(plan, picture, message, plain)
-    if plan.embedding.always_carries or carrying.n_bytes_unrefined < plain.n_bytes_unrefined:
+    if plan.embedding.always_carries or _n_bytes(carrying.unrefined) < _n_bytes(plain.unrefined):
         return carrying
     return plain
 
@@ -175,17 +291,29 @@ def choose_coding(plan: Plan, picture: Picture, message: Message | None = None) 
 class _Plain:
     """z and y in streams of their own; a message, if any, in a section."""
 
+    trims = True
+
     def __init__(self, plan: Plan, picture: Picture, sections: tuple[Section, ...] = ()) -> None:
         self._plan, self._picture, self._sections = plan, picture, sections
         self.model = nets = float_model(plan.model, plan.target.level_q4, plan.device)
         self.y, self.z = analyse(nets, picture)
 
-    @property
-    def n_bytes_unrefined(self) -> int:
-        """Length of the file without refinement."""
-        return _n_bytes(self.code(self.y, self.z))
+    @cached_property
+    def unrefined(self) -> _Coded:
+        """The latents without refinement."""
+        return self.code(self.y, self.z)
 
-    def code(self, y: Tensor, z: Tensor) -> _Coded:
+    def moved(self, other: Coding, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Scale by what the levels' inverse gains differ in."""
+        if not isinstance(other, _Plain):
+            return None
+        ours, theirs = self.model, other.model
+        return (
+            y * (theirs.inverse_gain_y / ours.inverse_gain_y),
+            z * (theirs.inverse_gain_z / ours.inverse_gain_z),
+        )
+
+    def code(self, y: Tensor, z: Tensor, dead_zone: float = 0.0) -> _Coded:
         """Round z, then y around the mu that the decoder will compute."""
         decoder, level_q4 = self._plan.model.decoder, self._plan.target.level_q4
         prior = decoder.entropy
@@ -194,7 +322,7 @@ class _Plain:
         z_stream, z_bits = streams.write_z(decoder, z_symbols)
         height, width = self._picture.rgb.shape[:2]
         n_bands = streams.number_of_bands(z.shape[2], round(height * width / _BAND_PIXELS))
-        writer = streams.Writer(y.cpu().numpy(), decoder.y_frac_bits)
+        writer = streams.Writer(y.cpu().numpy(), decoder.y_frac_bits, dead_zone)
         symbols = streams.walk(decoder, level_q4, z_symbols, streams.y_bands(decoder, z.shape[2], n_bands), writer)
         filled = Container(
             **_described(self._plan, self._picture, self._plan.model.model_id),
@@ -207,6 +335,8 @@ class _Plain:
 
 class _Carrying:
     """The z's carry a message, y lies on the integers."""
+
+    trims = False
 
     def __init__(self, plan: Plan, picture: Picture, message: Message, plain: _Plain) -> None:
         """Take what was analysed for plain streams: y is the same."""
@@ -221,12 +351,16 @@ class _Carrying:
         is_carrier = torch.from_numpy(mask).to(plan.device)
         self.model = CarryingNets(plain.model, bits_back_nets, is_carrier, plan.settings.seed)
 
-    @property
-    def n_bytes_unrefined(self) -> int:
-        """Length of the file without refinement, of one variant of the message's bits."""
-        return _n_bytes(self._embed(self.y, self.z, replace(self._plan.embedding, tries=1)))
+    @cached_property
+    def unrefined(self) -> _Coded:
+        """The latents without refinement, of one variant of the message's bits."""
+        return self._embed(self.y, self.z, replace(self._plan.embedding, tries=1))
 
-    def code(self, y: Tensor, z: Tensor) -> _Coded:
+    def moved(self, other: Coding, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return None: what carries a message depends on the level."""
+        return None
+
+    def code(self, y: Tensor, z: Tensor, dead_zone: float = 0.0) -> _Coded:
         """Embed the message in the z's."""
         return self._embed(y, z, self._plan.embedding)
 

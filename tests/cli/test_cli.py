@@ -196,6 +196,18 @@ def with_another_model(data):
         (["decode", "scene.png", "-o", "x.docx"], "cannot write .docx"),
         (["decode", "scene.png", "-o", "folder"], "cannot write"),
         (["encode", "scene.png", "--lambda", "0.01", "-q", "50"], "give one"),
+        (
+            ["encode", "scene.png", "--target-size", "50x"],
+            "'50x' is no size; give a number of bytes, such as 50000, 50k",
+        ),
+        (["encode", "scene.png", "--target-size", "0"], "'0' is no size"),
+        (["encode", "scene.png", "--target-size", "9k", "-q", "50"], "--target-size and --quality both pick the level"),
+        (["encode", "scene.png", "--target-psnr", "30", "--level", "1"], "--target-psnr and --level both pick"),
+        (
+            ["encode", "scene.png", "--target-bpp", "1", "--target-psnr", "30"],
+            "--target-bpp and --target-psnr both pick",
+        ),
+        (["encode", "scene.png", "--target-bpp", "nan"], "target_bpp is nan"),
         (["encode", "scene.png", "-q", "nan"], "quality is nan, and must be a number between 0 and 100"),
         (["encode", "scene.png", "--lambda", "inf"], "lmbda is inf, and must be a number finite"),
         (["encode", "scene.png", "--level", "nan"], "level is nan"),
@@ -235,7 +247,7 @@ def test_log(run, png, method, classes):
     assert (log["options"]["method"], log["options"]["classes"]) == (method, classes)
     assert log["best"]["loss"] <= log["start"]["loss"]
     assert [row["step"] for row in log["steps"]] == list(range(1, 9))
-    keys = {"step", "tau", "loss", "bpp", "psnr_db", "true_loss", "true_bpp", "true_psnr_db", "gap"}
+    keys = {"attempt", "step", "tau", "loss", "bpp", "psnr_db", "true_loss", "true_bpp", "true_psnr_db", "gap"}
     for row in log["steps"]:
         assert set(row) == keys
         assert 0 < row["tau"] <= 1

@@ -21,7 +21,7 @@ from sgacodec.errors import TargetNotReachedError
 from sgacodec.picture import read_picture
 from sgacodec_bench.codecs import Absent, Codec
 from sgacodec_bench.codecs.base import Rgb
-from sgacodec_bench.experiments import claims, messages, optimizers
+from sgacodec_bench.experiments import claims, messages, optimizers, targets
 from sgacodec_bench.experiments.kodak_presets import exactness, preset_table
 from sgacodec_bench.measure.equal_size import Candidate, at_most, candidate
 from sgacodec_bench.measure.results import Result, load, load_folder
@@ -42,6 +42,7 @@ PAGES = {
     "training": RESULTS / "training.md",
     "context": RESULTS / "context.md",
     "robustness": RESULTS / "robustness.md",
+    "targets": RESULTS / "targets.md",
 }
 """The page that has a table between its markers, `<!-- name: begin -->` and `<!-- name: end -->`."""
 
@@ -268,6 +269,7 @@ def tables(folder: Path) -> dict[str, str]:
         "training": training_tables(folder.parent / "training", folder),
         "context": context_tables(folder.parent / "context", folder),
         "robustness": robustness_tables(folder.parent / "robustness"),
+        "targets": markdown(targets.table(folder.parent / "targets")),
     }
 
 

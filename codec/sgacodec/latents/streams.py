@@ -104,14 +104,16 @@ class Writer:
         table_bits: sum of -log2 of the tables' probabilities.
     """
 
-    def __init__(self, y: npt.NDArray[Any], frac_bits: int) -> None:
+    def __init__(self, y: npt.NDArray[Any], frac_bits: int, dead_zone: float = 0.0) -> None:
         """Take y.
 
         Args:
             y: float [1, M, H/16, W/16].
             frac_bits: fractional bits of a pass's centre.
+            dead_zone: so much farther than halfway from one whole number to the next, away from the centre, a y still
+                rounds towards the centre, which takes fewer bits; 0 to 0.5.
         """
-        self._y, self._unit = y, 2.0**-frac_bits
+        self._y, self._unit, self._dead_zone = y, 2.0**-frac_bits, dead_zone
         self.streams: list[bytes] = []
         self.table_bits = 0.0
 
@@ -121,7 +123,10 @@ class Writer:
 
     def visit(self, part: Pass, tables: TableSet) -> Int32Array:
         """Round y around the centre that the decoder will have, and write it."""
-        symbols = to_symbols(self._band[part.where].ravel() - part.centre_q * self._unit)
+        residual = self._band[part.where].ravel() - part.centre_q * self._unit
+        if self._dead_zone:
+            residual = np.sign(residual) * np.maximum(np.abs(residual) - self._dead_zone, 0)
+        symbols = to_symbols(residual)
         self._writer.put(symbols, part.table_index, tables)
         return symbols
 

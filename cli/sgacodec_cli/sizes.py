@@ -1,0 +1,26 @@
+"""Sizes on the command line."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import click
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]i?)?b?", re.IGNORECASE)
+
+
+def size(text: str) -> int:
+    """Return a number of bytes, rounded down, of a text such as 50000, 50k (1000 bytes each), 50Ki (1024) or 1.5MB.
+
+    Raises:
+        click.BadParameter: it is none, or less than one byte.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    n_bytes = int(Decimal(found[1]) * _UNITS[(found[2] or "").lower()]) if found else 0
+    if n_bytes < 1:
+        raise click.BadParameter(
+            f"{text!r} is no size; give a number of bytes, such as 50000, 50k (50000) or 50Ki (51200)"
+        )
+    return n_bytes
