@@ -322,7 +322,7 @@ class _Plain:
         z_stream, z_bits = streams.write_z(decoder, z_symbols)
         height, width = self._picture.rgb.shape[:2]
         n_bands = streams.number_of_bands(z.shape[2], round(height * width / _BAND_PIXELS))
-        writer = streams.Writer(y.cpu().numpy(), decoder.y_frac_bits, dead_zone)
+        writer = streams.Writer(y.cpu().numpy(), decoder.y_frac_bits, self._dead_zone(y, dead_zone))
         symbols = streams.walk(decoder, level_q4, z_symbols, streams.y_bands(decoder, z.shape[2], n_bands), writer)
         filled = Container(
             **_described(self._plan, self._picture, self._plan.model.model_id),
@@ -331,6 +331,17 @@ class _Plain:
             sections=(*self._picture.sections(), *self._sections),
         )
         return _Coded(filled, symbols, z_bits + writer.table_bits)
+
+    def _dead_zone(self, y: Tensor, inside: float) -> npt.NDArray[np.float32]:
+        """Return the dead zone of each place: what lies outside of the picture is taken as it is predicted.
+
+        That costs next to nothing, and no quality but for the places that begin less than half a stride outside.
+        """
+        stride = self._plan.model.decoder.y_stride
+        rows, columns = (-(-(side + stride // 2) // stride) for side in self._picture.rgb.shape[:2])
+        zones = np.full(y.shape[2:], np.inf, np.float32)
+        zones[:rows, :columns] = inside
+        return zones
 
 
 class _Carrying:

@@ -18,13 +18,13 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from sgacodec.errors import TargetNotReachedError
 from sgacodec.search import Crossing
 
-_WIDEST = 0.06
-"""No dead zone is wider: what is predicted from y suffers, until files grow again."""
-
-_REACH = 1.0
+_REACH = 2.0
 """From so many levels above a target, trimming costs too much quality, and the next level is tried."""
 
-_TRIMS = 6
+_WIDEST = 0.5
+"""No dead zone is wider. On the lowest level there is nothing else to make files smaller."""
+
+_TRIMS = 8
 
 
 class File(Protocol):
@@ -109,7 +109,7 @@ class AtMostBytes:
     near: ClassVar[float] = 0.006
     by_lambda: ClassVar[float] = 0.6
     by_refinement: ClassVar[float] = -0.085
-    by_dead_zone: ClassVar[float] = -1.1
+    by_dead_zone: ClassVar[float] = -2.4
 
     def of_size(self, n_pixels: int) -> AtMostBytes:
         """Return itself."""
@@ -166,7 +166,7 @@ class AtLeastDb:
     near: ClassVar[float] = 0.03
     by_lambda: ClassVar[float] = 2.6
     by_refinement: ClassVar[float] = 0.05
-    by_dead_zone: ClassVar[float] = -5.0
+    by_dead_zone: ClassVar[float] = -6.5
 
     def of_size(self, n_pixels: int) -> AtLeastDb:
         """Return itself."""
@@ -225,7 +225,8 @@ def search(goal: Goal, attempt_at: Callable[[int], Attempt[F]], last: int, step:
         attempt.refine(before)
         before, found = attempt, _measured(goal, attempt.file())
         crossing.note(level, found.excess)
-        if attempt.trims and 0 < found.excess <= _REACH * crossing.slope and not _is_near(goal, found):
+        close = level == 0 or found.excess <= _REACH * crossing.slope
+        if attempt.trims and found.excess > 0 and close and not _is_near(goal, found):
             found = _trimmed(goal, attempt, found)
         tried.append(found)
         if _is_near(goal, found):

@@ -24,8 +24,8 @@ from sgacodec_bench.measure import results
 from sgacodec_bench.measure.provenance import model_header
 from sgacodec_bench.report.tables import Table
 
-_BPP = (0.15, 0.3, 0.6, 1.0, 1.5)
-_DB = (29.0, 31.0, 33.0, 35.0, 37.0)
+_BPP = (0.35, 0.5, 0.7, 0.9, 1.2)
+_DB = (32.0, 33.5, 35.0, 36.5, 38.0)
 
 Row = dict[str, Any]
 
