@@ -1,6 +1,7 @@
 """sgacodec: a learned image codec whose files decode to the same bytes on any machine.
 
-`decode` and `read_info` need numpy, constriction and pillow; `encode` needs torch, which is imported when it is called.
+`decode` and `read_info` need numpy, constriction and pillow; `encode` and `encode_many` need torch, which is imported
+when it is used.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sgacodec.errors import (
     UnsupportedVersionError,
 )
 from sgacodec.info import Info, read_info
+from sgacodec.many import EncodeResult, encode_many
 from sgacodec.options import EncodeOptions
 from sgacodec.sources import read_bytes
 
@@ -98,6 +100,7 @@ __all__ = [
     "CorruptStreamError",
     "EncodeError",
     "EncodeOptions",
+    "EncodeResult",
     "FormatError",
     "Info",
     "InvalidImageError",
@@ -114,6 +117,7 @@ __all__ = [
     "UnsupportedVersionError",
     "decode",
     "encode",
+    "encode_many",
     "read_info",
     "verify",
 ]
