@@ -5,11 +5,9 @@ from __future__ import annotations
 import click
 
 from sgacodec import limits
-from sgacodec.errors import EncodeError
 from sgacodec.options import EncodeOptions
-from sgacodec_cli.encode import encode_options, read_picture
+from sgacodec_cli.encode import encode_options, load_encoding, read_picture
 from sgacodec_cli.files import show
-from sgacodec_cli.interrupts import leaving_at_once
 
 
 @click.command("capacity")
@@ -29,11 +27,9 @@ def command(source: str, max_pixels: int, **options: float | int | str | None) -
     --caption' and '--embed' take what is best for the message, and append to the file what the latents do not carry.
     """
     chosen, picture = encode_options(options), read_picture(source, max_pixels)
-    try:
-        with leaving_at_once():
-            from sgacodec import encoding
-    except ImportError as err:
-        raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
+    load_encoding()
+    from sgacodec import encoding
+
     found = encoding.capacity_bytes(picture, chosen)
     show(f"{max(found)} bytes")
     for exponent, n_bytes in enumerate(found):

@@ -19,14 +19,12 @@ from sgacodec.options import EncodeOptions
 from sgacodec.picture import Picture, read_picture
 
 if TYPE_CHECKING:
+    from sgacodec.bitsback.message import Message
     from sgacodec.encoding import Encoded, Report
     from sgacodec.refine.loop import Progress
 
-Content = bytes | str
-Message = Content | Callable[[Picture], "Content | None"] | None
-"""What every file carries besides its picture, or a function that says it of each."""
-
-Watch = Callable[["str | os.PathLike[str]", "Progress"], None]
+    MessageOf = Message | Callable[[Picture], Message | None]
+    """What every file carries besides its picture, or a function that says it of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +60,9 @@ def encode_many(
     options: EncodeOptions | None = None,
     *,
     jobs: int = 1,
-    message: Message = None,
+    message: MessageOf | None = None,
     max_pixels: int = limits.MAX_PIXELS,
-    report: Watch | None = None,
+    report: Callable[[str | os.PathLike[str], Progress], None] | None = None,
     in_order: bool = True,
 ) -> Generator[EncodeResult, None, None]:
     """Encode image files.
@@ -135,7 +133,7 @@ class _Encode:
     """Encodes the image at a path; a `parallel.Work`."""
 
     options: EncodeOptions
-    message: Message
+    message: MessageOf | None
     max_pixels: int
     tells: bool
 
@@ -157,7 +155,7 @@ class _Encode:
 
 
 def encode_picture(
-    options: EncodeOptions, picture: Picture, report: Report | None = None, message: Content | None = None
+    options: EncodeOptions, picture: Picture, report: Report | None = None, message: Message | None = None
 ) -> Encoded:
     """Encode one picture as the options ask; see `encoding.encode_with`."""
     from sgacodec import encoding
