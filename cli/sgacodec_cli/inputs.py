@@ -161,7 +161,7 @@ def output_of_one(source: str, output: str | None, suffix: str) -> str:
     return os.path.join(output, name)
 
 
-def plan(wanted: Wanted, suffix: str, judge: Callable[[str], Verdict], others: Iterable[str | None] = ()) -> Planned:
+def plan(wanted: Wanted, suffix: str, kind: Kind, others: Iterable[str | None] = ()) -> Planned:
     """Find inputs and name outputs, see `find`, `jobs_of` and `check_outputs`.
 
     Args:
