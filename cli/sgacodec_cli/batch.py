@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -47,9 +48,11 @@ class Display:
         quiet: no bar, no lines and no summary; errors and warnings are told.
         progress: a bar even where standard error is no terminal.
         as_json: JSON lines on standard output, instead of lines on standard error.
+        facts: what JSON says of a file beside its names, size, time and error.
     """
 
     verb: str
+    facts: tuple[str, ...]
     quiet: bool
     progress: bool
     as_json: bool
@@ -173,8 +176,9 @@ class Account:
 
     def _write_json(self, facts: dict[str, Any]) -> None:
         if self._display.as_json:
+            names = ("input", "output", "bytes", *self._display.facts, "seconds", "skipped", "error")
             with tqdm.external_write_mode(file=sys.stdout):
-                show(strict_json.dumps(_NOTHING | facts))
+                show(strict_json.dumps({**dict.fromkeys(names), "warnings": (), **facts}))
 
     def _say(self, line: str) -> None:
         with tqdm.external_write_mode(file=sys.stderr):
@@ -195,9 +199,6 @@ class Account:
         return "; ".join(parts)
 
 
-_NOTHING: dict[str, Any] = dict.fromkeys(("input", "output", "bytes", "width", "height", "seconds", "skipped", "error"))
-
-
 def _is_told(record: logging.LogRecord) -> bool:
     return not (record.name.startswith("sgacodec.") and record.levelno == logging.WARNING)
 
@@ -209,7 +210,7 @@ def reason(path: str, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or path}: {error.strerror or error}"
     text = "out of memory; try it with fewer jobs" if isinstance(error, MemoryError) else str(error)
-    return text if text.startswith(path) else f"{path}: {text}"
+    return text if text.startswith((path, str(Path(path)))) else f"{path}: {text}"
 
 
 def printable(text: str) -> str:

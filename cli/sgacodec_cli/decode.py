@@ -65,15 +65,18 @@ def command(
     IN may also be a folder, whose .sga files are taken, or a pattern such as '*.sga'. Of several files those that fail
     are named, and the others are done; -o then names a folder.
     """
-    if inputs.is_one(sources) and not (skip_existing or as_json):
-        one = _One(sources[0], output, suffix, output_quality, caption, extract, force)
+    is_one = inputs.is_one(sources)
+    one = _One(sources[0], output, suffix, output_quality, caption, extract, force)
+    if is_one and not (skip_existing or as_json):
         _decode_one(one, max_pixels, device)
         return
-    if caption or extract is not None:
-        raise click.UsageError("--caption and --extract go with one file")
+    if one.carried:
+        raise click.UsageError("--caption and --extract go with one file, without the options of several")
+    named = one.image() if is_one else None
+    target = pictures.target(f"x{_dotted(suffix)}", output_quality) if named is None else named[1]
     wanted = inputs.Wanted(sources, output, recursive, None, skip_existing, force)
-    work = _Decode(pictures.target(f"x{_dotted(suffix)}", output_quality), max_pixels, device)
-    _decode_several(wanted, batch.Display("decoded", quiet, progress, as_json), work, jobs)
+    display = batch.Display("decoded", ("width", "height", "mode"), quiet, progress, as_json)
+    _decode_several(wanted, display, _Decode(target, max_pixels, device), jobs)
 
 
 def _dotted(suffix: str | None) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sgacodec.picture import Picture
     from sgacodec.refine.loop import Progress
 
+_FACTS = ("width", "height", "bpp", "psnr_db")
 _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 
 
@@ -106,7 +107,7 @@ def command(
     if log_file is not None:
         raise click.UsageError("--log goes with one picture")
     wanted = inputs.Wanted(sources, output, recursive, keep_suffix, skip_existing, force)
-    display = batch.Display("encoded", quiet, progress, as_json)
+    display = batch.Display("encoded", _FACTS, quiet, progress, as_json)
     _encode_several(wanted, display, encode_options(options), max_pixels, jobs, carried)
 
 
@@ -178,6 +179,8 @@ def _encode_several(
     wanted: inputs.Wanted, display: batch.Display, options: EncodeOptions, max_pixels: int, jobs: int, carried: _Carried
 ) -> None:
     planned = inputs.plan(wanted, ".sga", inputs.PICTURES, (carried.embed, str(options.model)))
+    for job in planned.jobs:
+        _check_suffix(job.output, wanted.force)
     if jobs == 1 and planned.jobs:
         load_encoding()
     with batch.Account(planned, display) as account:
@@ -199,7 +202,7 @@ def _encode_several(
 
 
 def _output(result: many.EncodeResult) -> batch.Output:
-    facts = {name: getattr(result, name) for name in ("width", "height", "bpp", "psnr_db")}
+    facts = {name: getattr(result, name) for name in _FACTS}
     line = "" if result.data is None else f"{result.bpp:.4f} bpp, PSNR {result.psnr_db:.2f} dB"
     return batch.Output(result.index, result.data, result.error, result.warnings, result.seconds, facts, line)
 

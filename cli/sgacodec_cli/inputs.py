@@ -146,6 +146,11 @@ def expanded(name: str) -> list[str]:
     return [os.path.join(".", found) if found == "-" else found for found in sorted(glob.glob(name))] or [name]
 
 
+def is_folder(name: str) -> bool:
+    """Say whether the name of an output is that of a folder, which may be still to come."""
+    return name != "-" and (os.path.isdir(name) or name.endswith((os.sep, os.altsep or os.sep)))
+
+
 def output_of_one(source: str, output: str | None, suffix: str) -> str:
     """Return the name of the output of one file; where that is to go into a folder, the folder is made.
 
@@ -154,7 +159,7 @@ def output_of_one(source: str, output: str | None, suffix: str) -> str:
     """
     if output is None:
         return default_output(source, suffix)
-    if output == "-" or not (os.path.isdir(output) or output.endswith((os.sep, os.altsep or os.sep))):
+    if not is_folder(output):
         return output
     name = os.path.basename(default_output(source, suffix))
     os.makedirs(output, exist_ok=True)
@@ -172,12 +177,17 @@ def plan(wanted: Wanted, suffix: str, kind: Kind, others: Iterable[str | None] =
     """
     if wanted.skip_existing and wanted.force:
         raise click.UsageError("--skip-existing leaves what --force overwrites; give one")
-    _check_folder(wanted.output)
-    found = find(wanted.sources, wanted.recursive, kind, wanted.output)
-    if any(each.path == "-" for each in found.inputs):
-        raise click.UsageError("standard input goes alone, without other files and the options of several")
-    jobs, existing = jobs_of(found.inputs, wanted.output, suffix, wanted.keep_suffix), list[Job]()
-    if wanted.skip_existing:  # it is whole, as outputs get their names last
+    if "-" in (*wanted.sources, wanted.output):
+        raise click.UsageError("standard input and output go with one file, without the options of several; name files")
+    if wanted.output is not None and is_one(wanted.sources) and not is_folder(wanted.output):
+        found = Found([Input(wanted.sources[0])])
+        jobs = [Job(wanted.sources[0], wanted.output)]
+    else:
+        _check_folder(wanted.output)
+        found = find(wanted.sources, wanted.recursive, kind, wanted.output)
+        jobs = jobs_of(found.inputs, wanted.output, suffix, wanted.keep_suffix)
+    existing: list[Job] = []
+    if wanted.skip_existing:  # what exists is whole, as outputs get their names last
         existing = [job for job in jobs if os.path.exists(job.output)]
         jobs = [job for job in jobs if not os.path.exists(job.output)]
     check_outputs(jobs, wanted.force, others)
@@ -186,8 +196,6 @@ def plan(wanted: Wanted, suffix: str, kind: Kind, others: Iterable[str | None] =
 
 def _check_folder(name: str | None) -> None:
     """Refuse what cannot be the folder of several outputs."""
-    if name == "-":
-        raise click.UsageError("standard output takes one file; name a folder with -o")
     if name == "":
         raise click.UsageError("the name of the output is empty; name a folder")
     if name is not None and os.path.lexists(name) and not os.path.isdir(name):

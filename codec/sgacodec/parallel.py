@@ -95,6 +95,8 @@ def run(
         SgacodecError: work cannot be prepared, or processes cannot be started.
     """
     receive = receive or _ignore
+    if not tasks:
+        return
     if min(jobs, len(tasks)) > 1:
         yield from _run_in_processes(work, tasks, min(jobs, len(tasks)), receive)
         return
