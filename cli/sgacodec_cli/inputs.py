@@ -297,10 +297,11 @@ def judge_picture(path: str) -> Verdict:
     suffix = os.path.splitext(path)[1].lower()
     if suffix == SUFFIX:
         return Verdict.IGNORED
-    if os.path.exists(path) and not os.path.isfile(path):  # reading a FIFO would wait for its writer
-        return Verdict.SKIPPED
     named = Image.EXTENSION.get(suffix)
-    if named in Image.OPEN and named not in _NEVER_DECODED:
+    is_named = named in Image.OPEN and named not in _NEVER_DECODED
+    if not os.path.isfile(path):  # reading a FIFO would wait for its writer; a link that leads nowhere is an error
+        return Verdict.TAKEN if is_named and not os.path.exists(path) else Verdict.SKIPPED
+    if is_named:
         return Verdict.TAKEN
     try:
         with Image.open(path, formats=_SURE):
