@@ -65,8 +65,9 @@ def command(
     IN may also be a folder, whose .sga files are taken, or a pattern such as '*.sga'. Of several files those that fail
     are named, and the others are done; -o then names a folder.
     """
-    is_one = inputs.is_one(sources)
-    one = _One(sources[0], output, suffix, output_quality, caption, extract, force)
+    paths = inputs.expand(sources)
+    is_one = inputs.is_one(paths)
+    one = _One(paths[0], output, suffix, output_quality, caption, extract, force)
     if is_one and not (skip_existing or as_json):
         _decode_one(one, max_pixels, device)
         return
@@ -74,7 +75,7 @@ def command(
         raise click.UsageError("--caption and --extract go with one file, without the options of several")
     named = one.image() if is_one else None
     target = pictures.target(f"x{_dotted(suffix)}", output_quality) if named is None else named[1]
-    wanted = inputs.Wanted(sources, output, recursive, None, skip_existing, force)
+    wanted = inputs.Wanted(paths, output, recursive, None, skip_existing, force)
     display = batch.Display("decoded", ("width", "height", "mode"), quiet, progress, as_json)
     _decode_several(wanted, display, _Decode(target, max_pixels, device), jobs)
 

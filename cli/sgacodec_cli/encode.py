@@ -100,13 +100,14 @@ def command(
     are named, and the others are done; -o then names a folder.
     """
     _check_rate(options)
-    carried = _Carried(caption, caption_from_metadata, embed, sources)
-    if inputs.is_one(sources) and not (keep_suffix or skip_existing or as_json):
-        _encode_one(_One(sources[0], output, log_file, force, quiet, progress), options, max_pixels, carried)
+    paths = inputs.expand(sources)
+    carried = _Carried(caption, caption_from_metadata, embed, paths)
+    if inputs.is_one(paths) and not (keep_suffix or skip_existing or as_json):
+        _encode_one(_One(paths[0], output, log_file, force, quiet, progress), options, max_pixels, carried)
         return
     if log_file is not None:
         raise click.UsageError("--log goes with one picture")
-    wanted = inputs.Wanted(sources, output, recursive, keep_suffix, skip_existing, force)
+    wanted = inputs.Wanted(paths, output, recursive, keep_suffix, skip_existing, force)
     display = batch.Display("encoded", _FACTS, quiet, progress, as_json)
     _encode_several(wanted, display, encode_options(options), max_pixels, jobs, carried)
 

@@ -92,7 +92,7 @@ class Wanted:
     """What a command line asks for.
 
     Attributes:
-        sources: names, folders and patterns.
+        sources: files and folders.
         output: the folder of outputs; None puts each beside its input.
         recursive: whether sub-folders are searched.
         keep_suffix: whether outputs keep the inputs' suffixes; None where the command has no such option.
@@ -128,22 +128,26 @@ class Planned:
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def is_one(names: Sequence[str]) -> bool:
-    """Say whether a command line names one file, or standard input, rather than many."""
-    return len(names) == 1 and expanded(names[0]) == [names[0]] and not os.path.isdir(names[0])
-
-
-def expanded(name: str) -> list[str]:
-    """Return the files that a pattern stands for which no shell has expanded, sorted; other names as they are.
+def expand(names: Iterable[str]) -> list[str]:
+    """Return names with those files in place of a pattern, sorted, that a shell would have put there.
 
     Raises:
-        click.UsageError: the name is empty.
+        click.UsageError: a name is empty.
     """
+    return [path for name in names for path in _expanded(name)]
+
+
+def _expanded(name: str) -> list[str]:
     check_input(name)
     if name == "-" or os.path.lexists(name) or not glob.has_magic(name):
         return [name]
     # A file called - is not standard input.
     return [os.path.join(".", found) if found == "-" else found for found in sorted(glob.glob(name))] or [name]
+
+
+def is_one(paths: Sequence[str]) -> bool:
+    """Say whether a command line names one file, or standard input, rather than several or a folder."""
+    return len(paths) == 1 and not os.path.isdir(paths[0])
 
 
 def is_folder(name: str) -> bool:
@@ -205,14 +209,14 @@ def _check_folder(name: str | None) -> None:
 # --- inputs ----------------------------------------------------------------------------------------------------------
 
 
-def find(names: Iterable[str], recursive: bool, kind: Kind, output: str | None = None) -> Found:
-    """Return the files that names, folders and patterns stand for.
+def find(paths: Sequence[str], recursive: bool, kind: Kind, output: str | None = None) -> Found:
+    """Return the files that names of files and folders stand for.
 
     Links to folders are followed, and each real folder is searched once. Hidden files are left out, as by patterns of a
     shell, and so is the output folder where it lies in another one.
 
     Args:
-        names: what was given.
+        paths: what was given.
         recursive: whether sub-folders are searched.
         kind: what the command works on.
         output: the output folder, if there is one.
@@ -220,10 +224,9 @@ def find(names: Iterable[str], recursive: bool, kind: Kind, output: str | None =
     Raises:
         SgacodecError: there is no file.
     """
-    given = [path for name in names for path in expanded(name)]
     search = _Search(recursive, kind.judge, _identity(output))
     known = set[tuple[str, str]]()
-    for path in given:
+    for path in paths:
         for each in search.below(path) if os.path.isdir(path) else [Input(path)]:
             folder, name = os.path.split(each.path)
             key = os.path.realpath(folder), name
@@ -231,12 +234,12 @@ def find(names: Iterable[str], recursive: bool, kind: Kind, output: str | None =
                 known.add(key)
                 search.found.inputs.append(each)
     if not search.found.inputs and not search.found.unread:
-        raise SgacodecError(_nothing(given, kind, recursive, search.found))
+        raise SgacodecError(_nothing(paths, kind, recursive, search.found))
     return search.found
 
 
-def _nothing(given: Sequence[str], kind: Kind, recursive: bool, found: Found) -> str:
-    here = f"there are no {kind.name} in {', '.join(given)}"
+def _nothing(paths: Sequence[str], kind: Kind, recursive: bool, found: Found) -> str:
+    here = f"there are no {kind.name} in {', '.join(paths)}"
     if found.skipped:
         here += f": {skipped_files(found.skipped)}"
     return here if recursive else f"{here}; --recursive searches sub-folders too"

@@ -1,0 +1,141 @@
+"""Times many pictures in one command against a command for each, and two processes against one.
+
+python -m sgacodec_bench.speed.many kodak/*.png --out benchmarks/results/0.1.0/many.json
+
+Ways take turns, so that what else the machine does at a time slows each of them. CPU seconds are those of all processes that a
+way starts, which other work changes less than it changes wall seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sgacodec
+from sgacodec_bench.measure.provenance import commit
+
+SGACODEC = [sys.executable, "-m", "sgacodec_cli"]
+SUFFIXES = {"encode": ".sga", "decode": ".png"}
+Commands = Callable[[str, Sequence[Path], Path, Sequence[str]], list[list[str]]]
+
+
+def each(name: str, files: Sequence[Path], folder: Path, options: Sequence[str]) -> list[list[str]]:
+    """Return a command for each file."""
+    outputs = [folder / file.with_suffix(SUFFIXES[name]).name for file in files]
+    return [[*SGACODEC, name, str(file), "-o", str(out), *options] for file, out in zip(files, outputs, strict=True)]
+
+
+def one(name: str, files: Sequence[Path], folder: Path, options: Sequence[str]) -> list[list[str]]:
+    """Return one command for all files."""
+    return [[*SGACODEC, name, *map(str, files), "-o", str(folder), "--quiet", *options]]
+
+
+def two_jobs(name: str, files: Sequence[Path], folder: Path, options: Sequence[str]) -> list[list[str]]:
+    """Return one command for all files that uses two processes."""
+    return one(name, files, folder, [*options, "--jobs", "2"])
+
+
+WAYS: dict[str, Commands] = {"a command each": each, "one command": one, "one command, --jobs 2": two_jobs}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a way took, in seconds."""
+
+    wall: float
+    cpu: float
+
+
+def main() -> None:
+    """Encode and decode in every way, compare what comes out, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("--preset", default="none")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = {"encode": measure("encode", arguments.images, folder, ["-p", arguments.preset], arguments.repeats)}
+        encoded = sorted((folder / "encode" / next(iter(WAYS))).iterdir())
+        rows["decode"] = measure("decode", encoded, folder, [], arguments.repeats)
+    result = {
+        "version": sgacodec.__version__,
+        "commit": commit(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "pictures": len(arguments.images),
+        "preset": arguments.preset,
+        "repeats": arguments.repeats,
+        "rows": rows,
+    }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result))
+
+
+def measure(name: str, files: Sequence[Path], folder: Path, options: Sequence[str], repeats: int) -> dict[str, Any]:
+    """Return the costs of each way of a command, their medians, and whether all write the same files."""
+    costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
+    contents: dict[str, dict[str, bytes]] = {}
+    for _ in range(repeats):
+        for way, commands in WAYS.items():
+            out = folder / name / way
+            out.mkdir(parents=True, exist_ok=True)
+            taken = [run(command) for command in commands(name, files, out, [*options, "-f"])]
+            costs[way].append(Cost(sum(cost.wall for cost in taken), sum(cost.cpu for cost in taken)))
+            contents[way] = {path.name: path.read_bytes() for path in out.iterdir()}
+            print(f"{name}, {way}: {costs[way][-1].wall:.1f} s, {costs[way][-1].cpu:.1f} s of CPU", file=sys.stderr)
+    first = next(iter(contents.values()))
+    return {
+        "same_bytes": all(content == first for content in contents.values()),
+        "ways": {way: summary(taken) for way, taken in costs.items()},
+    }
+
+
+def run(command: list[str]) -> Cost:
+    """Return what a command took, its own processes included."""
+    start = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"{command} failed")
+    return Cost(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
+
+
+def summary(costs: Sequence[Cost]) -> dict[str, Any]:
+    """Return medians and all values."""
+    return {
+        "median_wall_seconds": round(statistics.median(cost.wall for cost in costs), 1),
+        "median_cpu_seconds": round(statistics.median(cost.cpu for cost in costs), 1),
+        "wall_seconds": [round(cost.wall, 1) for cost in costs],
+        "cpu_seconds": [round(cost.cpu, 1) for cost in costs],
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the medians as a Markdown table, each with its ratio to the first way's."""
+    lines = ["| command | way | wall seconds | CPU seconds | wall | CPU |", "|---|---|---|---|---|---|"]
+    for name, row in result["rows"].items():
+        base = next(iter(row["ways"].values()))
+        for way, cost in row["ways"].items():
+            wall, cpu = cost["median_wall_seconds"], cost["median_cpu_seconds"]
+            ratios = f"{wall / base['median_wall_seconds']:.2f} | {cpu / base['median_cpu_seconds']:.2f}"
+            lines.append(f"| `{name}` | {way} | {wall:.1f} | {cpu:.1f} | {ratios} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
