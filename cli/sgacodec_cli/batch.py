@@ -89,7 +89,8 @@ class Account:
         self._planned, self._display = planned, display
         self._n_files = len(planned.jobs)
         hidden = is_hidden(display.quiet, display.progress)
-        self._bar = tqdm(total=self._n_files, unit="picture", disable=hidden, leave=False, file=sys.stderr)
+        # miniters 0: between two pictures the bar shows how far one is.
+        self._bar = tqdm(total=self._n_files, unit="picture", disable=hidden, leave=False, file=sys.stderr, miniters=0)
         self._start = time.perf_counter()
         self._failures: list[str] = []
         self._n_done = self._n_bytes_in = self._n_bytes_out = 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from sgacodec import limits
+from sgacodec import limits, many
 from sgacodec.options import EncodeOptions
-from sgacodec_cli.encode import encode_options, load_encoding, read_picture
+from sgacodec_cli.encode import encode_options, read_picture
 from sgacodec_cli.files import show
+from sgacodec_cli.interrupts import leaving_at_once
 
 
 @click.command("capacity")
@@ -27,7 +28,8 @@ def command(source: str, max_pixels: int, **options: float | int | str | None) -
     --caption' and '--embed' take what is best for the message, and append to the file what the latents do not carry.
     """
     chosen, picture = encode_options(options), read_picture(source, max_pixels)
-    load_encoding()
+    with leaving_at_once():
+        many.load_encoding()
     from sgacodec import encoding
 
     found = encoding.capacity_bytes(picture, chosen)

@@ -159,7 +159,8 @@ def _encode_one(one: _One, options: dict[str, Any], max_pixels: int, carried: _C
     picture, chosen = read_picture(one.source, max_pixels), encode_options(options)
     message = carried.message(title(one.source))
     message = message(picture) if callable(message) else message
-    load_encoding()
+    with leaving_at_once():
+        many.load_encoding()
     rows: list[log.Row] = []
     with _bar(chosen.steps, one.quiet, one.progress) as bar:
 
@@ -183,7 +184,8 @@ def _encode_several(
     for job in planned.jobs:
         _check_suffix(job.output, wanted.force)
     if jobs == 1 and planned.jobs:
-        load_encoding()
+        with leaving_at_once():
+            many.load_encoding()
     with batch.Account(planned, display) as account:
 
         def report(path: str | os.PathLike[str], progress: Progress) -> None:
@@ -206,17 +208,6 @@ def _output(result: many.EncodeResult) -> batch.Output:
     facts = {name: getattr(result, name) for name in _FACTS}
     line = "" if result.data is None else f"{result.bpp:.4f} bpp, PSNR {result.psnr_db:.2f} dB"
     return batch.Output(result.index, result.data, result.error, result.warnings, result.seconds, facts, line)
-
-
-def load_encoding() -> None:
-    """Import what encodes, which takes long.
-
-    Raises:
-        EncodeError: torch is not installed.
-    """
-    many.check_torch()
-    with leaving_at_once():
-        from sgacodec import encoding  # noqa: F401
 
 
 def _is_given(name: str) -> bool:

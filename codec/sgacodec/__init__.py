@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sgacodec import limits
+from sgacodec import limits, many
 from sgacodec.decoding import decode
 from sgacodec.errors import (
     BadMagicError,
@@ -67,10 +67,7 @@ def encode(
         message = bytes(message)
     if message is not None and not isinstance(message, (bytes, str)):
         raise OptionError(f"the message is of type {type(message).__name__}, and must be bytes or str")
-    try:
-        import torch  # noqa: F401
-    except ImportError as err:
-        raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
+    many.load_encoding()
     from sgacodec import encoding
 
     return encoding.encode(image, options, report, message)

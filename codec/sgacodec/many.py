@@ -5,7 +5,6 @@ paths -> parallel -> read_picture -> encode_picture -> EncodeResult, in the orde
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
@@ -75,8 +74,7 @@ def encode_many(
         options: see `EncodeOptions`; the same for all.
         jobs: so many pictures at once, each in a process of its own that uses its share of the cores; 1 is for this
             process. With more, a program has to start its work under `if __name__ == "__main__"`, as with all of
-            Python's processes. The number of threads changes sums in floating point, and with them, rarely by more
-            than a few bytes, files.
+            Python's processes. The number of threads can change sums in floating point, and with them bytes.
         message: what every file carries besides its picture, or a function that takes a `picture.Picture` and says it;
             with several jobs one that can be pickled.
         max_pixels: refuse larger images.
@@ -87,8 +85,8 @@ def encode_many(
         An iterator of results, one for each path. What is wrong with a picture is its result's `error`.
 
     Raises:
-        EncodeError: torch is not installed, an argument is none of these, or, at the first result, what holds for all:
-            the device is not available, or the model has no such level.
+        EncodeError: an argument is none of these; or, at the first result, what holds for all: torch is not installed,
+            the device is not available, the model has no such level.
         ModelNotFoundError: at the first result: the model is not installed.
     """
     options = EncodeOptions() if options is None else options
@@ -97,7 +95,6 @@ def encode_many(
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise OptionError(f"paths are {paths!r}, and must be several; put one into a list")
     parallel.check_jobs(jobs)
-    check_torch()
     given = list(paths)
     done = parallel.run(
         _Encode(options, message, max_pixels, report is not None),
@@ -139,6 +136,7 @@ class _Encode:
 
     def prepare(self) -> None:
         """Load torch and the model."""
+        load_encoding()
         from sgacodec.devices import as_by_default
         from sgacodec.plan import make_plan
 
@@ -166,11 +164,13 @@ def encode_picture(
         return encoding.encode_with(make_plan(options), picture, report, message)
 
 
-def check_torch() -> None:
-    """Refuse to encode without torch; does not load it.
+def load_encoding() -> None:
+    """Import what encodes, which takes long.
 
     Raises:
-        EncodeError: it says how to install it.
+        EncodeError: torch is not installed.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'")
+    try:
+        from sgacodec import encoding  # noqa: F401
+    except ImportError as err:
+        raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -205,8 +206,8 @@ class _Process:
         self.end()
         if not self.is_ready:
             raise SgacodecError(
-                "a process for --jobs ended as it began; a program of your own has to start its work under "
-                'if __name__ == "__main__"'
+                f"a process for several jobs ended as it began (exit code {self._process.exitcode}): there was no "
+                'memory, or a program of your own does not start its work under if __name__ == "__main__"'
             )
         if self.index is None:
             return None
@@ -229,7 +230,7 @@ def _run_in_processes(
     from multiprocessing.connection import wait
 
     n_threads = max(1, _n_cores() // jobs)
-    waiting = iter(enumerate(tasks))
+    waiting = deque(enumerate(tasks))
     processes: dict[Any, _Process] = {}
 
     def start() -> None:
@@ -237,12 +238,11 @@ def _run_in_processes(
         processes[process.connection] = process
 
     def go_on(process: _Process) -> None:
-        following = next(waiting, None)
-        if following is None:
+        if waiting:
+            process.begin(*waiting.popleft())
+        else:
             del processes[process.connection]
             process.end()
-        else:
-            process.begin(*following)
 
     try:
         for _ in range(jobs):
@@ -255,7 +255,8 @@ def _run_in_processes(
                 except (EOFError, OSError):
                     del processes[connection]
                     done = process.lost()
-                    start()
+                    if waiting:
+                        start()
                     if done is not None:
                         yield done
                     continue
