@@ -57,52 +57,57 @@ class Cost:
     cpu: float
 
 
+@dataclass(frozen=True)
+class Round:
+    """What a command took once, in each way, and whether all ways wrote the same files."""
+
+    costs: dict[str, Cost]
+    same_bytes: bool
+
+
 def main() -> None:
-    """Encode and decode in every way, compare what comes out, record."""
+    """Encode and decode in every way, compare what comes out, record after each round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--preset", default="none")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    rounds: list[dict[str, Round]] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        rows = {"encode": measure("encode", arguments.images, folder, ["-p", arguments.preset], arguments.repeats)}
-        encoded = sorted((folder / "encode" / next(iter(WAYS))).iterdir())
-        rows["decode"] = measure("decode", encoded, folder, [], arguments.repeats)
-    result = {
-        "version": sgacodec.__version__,
-        "commit": commit(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
-        "pictures": len(arguments.images),
-        "preset": arguments.preset,
-        "repeats": arguments.repeats,
-        "rows": rows,
-    }
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        for number in range(arguments.repeats):
+            folder = Path(name) / str(number)
+            encoded = measure("encode", arguments.images, folder, ["-p", arguments.preset])
+            files = sorted((folder / "encode" / next(iter(WAYS))).iterdir())
+            rounds.append({"encode": encoded, "decode": measure("decode", files, folder, [])})
+            result = {
+                "version": sgacodec.__version__,
+                "commit": commit(),
+                "processor": platform.processor() or platform.machine(),
+                "cores": os.cpu_count(),
+                "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+                "load_average": [round(load, 2) for load in os.getloadavg()],
+                "pictures": len(arguments.images),
+                "preset": arguments.preset,
+                "repeats": len(rounds),
+                "rows": {command: summary([each[command] for each in rounds]) for command in SUFFIXES},
+            }
+            arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result))
 
 
-def measure(name: str, files: Sequence[Path], folder: Path, options: Sequence[str], repeats: int) -> dict[str, Any]:
-    """Return the costs of each way of a command, their medians, and whether all write the same files."""
-    costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
-    contents: dict[str, dict[str, bytes]] = {}
-    for _ in range(repeats):
-        for way, commands in WAYS.items():
-            out = folder / name / way
-            out.mkdir(parents=True, exist_ok=True)
-            taken = [run(command) for command in commands(name, files, out, [*options, "-f"])]
-            costs[way].append(Cost(sum(cost.wall for cost in taken), sum(cost.cpu for cost in taken)))
-            contents[way] = {path.name: path.read_bytes() for path in out.iterdir()}
-            print(f"{name}, {way}: {costs[way][-1].wall:.1f} s, {costs[way][-1].cpu:.1f} s of CPU", file=sys.stderr)
-    first = next(iter(contents.values()))
-    return {
-        "same_bytes": all(content == first for content in contents.values()),
-        "ways": {way: summary(taken) for way, taken in costs.items()},
-    }
+def measure(name: str, files: Sequence[Path], folder: Path, options: Sequence[str]) -> Round:
+    """Return what each way of a command takes, and whether all write the same files."""
+    costs: dict[str, Cost] = {}
+    contents: list[dict[str, bytes]] = []
+    for way, commands in WAYS.items():
+        out = folder / name / way
+        out.mkdir(parents=True)
+        taken = [run(command) for command in commands(name, files, out, options)]
+        costs[way] = Cost(sum(cost.wall for cost in taken), sum(cost.cpu for cost in taken))
+        contents.append({path.name: path.read_bytes() for path in out.iterdir()})
+        print(f"{name}, {way}: {costs[way].wall:.1f} s, {costs[way].cpu:.1f} s of CPU", file=sys.stderr, flush=True)
+    return Round(costs, all(content == contents[0] for content in contents))
 
 
 def run(command: list[str]) -> Cost:
@@ -115,14 +120,18 @@ def run(command: list[str]) -> Cost:
     return Cost(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
 
 
-def summary(costs: Sequence[Cost]) -> dict[str, Any]:
-    """Return medians and all values."""
-    return {
-        "median_wall_seconds": round(statistics.median(cost.wall for cost in costs), 1),
-        "median_cpu_seconds": round(statistics.median(cost.cpu for cost in costs), 1),
-        "wall_seconds": [round(cost.wall, 1) for cost in costs],
-        "cpu_seconds": [round(cost.cpu, 1) for cost in costs],
-    }
+def summary(rounds: Sequence[Round]) -> dict[str, Any]:
+    """Return the medians of each way over the rounds, and all values."""
+    ways = {}
+    for way in WAYS:
+        wall, cpu = ([getattr(each.costs[way], kind) for each in rounds] for kind in ("wall", "cpu"))
+        ways[way] = {
+            "median_wall_seconds": round(statistics.median(wall), 1),
+            "median_cpu_seconds": round(statistics.median(cpu), 1),
+            "wall_seconds": [round(seconds, 1) for seconds in wall],
+            "cpu_seconds": [round(seconds, 1) for seconds in cpu],
+        }
+    return {"same_bytes": all(each.same_bytes for each in rounds), "ways": ways}
 
 
 def table(result: dict[str, Any]) -> str:
