@@ -24,6 +24,7 @@ from typing import Any
 
 import sgacodec
 from sgacodec_bench.measure.provenance import commit
+from sgacodec_bench.report.tables import Table, markdown
 
 SGACODEC = [sys.executable, "-m", "sgacodec_cli"]
 SUFFIXES = {"encode": ".sga", "decode": ".png"}
@@ -135,15 +136,15 @@ def summary(rounds: Sequence[Round]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the medians as a Markdown table, each with its ratio to the first way's."""
-    lines = ["| command | way | wall seconds | CPU seconds | wall | CPU |", "|---|---|---|---|---|---|"]
+    """Return the medians in Markdown, each with its ratio to the first way's."""
+    rows: Table = [("command", "way", "wall seconds", "CPU seconds", "ratio of wall", "ratio of CPU")]
     for name, row in result["rows"].items():
         base = next(iter(row["ways"].values()))
         for way, cost in row["ways"].items():
             wall, cpu = cost["median_wall_seconds"], cost["median_cpu_seconds"]
-            ratios = f"{wall / base['median_wall_seconds']:.2f} | {cpu / base['median_cpu_seconds']:.2f}"
-            lines.append(f"| `{name}` | {way} | {wall:.1f} | {cpu:.1f} | {ratios} |")
-    return "\n".join(lines)
+            ratios = (wall / base["median_wall_seconds"], cpu / base["median_cpu_seconds"])
+            rows.append((f"`{name}`", way, f"{wall:.1f}", f"{cpu:.1f}", *(f"{ratio:.2f}" for ratio in ratios)))
+    return markdown(rows)
 
 
 if __name__ == "__main__":
