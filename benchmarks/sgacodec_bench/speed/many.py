@@ -116,6 +116,7 @@ def run(command: list[str]) -> Cost:
     start = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)  # else Popen waits for it once more
     if status:
         raise SystemExit(f"{command} failed")
     return Cost(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
