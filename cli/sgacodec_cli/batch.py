@@ -18,7 +18,8 @@ from tqdm import tqdm
 from sgacodec import strict_json
 from sgacodec_cli import interrupts
 from sgacodec_cli.files import show
-from sgacodec_cli.inputs import Job, Planned, skipped_files, write_new_output
+from sgacodec_cli.inputs import skipped_files
+from sgacodec_cli.outputs import Job, Planned, write_new_output
 from sgacodec_cli.progress import is_hidden
 
 

@@ -12,7 +12,7 @@ from sgacodec import limits, parallel
 from sgacodec.decoding import decode
 from sgacodec.errors import SgacodecError
 from sgacodec.format.container import parse_header
-from sgacodec_cli import batch, inputs, pictures
+from sgacodec_cli import batch, inputs, outputs, pictures
 from sgacodec_cli.files import (
     about,
     check_distinct,
@@ -75,7 +75,7 @@ def command(
         raise click.UsageError("--caption and --extract go with one file, without the options of several")
     named = one.image() if is_one else None
     target = pictures.target(f"x{_dotted(suffix)}", output_quality) if named is None else named[1]
-    wanted = inputs.Wanted(paths, output, recursive, None, skip_existing, force)
+    wanted = outputs.Wanted(paths, output, recursive, None, skip_existing, force)
     display = batch.Display("decoded", ("width", "height", "mode"), quiet, progress, as_json)
     _decode_several(wanted, display, _Decode(target, max_pixels, device), jobs)
 
@@ -109,7 +109,7 @@ class _One:
         """
         if self.output is None and self.carried:
             return None
-        name = inputs.output_of_one(self.source, self.output, _dotted(self.suffix))
+        name = outputs.output_of_one(self.source, self.output, _dotted(self.suffix))
         if self.suffix is None or name == "-":
             return name, pictures.target(name if self.suffix is None else f"x{_dotted(self.suffix)}", self.quality)
         wanted, named = pictures.target(f"x{_dotted(self.suffix)}", self.quality), pictures.target(name, self.quality)
@@ -169,8 +169,8 @@ class _Decode:
         return _Image(data, tuple(lost), {"width": image.width, "height": image.height, "mode": image.mode})
 
 
-def _decode_several(wanted: inputs.Wanted, display: batch.Display, work: _Decode, jobs: int) -> None:
-    planned = inputs.plan(wanted, work.target.suffix, inputs.ENCODED)
+def _decode_several(wanted: outputs.Wanted, display: batch.Display, work: _Decode, jobs: int) -> None:
+    planned = outputs.plan(wanted, work.target.suffix, inputs.ENCODED)
     with (
         batch.Account(planned, display) as account,
         closing(parallel.run(work, [job.path for job in planned.jobs], jobs)) as decoded,

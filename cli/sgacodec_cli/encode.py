@@ -18,7 +18,7 @@ from sgacodec import limits, many
 from sgacodec.errors import EncodeError, OptionError
 from sgacodec.options import MAX_ITERATIONS, METHODS, PRESETS, EncodeOptions
 from sgacodec.refine import log
-from sgacodec_cli import batch, inputs
+from sgacodec_cli import batch, inputs, outputs
 from sgacodec_cli.files import (
     check_distinct,
     check_input,
@@ -107,7 +107,7 @@ def command(
         return
     if log_file is not None:
         raise click.UsageError("--log goes with one picture")
-    wanted = inputs.Wanted(paths, output, recursive, keep_suffix, skip_existing, force)
+    wanted = outputs.Wanted(paths, output, recursive, keep_suffix, skip_existing, force)
     display = batch.Display("encoded", _FACTS, quiet, progress, as_json)
     _encode_several(wanted, display, encode_options(options), max_pixels, jobs, carried)
 
@@ -153,7 +153,7 @@ class _One:
 
 
 def _encode_one(one: _One, options: dict[str, Any], max_pixels: int, carried: _Carried) -> None:
-    output = inputs.output_of_one(one.source, one.output, ".sga")
+    output = outputs.output_of_one(one.source, one.output, ".sga")
     read = {"the image": one.source, "what it carries": carried.embed, "the model": options["model"]}
     _check_files(output, one.log_file, read, one.force)
     picture, chosen = read_picture(one.source, max_pixels), encode_options(options)
@@ -178,9 +178,14 @@ def _encode_one(one: _One, options: dict[str, Any], max_pixels: int, carried: _C
 
 
 def _encode_several(
-    wanted: inputs.Wanted, display: batch.Display, options: EncodeOptions, max_pixels: int, jobs: int, carried: _Carried
+    wanted: outputs.Wanted,
+    display: batch.Display,
+    options: EncodeOptions,
+    max_pixels: int,
+    jobs: int,
+    carried: _Carried,
 ) -> None:
-    planned = inputs.plan(wanted, ".sga", inputs.PICTURES, (carried.embed, str(options.model)))
+    planned = outputs.plan(wanted, ".sga", inputs.PICTURES, (carried.embed, str(options.model)))
     for job in planned.jobs:
         _check_suffix(job.output, wanted.force)
     if jobs == 1 and planned.jobs:

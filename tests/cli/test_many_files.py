@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import sgacodec
-from sgacodec_cli import files, inputs
+from sgacodec_cli import files, outputs
 
 ENCODE = ["encode", "--model", "tiny", "--device", "cpu", "--preset", "none"]
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
@@ -250,7 +250,7 @@ def test_two_of_one_name_from_two_folders(run, picture, encoded):
 @pytest.mark.parametrize("ignores_case", [False, True])
 def test_file_systems_that_ignore_case(run, picture, monkeypatch, ignores_case):
     picture("x/A.png", "y/a.png")
-    monkeypatch.setattr(inputs, "_ignores_case", lambda folder: ignores_case)
+    monkeypatch.setattr(outputs, "_ignores_case", lambda folder: ignores_case)
     result = run(*ENCODE, "x", "y", "-o", "out")
     if ignores_case:
         refused(result, "x/A.png and y/a.png would both become out/A.sga", "a folder of its own")
@@ -260,9 +260,9 @@ def test_file_systems_that_ignore_case(run, picture, monkeypatch, ignores_case):
 
 def test_the_file_system_is_asked_whether_it_ignores_case(tmp_path, monkeypatch):
     sensitive = not (tmp_path / "X").exists() or (tmp_path / "x").exists()
-    assert inputs._ignores_case(str(tmp_path / "to" / "come")) is not sensitive
+    assert outputs._ignores_case(str(tmp_path / "to" / "come")) is not sensitive
     monkeypatch.setattr(os.path, "exists", lambda path: True)
-    assert inputs._ignores_case(str(tmp_path)) is True
+    assert outputs._ignores_case(str(tmp_path)) is True
     assert os.listdir(tmp_path) == []
 
 
@@ -363,7 +363,7 @@ def test_a_file_that_appears_meanwhile_is_kept(run, picture, monkeypatch):
             Path("a.sga").write_bytes(b"precious")
         honest(name, data, overwrite)
 
-    monkeypatch.setattr(inputs, "write_output", late)
+    monkeypatch.setattr(outputs, "write_output", late)
     result = run(*ENCODE, "a.png", "b.png")
     assert result.exit_code == 1
     assert "sgacodec: a.sga exists; overwrite it with --force" in result.stderr
