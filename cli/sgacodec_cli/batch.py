@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from sgacodec import strict_json
 from sgacodec_cli import interrupts
@@ -87,6 +86,8 @@ class Account:
 
     def __init__(self, planned: Planned, display: Display) -> None:
         """Begin, and tell of what is not to do."""
+        from tqdm import tqdm  # takes longer to import than all else that decoding one file needs of the command line
+
         self._planned, self._display = planned, display
         self._n_files = len(planned.jobs)
         hidden = is_hidden(display.quiet, display.progress)
@@ -179,11 +180,11 @@ class Account:
     def _write_json(self, facts: dict[str, Any]) -> None:
         if self._display.as_json:
             names = ("input", "output", "bytes", *self._display.facts, "seconds", "skipped", "error")
-            with tqdm.external_write_mode(file=sys.stdout):
+            with self._bar.external_write_mode(file=sys.stdout):
                 show(strict_json.dumps({**dict.fromkeys(names), "warnings": (), **facts}))
 
     def _say(self, line: str) -> None:
-        with tqdm.external_write_mode(file=sys.stderr):
+        with self._bar.external_write_mode(file=sys.stderr):
             click.echo(printable(line), err=True)
 
     def _summary(self) -> str:

@@ -246,9 +246,10 @@ def many_table(file: Path) -> str:
     """Return what one command for many pictures takes, as `sgacodec_bench.speed.many` writes it."""
     result = json.loads(file.read_text())
     same = "are the same" if all(row["same_bytes"] for row in result["rows"].values()) else "differ"
+    rounds = "one round" if result["repeats"] == 1 else f"medians of {result['repeats']} rounds"
     return (
-        f"{result['pictures']} pictures, preset `{result['preset']}`, {result['cores']} cores, {result['threads']} thread a process, medians of "
-        f"{result['repeats']}, load average {result['load_average'][1]:.1f}. The files of all ways {same}.\n\n{many.table(result)}"
+        f"{result['pictures']} pictures, preset `{result['preset']}`, {result['cores']} cores, {result['threads']} thread a process, {rounds}, "
+        f"load average {result['load_average'][1]:.1f}. The files of all ways {same}.\n\n{many.table(result)}"
     )
 
 
