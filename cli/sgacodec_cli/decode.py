@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import dataclass
+
 import click
 from PIL import Image
 
-from sgacodec import limits
+from sgacodec import limits, parallel
 from sgacodec.decoding import decode
 from sgacodec.errors import SgacodecError
 from sgacodec.format.container import parse_header
-from sgacodec_cli import pictures
+from sgacodec_cli import batch, inputs, outputs, pictures
 from sgacodec_cli.files import (
     about,
     check_distinct,
     check_output,
-    default_output,
     read_input,
     show,
     title,
@@ -23,9 +25,12 @@ from sgacodec_cli.files import (
 
 
 @click.command("decode")
-@click.argument("source", metavar="IN")
-@click.option("-o", "--output", default=None, help="The image; its suffix chooses the format, '-' writes PNG to "
-              "standard output.  [default: IN with .png]")  # fmt: skip
+@click.argument("sources", metavar="IN...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="OUT|DIR", default=None,
+              help="The image, whose suffix chooses the format, '-' for PNG to standard output, or a folder.  "
+                   "[default: IN with .png]")  # fmt: skip
+@click.option("--format", "suffix", metavar="png|tif|webp|jpg|...", default=None,
+              help="The format, where -o names no image.  [default: png]")  # fmt: skip
 @click.option("--caption", is_flag=True, help="Print the text that IN carries; then an image only with -o.")
 @click.option("--extract", metavar="FILE", default=None, help="Write what IN carries; then an image only with -o.")
 @click.option("--output-quality", type=click.IntRange(1, 100), default=None, metavar="1..100",
@@ -33,36 +38,152 @@ from sgacodec_cli.files import (
 @click.option("--device", default=None, help="Run the synthesis on a torch device, e.g. cuda; the pixels are the same.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
-@click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
+@batch.options
+@batch.skip_existing
+@click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
+@click.option("--quiet", is_flag=True, help="Of several: no progress bar, no lines and no summary.")
+@click.option("--progress", is_flag=True, help="A progress bar even where standard error is no terminal.")
 def command(
-    source: str,
+    sources: tuple[str, ...],
     output: str | None,
+    suffix: str | None,
     caption: bool,
     extract: str | None,
     output_quality: int | None,
     device: str | None,
     max_pixels: int,
+    recursive: bool,
+    jobs: int,
+    as_json: bool,
+    skip_existing: bool,
     force: bool,
+    quiet: bool,
+    progress: bool,
 ) -> None:
-    """Decode IN, an .sga file ('-' is standard input), to an image of any format that Pillow writes."""
-    wanted = caption or extract is not None
-    if [output == "-", extract == "-", caption].count(True) > 1:
+    """Decode each IN, an .sga file ('-' is standard input), to an image of any format that Pillow writes.
+
+    IN may also be a folder, whose .sga files are taken, or a pattern such as '*.sga'. Of several files those that fail
+    are named, and the others are done; -o then names a folder.
+    """
+    paths = inputs.expand(sources)
+    is_one = inputs.is_one(paths)
+    one = _One(paths[0], output, suffix, output_quality, caption, extract, force)
+    if is_one and not (skip_existing or as_json):
+        _decode_one(one, max_pixels, device)
+        return
+    if one.carried:
+        raise click.UsageError("--caption and --extract go with one file, without the options of several")
+    named = one.image() if is_one else None
+    target = pictures.target(f"x{_dotted(suffix)}", output_quality) if named is None else named[1]
+    wanted = outputs.Wanted(paths, output, recursive, None, skip_existing, force)
+    display = batch.Display("decoded", ("width", "height", "mode"), quiet, progress, as_json)
+    _decode_several(wanted, display, _Decode(target, max_pixels, device), jobs)
+
+
+def _dotted(suffix: str | None) -> str:
+    return ".png" if suffix is None else f".{suffix.removeprefix('.')}"
+
+
+@dataclass(frozen=True)
+class _One:
+    """One file, see the options."""
+
+    source: str
+    output: str | None
+    suffix: str | None
+    quality: int | None
+    caption: bool
+    extract: str | None
+    force: bool
+
+    @property
+    def carried(self) -> bool:
+        """Whether what the file carries is asked for."""
+        return self.caption or self.extract is not None
+
+    def image(self) -> tuple[str, pictures.Target] | None:
+        """Return the name of the image and what it is written as, or None if it is not asked for.
+
+        Raises:
+            click.UsageError: there is no such format, or its name is that of another one.
+        """
+        if self.output is None and self.carried:
+            return None
+        name = outputs.output_of_one(self.source, self.output, _dotted(self.suffix))
+        if self.suffix is None or name == "-":
+            return name, pictures.target(name if self.suffix is None else f"x{_dotted(self.suffix)}", self.quality)
+        wanted, named = pictures.target(f"x{_dotted(self.suffix)}", self.quality), pictures.target(name, self.quality)
+        if wanted.format != named.format:
+            raise click.UsageError(f"--format {self.suffix} and the name {name} are of two formats; leave one out")
+        return name, named
+
+
+def _decode_one(one: _One, max_pixels: int, device: str | None) -> None:
+    if [one.output == "-", one.extract == "-", one.caption].count(True) > 1:
         raise click.UsageError("standard output takes one of the image, --caption and --extract -")
-    if output is None and not wanted:
-        output = default_output(source, ".png")
-    target = None if output is None else pictures.target(output, output_quality)
-    data = read_input(source)
-    with about(source):
+    wanted = one.image()
+    data = read_input(one.source)
+    with about(one.source):
         parse_header(data)  # what is no .sga file is told so before its neighbours are looked at
-        _check_files(source, output, extract, force)
-        image = decode(data, max_pixels=max_pixels, device=device, extract=wanted)
-    carried = _carried(image, source, caption) if wanted else b""
-    if output is not None and target is not None:
-        write_output(output, pictures.image_bytes(image, target), force)
-    if extract is not None:
-        write_output(extract, carried.encode() if isinstance(carried, str) else carried, force)
-    if caption:
+        _check_files(one.source, None if wanted is None else wanted[0], one.extract, one.force)
+        image = decode(data, max_pixels=max_pixels, device=device, extract=one.carried)
+    carried = _carried(image, one.source, one.caption) if one.carried else b""
+    if wanted is not None:
+        name, target = wanted
+        write_output(name, pictures.image_bytes(image, target), one.force)
+    if one.extract is not None:
+        write_output(one.extract, carried.encode() if isinstance(carried, str) else carried, one.force)
+    if one.caption:
         show(str(carried))
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A decoded image file, and what was lost of the picture.
+
+    Attributes:
+        facts: for JSON.
+    """
+
+    data: bytes
+    lost: tuple[str, ...]
+    facts: dict[str, int | str]
+
+
+@dataclass(frozen=True)
+class _Decode:
+    """Decodes the file at a path to an image file; a `parallel.Work`."""
+
+    target: pictures.Target
+    max_pixels: int
+    device: str | None
+
+    def prepare(self) -> None:
+        """Nothing holds for all files: each names its model."""
+
+    def __call__(self, path: str, send: parallel.Send) -> _Image:
+        """Read, decode and write into memory."""
+        image = decode(path, max_pixels=self.max_pixels, device=self.device)
+        lost: list[str] = []
+        data = pictures.image_bytes(image, self.target, lost.append)
+        return _Image(data, tuple(lost), {"width": image.width, "height": image.height, "mode": image.mode})
+
+
+def _decode_several(wanted: outputs.Wanted, display: batch.Display, work: _Decode, jobs: int) -> None:
+    planned = outputs.plan(wanted, work.target.suffix, inputs.ENCODED)
+    with (
+        batch.Account(planned, display) as account,
+        closing(parallel.run(work, [job.path for job in planned.jobs], jobs)) as decoded,
+    ):
+        account.write_all(map(_output, decoded))
+
+
+def _output(done: parallel.Done[_Image]) -> batch.Output:
+    image = done.value
+    if image is None:
+        return batch.Output(done.index, None, done.error, done.warnings, done.seconds, {}, "")
+    warnings, line = (*done.warnings, *image.lost), f"{image.facts['width']} x {image.facts['height']}"
+    return batch.Output(done.index, image.data, None, warnings, done.seconds, image.facts, line)
 
 
 def _check_files(source: str, output: str | None, extract: str | None, force: bool) -> None:

@@ -1,13 +1,14 @@
 """sgacodec: a learned image codec whose files decode to the same bytes on any machine.
 
-`decode` and `read_info` need numpy, constriction and pillow; `encode` needs torch, which is imported when it is called.
+`decode` and `read_info` need numpy, constriction and pillow; `encode` and `encode_many` need torch, which is imported
+when it is used.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sgacodec import limits
+from sgacodec import limits, many
 from sgacodec.decoding import decode
 from sgacodec.errors import (
     BadMagicError,
@@ -29,6 +30,7 @@ from sgacodec.errors import (
     UnsupportedVersionError,
 )
 from sgacodec.info import Info, read_info
+from sgacodec.many import EncodeResult, encode_many
 from sgacodec.options import EncodeOptions
 from sgacodec.sources import read_bytes
 
@@ -65,10 +67,7 @@ def encode(
         message = bytes(message)
     if message is not None and not isinstance(message, (bytes, str)):
         raise OptionError(f"the message is of type {type(message).__name__}, and must be bytes or str")
-    try:
-        import torch  # noqa: F401
-    except ImportError as err:
-        raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
+    many.load_encoding()
     from sgacodec import encoding
 
     return encoding.encode(image, options, report, message)
@@ -98,6 +97,7 @@ __all__ = [
     "CorruptStreamError",
     "EncodeError",
     "EncodeOptions",
+    "EncodeResult",
     "FormatError",
     "Info",
     "InvalidImageError",
@@ -114,6 +114,7 @@ __all__ = [
     "UnsupportedVersionError",
     "decode",
     "encode",
+    "encode_many",
     "read_info",
     "verify",
 ]

@@ -42,6 +42,10 @@ from sgacodec.refine import loop
 from sgacodec.refine.objective import Objective
 
 _BAND_PIXELS = 2**22
+
+_DEAD_ZONE_OF_THE_EDGE = 3.0
+"""Of places just outside of a picture: without refinement, thumbnails of 16 to 96 pixels gain 0.2 to 0.8 dB by it."""
+
 Report = loop.Report
 
 
@@ -333,14 +337,15 @@ class _Plain:
         return _Coded(filled, symbols, z_bits + writer.table_bits)
 
     def _dead_zone(self, y: Tensor, inside: float) -> npt.NDArray[np.float32]:
-        """Return the dead zone of each place: what lies outside of the picture is taken as it is predicted.
+        """Return the dead zone of each place, [H/16, W/16]: what lies outside of the picture is taken as predicted.
 
-        That costs next to nothing, and no quality but for the places that begin less than half a stride outside.
+        Places that begin less than half a stride outside still reach into the picture, so they have a wide one.
         """
         stride = self._plan.model.decoder.y_stride
-        rows, columns = (-(-(side + stride // 2) // stride) for side in self._picture.rgb.shape[:2])
         zones = np.full(y.shape[2:], np.inf, np.float32)
-        zones[:rows, :columns] = inside
+        for margin, zone in ((stride // 2, _DEAD_ZONE_OF_THE_EDGE), (0, inside)):
+            rows, columns = (-(-(side + margin) // stride) for side in self._picture.rgb.shape[:2])
+            zones[:rows, :columns] = zone
         return zones
 
 
