@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sgacodec import limits
-from sgacodec.errors import EncodeError
+from sgacodec import limits, many
 from sgacodec.options import EncodeOptions
 from sgacodec_cli.encode import encode_options, read_picture
 from sgacodec_cli.files import show
@@ -29,11 +28,10 @@ def command(source: str, max_pixels: int, **options: float | int | str | None) -
     --caption' and '--embed' take what is best for the message, and append to the file what the latents do not carry.
     """
     chosen, picture = encode_options(options), read_picture(source, max_pixels)
-    try:
-        with leaving_at_once():
-            from sgacodec import encoding
-    except ImportError as err:
-        raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
+    with leaving_at_once():
+        many.load_encoding()
+    from sgacodec import encoding
+
     found = encoding.capacity_bytes(picture, chosen)
     show(f"{max(found)} bytes")
     for exponent, n_bytes in enumerate(found):

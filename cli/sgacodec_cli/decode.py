@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
-from sgacodec import limits
-from sgacodec.decoding import Crop, decode_into
+from sgacodec import limits, parallel
+from sgacodec.decoding import Crop, decode, decode_into
 from sgacodec.errors import SgacodecError
 from sgacodec.format.container import parse_header
 from sgacodec.picture import ImageSink, NoSink, Sink
-from sgacodec_cli import pictures, rows
+from sgacodec_cli import batch, inputs, outputs, pictures, rows, values
 from sgacodec_cli.files import (
     about,
     check_distinct,
     check_output,
-    default_output,
     read_input,
     show,
     title,
@@ -28,83 +29,189 @@ if TYPE_CHECKING:
     from sgacodec.bitsback.message import Message
 
 
-class _CropType(click.ParamType):  # type: ignore[type-arg]
-    """Four integers with commas between them."""
-
-    name = "crop"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Crop:
-        """Return left, top, width and height."""
-        try:
-            left, top, width, height = map(int, value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not X,Y,W,H: left, top, width and height in pixels, such as 0,0,640,480")
-        return left, top, width, height
-
-
 @click.command("decode")
-@click.argument("source", metavar="IN")
-@click.option("-o", "--output", default=None, help="The image; its suffix chooses the format, '-' writes PNG to "
-              "standard output.  [default: IN with .png]")  # fmt: skip
+@click.argument("sources", metavar="IN...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="OUT|DIR", default=None,
+              help="The image, whose suffix chooses the format, '-' for PNG to standard output, or a folder.  "
+                   "[default: IN with .png]")  # fmt: skip
+@click.option("--format", "suffix", metavar="png|tif|webp|jpg|...", default=None,
+              help="The format, where -o names no image.  [default: png]")  # fmt: skip
 @click.option("--caption", is_flag=True, help="Print the text that IN carries; then an image only with -o.")
 @click.option("--extract", metavar="FILE", default=None, help="Write what IN carries; then an image only with -o.")
 @click.option("--output-quality", type=click.IntRange(1, 100), default=None, metavar="1..100",
               help="Quality of a lossy image file.  [default: 95 for JPEG and AVIF; WebP is lossless]")  # fmt: skip
-@click.option("--crop", type=_CropType(), metavar="X,Y,W,H", default=None,
+@click.option("--crop", type=values.crop, metavar="X,Y,W,H", default=None,
               help="Decode this part alone: W x H pixels from column X and row Y on.")  # fmt: skip
 @click.option("--device", default=None, help="Run the synthesis on a torch device, e.g. cuda; the pixels are the same.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
-@click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
+@batch.options
+@batch.skip_existing
+@click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
+@click.option("--quiet", is_flag=True, help="Of several: no progress bar, no lines and no summary.")
+@click.option("--progress", is_flag=True, help="A progress bar even where standard error is no terminal.")
 def command(
-    source: str,
+    sources: tuple[str, ...],
     output: str | None,
+    suffix: str | None,
     caption: bool,
     extract: str | None,
     output_quality: int | None,
     crop: Crop | None,
     device: str | None,
     max_pixels: int,
+    recursive: bool,
+    jobs: int,
+    as_json: bool,
+    skip_existing: bool,
     force: bool,
+    quiet: bool,
+    progress: bool,
 ) -> None:
-    """Decode IN, an .sga file ('-' is standard input), to an image of any format that Pillow writes."""
-    wanted = caption or extract is not None
-    if [output == "-", extract == "-", caption].count(True) > 1:
+    """Decode each IN, an .sga file ('-' is standard input), to an image of any format that Pillow writes.
+
+    IN may also be a folder, whose .sga files are taken, or a pattern such as '*.sga'. Of several files those that fail
+    are named, and the others are done; -o then names a folder.
+    """
+    paths = inputs.expand(sources)
+    is_one = inputs.is_one(paths)
+    one = _One(paths[0], output, suffix, output_quality, caption, extract, force)
+    if is_one and not (skip_existing or as_json):
+        _decode_one(one, max_pixels, device, crop)
+        return
+    if one.carried:
+        raise click.UsageError("--caption and --extract go with one file, without the options of several")
+    named = one.image() if is_one else None
+    target = pictures.target(f"x{_dotted(suffix)}", output_quality) if named is None else named[1]
+    wanted = outputs.Wanted(paths, output, recursive, None, skip_existing, force)
+    display = batch.Display("decoded", ("width", "height", "mode"), quiet, progress, as_json)
+    _decode_several(wanted, display, _Decode(target, max_pixels, device, crop), jobs)
+
+
+def _dotted(suffix: str | None) -> str:
+    return ".png" if suffix is None else f".{suffix.removeprefix('.')}"
+
+
+@dataclass(frozen=True)
+class _One:
+    """One file, see the options."""
+
+    source: str
+    output: str | None
+    suffix: str | None
+    quality: int | None
+    caption: bool
+    extract: str | None
+    force: bool
+
+    @property
+    def carried(self) -> bool:
+        """Whether what the file carries is asked for."""
+        return self.caption or self.extract is not None
+
+    def image(self) -> tuple[str, pictures.Target] | None:
+        """Return the name of the image and what it is written as, or None if it is not asked for.
+
+        Raises:
+            click.UsageError: there is no such format, or its name is that of another one.
+        """
+        if self.output is None and self.carried:
+            return None
+        name = outputs.output_of_one(self.source, self.output, _dotted(self.suffix))
+        if self.suffix is None or name == "-":
+            return name, pictures.target(name if self.suffix is None else f"x{_dotted(self.suffix)}", self.quality)
+        wanted, named = pictures.target(f"x{_dotted(self.suffix)}", self.quality), pictures.target(name, self.quality)
+        if wanted.format != named.format:
+            raise click.UsageError(f"--format {self.suffix} and the name {name} are of two formats; leave one out")
+        return name, named
+
+
+def _decode_one(one: _One, max_pixels: int, device: str | None, crop: Crop | None) -> None:
+    if [one.output == "-", one.extract == "-", one.caption].count(True) > 1:
         raise click.UsageError("standard output takes one of the image, --caption and --extract -")
-    if output is None and not wanted:
-        output = default_output(source, ".png")
-    target = None if output is None else pictures.target(output, output_quality)
-    data = read_input(source)
-    with about(source):
+    wanted = one.image()
+    data = read_input(one.source)
+    with about(one.source):
         header = parse_header(data)  # what is no .sga file is told so before its neighbours are looked at
-        _check_files(source, output, extract, force)
+        _check_files(one.source, None if wanted is None else wanted[0], one.extract, one.force)
 
-    def decode(sink: Sink) -> bytes | str:
-        with about(source):
-            message = decode_into(data, sink, max_pixels=max_pixels, device=device, extract=wanted, crop=crop)
-        return _carried(message, source, caption) if wanted else b""
+    def decode_to(sink: Sink) -> bytes | str:
+        with about(one.source):
+            message = decode_into(data, sink, max_pixels=max_pixels, device=device, extract=one.carried, crop=crop)
+        return _carried(message, one.source, one.caption) if one.carried else b""
 
-    if output is None or target is None:
-        carried = decode(NoSink())
-    elif rows.takes(target, header.width, header.height):
-        carried = _write_rows(output, target, decode, force)
+    if wanted is None:
+        carried = decode_to(NoSink())
+    elif rows.takes(wanted[1], header.width, header.height):
+        carried = _write_rows(*wanted, decode_to, one.force)
     else:
+        name, target = wanted
         image = ImageSink()
-        carried = decode(image)
-        write_output(output, pictures.image_bytes(image.image, target), force)
-    if extract is not None:
-        write_output(extract, carried.encode() if isinstance(carried, str) else carried, force)
-    if caption:
+        carried = decode_to(image)
+        write_output(name, pictures.image_bytes(image.image, target), one.force)
+    if one.extract is not None:
+        write_output(one.extract, carried.encode() if isinstance(carried, str) else carried, one.force)
+    if one.caption:
         show(str(carried))
 
 
 def _write_rows(
-    output: str, target: pictures.Target, decode: Callable[[Sink], bytes | str], force: bool
+    output: str, target: pictures.Target, decode_to: Callable[[Sink], bytes | str], force: bool
 ) -> bytes | str:
-    """Write an image row by row; return what `decode` does."""
+    """Write an image row by row; return what `decode_to` does."""
     carried: list[bytes | str] = []
-    write_output(output, lambda file: carried.append(rows.write_rows(file, target, decode)), force)
+    write_output(output, lambda file: carried.append(rows.write_rows(file, target, decode_to)), force)
     return carried[0]
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A decoded image file, and what was lost of the picture.
+
+    Attributes:
+        facts: for JSON.
+    """
+
+    data: bytes
+    lost: tuple[str, ...]
+    facts: dict[str, int | str]
+
+
+@dataclass(frozen=True)
+class _Decode:
+    """Decodes the file at a path to an image file; a `parallel.Work`."""
+
+    target: pictures.Target
+    max_pixels: int
+    device: str | None
+    crop: Crop | None
+
+    def prepare(self) -> None:
+        """Nothing holds for all files: each names its model."""
+
+    def __call__(self, path: str, send: parallel.Send) -> _Image:
+        """Read, decode and write into memory."""
+        image = decode(path, max_pixels=self.max_pixels, device=self.device, crop=self.crop)
+        lost: list[str] = []
+        data = pictures.image_bytes(image, self.target, lost.append)
+        return _Image(data, tuple(lost), {"width": image.width, "height": image.height, "mode": image.mode})
+
+
+def _decode_several(wanted: outputs.Wanted, display: batch.Display, work: _Decode, jobs: int) -> None:
+    planned = outputs.plan(wanted, work.target.suffix, inputs.ENCODED)
+    with (
+        batch.Account(planned, display) as account,
+        closing(parallel.run(work, [job.path for job in planned.jobs], jobs)) as decoded,
+    ):
+        account.write_all(map(_output, decoded))
+
+
+def _output(done: parallel.Done[_Image]) -> batch.Output:
+    image = done.value
+    if image is None:
+        return batch.Output(done.index, None, done.error, done.warnings, done.seconds, {}, "")
+    warnings, line = (*done.warnings, *image.lost), f"{image.facts['width']} x {image.facts['height']}"
+    return batch.Output(done.index, image.data, None, warnings, done.seconds, image.facts, line)
 
 
 def _check_files(source: str, output: str | None, extract: str | None, force: bool) -> None:

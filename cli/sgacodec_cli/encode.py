@@ -2,44 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 from tqdm import tqdm
 
-from sgacodec import limits
+from sgacodec import limits, many
 from sgacodec.errors import EncodeError, OptionError
-from sgacodec.options import MAX_ITERATIONS, METHODS, PRESETS, EncodeOptions
+from sgacodec.options import DEFAULT_QUALITY, MAX_ITERATIONS, METHODS, PRESETS, EncodeOptions
 from sgacodec.refine import log
+from sgacodec_cli import batch, inputs, outputs
 from sgacodec_cli.files import (
     check_distinct,
     check_input,
     check_output,
-    default_output,
     read_input,
     title,
     write_output,
 )
 from sgacodec_cli.interrupts import leaving_at_once
 from sgacodec_cli.progress import is_hidden
+from sgacodec_cli.values import size
 
 if TYPE_CHECKING:
-    from sgacodec.bitsback.message import Message
     from sgacodec.encoding import Encoded
     from sgacodec.picture import Picture
     from sgacodec.refine.loop import Progress
 
+_RATE = {
+    "target_size": "--target-size",
+    "target_bpp": "--target-bpp",
+    "target_psnr": "--target-psnr",
+    "quality": "--quality",
+    "level": "--level",
+    "lmbda": "--lambda",
+}
+"""Options that pick the level."""
+
+_FACTS = ("width", "height", "bpp", "psnr_db")
 _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 
 
 @click.command("encode")
-@click.argument("source", metavar="IN")
-@click.option("-o", "--output", default=None, help="The .sga file; '-' is standard output.  [default: IN with .sga]")
-@click.option("-q", "--quality", type=click.FloatRange(0, 100), default=50.0, show_default=True,
-              help="0 is smallest, 100 is best.")  # fmt: skip
+@click.argument("sources", metavar="IN...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="OUT|DIR", default=None,
+              help="The .sga file, '-' for standard output, or a folder.  [default: IN with .sga]")  # fmt: skip
+@click.option("-q", "--quality", type=click.FloatRange(0, 100), default=None,
+              help=f"0 is smallest, 100 is best.  [default: {DEFAULT_QUALITY}]")  # fmt: skip
+@click.option("--target-size", type=size, metavar="SIZE", default=None,
+              help="Instead of a quality: the most bytes that OUT may have; 50k is 50000, 50Ki is 51200.")  # fmt: skip
+@click.option("--target-bpp", type=click.FloatRange(min=0, min_open=True), default=None,
+              help="The same in bits per pixel.")  # fmt: skip
+@click.option("--target-psnr", type=click.FloatRange(min=0, min_open=True), default=None,
+              help="Instead of a quality: the least PSNR of the decoded picture, in dB.")  # fmt: skip
 @click.option("--lambda", "lmbda", type=click.FloatRange(min=0, min_open=True), default=None,
               help="R-D trade-off instead of a quality: loss = lambda * 255^2 * MSE + bpp.")  # fmt: skip
 @click.option("--level", type=click.FloatRange(min=0), default=None,
@@ -65,57 +86,162 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 @click.option("--exact", is_flag=True, help="Keep the colours of invisible pixels (alpha 0).")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
-@click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
+@batch.options
+@click.option("--keep-suffix", is_flag=True, help="Of several: name outputs a.png.sga, not a.sga.")
+@batch.skip_existing
+@click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option("--progress", is_flag=True, help="A progress bar even where standard error is no terminal.")
 def command(
-    source: str,
+    sources: tuple[str, ...],
     output: str | None,
     max_pixels: int,
     log_file: str | None,
     caption: str | None,
     caption_from_metadata: bool,
     embed: str | None,
+    recursive: bool,
+    jobs: int,
+    as_json: bool,
+    keep_suffix: bool,
+    skip_existing: bool,
     force: bool,
     quiet: bool,
     progress: bool,
     **options: float | int | str | None,
 ) -> None:
-    """Encode IN, an image of any format that Pillow reads ('-' is standard input), to an .sga file."""
+    """Encode each IN, an image of any format that Pillow reads ('-' is standard input), to an .sga file.
+
+    IN may also be a folder, whose pictures are taken, or a pattern such as '*.png'. Of several pictures those that fail
+    are named, and the others are done; -o then names a folder.
+    """
     _check_rate(options)
-    output = default_output(source, ".sga") if output is None else output
-    _check_files(
-        output, log_file, {"the image": source, "what it carries": embed, "the model": options["model"]}, force
-    )
-    if sum([caption is not None, caption_from_metadata, embed is not None]) > 1:
-        raise click.UsageError("--caption, --caption-from-metadata and --embed exclude each other")
-    if source == embed == "-":
-        raise click.UsageError("standard input cannot be both the image and what it carries")
-    picture, chosen = read_picture(source, max_pixels), encode_options(options)
-    text = _described(picture, source) if caption_from_metadata else caption
-    message = text if embed is None else read_input(embed)
-    rows: list[log.Row] = []
-    encoded = _encode(
-        picture, chosen, message, _bar(chosen.steps, quiet, progress), lambda progress: rows.append(log.row(progress))
-    )
-    write_output(output, encoded.data, force)
+    paths = inputs.expand(sources)
+    carried = _Carried(caption, caption_from_metadata, embed, paths)
+    if inputs.is_one(paths) and not (keep_suffix or skip_existing or as_json):
+        _encode_one(_One(paths[0], output, log_file, force, quiet, progress), options, max_pixels, carried)
+        return
     if log_file is not None:
-        write_output(log_file, log.dump(options, encoded.refined, rows), force)
-    if not quiet:
+        raise click.UsageError("--log goes with one picture")
+    wanted = outputs.Wanted(paths, output, recursive, keep_suffix, skip_existing, force)
+    display = batch.Display("encoded", _FACTS, quiet, progress, as_json)
+    _encode_several(wanted, display, encode_options(options), max_pixels, jobs, carried)
+
+
+class _Carried:
+    """What outputs carry besides their pictures."""
+
+    def __init__(self, caption: str | None, from_metadata: bool, embed: str | None, sources: Sequence[str]) -> None:
+        """Take the options of these names.
+
+        Raises:
+            click.UsageError: more than one is given, or standard input is read twice.
+        """
+        if [caption is not None, from_metadata, embed is not None].count(True) > 1:
+            raise click.UsageError("--caption, --caption-from-metadata and --embed exclude each other")
+        if embed == "-" and "-" in sources:
+            raise click.UsageError("standard input cannot be both the image and what it carries")
+        self._caption, self._from_metadata, self.embed = caption, from_metadata, embed
+
+    def message(self, name: str = "it") -> many.MessageOf | None:
+        """Return it, or what finds it in a picture; `name` is what errors call that."""
+        if self._from_metadata:
+            return partial(_description, name=name)
+        return self._caption if self.embed is None else read_input(self.embed)
+
+
+def _description(picture: Picture, name: str) -> str:
+    if picture.description is None:
+        raise EncodeError(f"{name} has no description in its metadata; give one with --caption")
+    return picture.description
+
+
+@dataclass(frozen=True)
+class _One:
+    """One picture, see the options."""
+
+    source: str
+    output: str | None
+    log_file: str | None
+    force: bool
+    quiet: bool
+    progress: bool
+
+
+def _encode_one(one: _One, options: dict[str, Any], max_pixels: int, carried: _Carried) -> None:
+    output = outputs.output_of_one(one.source, one.output, ".sga")
+    read = {"the image": one.source, "what it carries": carried.embed, "the model": options["model"]}
+    _check_files(output, one.log_file, read, one.force)
+    picture, chosen = read_picture(one.source, max_pixels), encode_options(options)
+    message = carried.message(title(one.source))
+    message = message(picture) if callable(message) else message
+    with leaving_at_once():
+        many.load_encoding()
+    rows: list[log.Row] = []
+    with _bar(chosen.steps, one.quiet, one.progress) as bar:
+
+        def report(progress: Progress) -> None:
+            rows.append(log.row(progress))
+            bar.total = progress.iterations  # of all pieces of a large picture
+            if progress.step == 1 and progress.attempt > 1:
+                bar.reset(progress.iterations)
+                bar.set_description(f"refining, try {progress.attempt}", refresh=False)
+            bar.set_postfix_str(f"loss {progress.sampled.loss:.4f} {_state(progress)}", refresh=False)
+            bar.update(progress.step - bar.n)
+
+        encoded = many.encode_picture(chosen, picture, report, message)
+    write_output(output, encoded.data, one.force)
+    if one.log_file is not None:
+        write_output(one.log_file, log.dump(options, encoded.refined, rows), one.force)
+    if not one.quiet:
         click.echo(_summary(output, encoded), err=True)
 
 
-def _is_given(name: str) -> bool:
-    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+def _encode_several(
+    wanted: outputs.Wanted,
+    display: batch.Display,
+    options: EncodeOptions,
+    max_pixels: int,
+    jobs: int,
+    carried: _Carried,
+) -> None:
+    planned = outputs.plan(wanted, ".sga", inputs.PICTURES, (carried.embed, str(options.model)))
+    for job in planned.jobs:
+        _check_suffix(job.output, wanted.force)
+    if jobs == 1 and planned.jobs:
+        with leaving_at_once():
+            many.load_encoding()
+    with batch.Account(planned, display) as account:
+
+        def report(path: str | os.PathLike[str], progress: Progress) -> None:
+            tries = f"try {progress.attempt}, " if progress.attempt > 1 else ""
+            account.watch(path, f"{tries}{progress.step}/{progress.iterations} {_state(progress)}")
+
+        encoded = many.encode_many(
+            [job.path for job in planned.jobs],
+            options,
+            jobs=jobs,
+            message=carried.message(),
+            max_pixels=max_pixels,
+            report=report,
+            in_order=False,
+        )
+        with closing(encoded):
+            account.write_all(map(_output, encoded))
+
+
+def _output(result: many.EncodeResult) -> batch.Output:
+    facts = {name: getattr(result, name) for name in _FACTS}
+    line = "" if result.data is None else f"{result.bpp:.4f} bpp, PSNR {result.psnr_db:.2f} dB"
+    return batch.Output(result.index, result.data, result.error, result.warnings, result.seconds, facts, line)
 
 
 def _check_rate(options: Mapping[str, object]) -> None:
-    if not _is_given("quality"):
-        return
-    if options["level"] is not None:
-        raise click.UsageError("--level and --quality both pick the level; give one")
-    if options["lmbda"] is not None:
-        raise click.UsageError("--lambda and --quality both pick the level; give one, or --level with --lambda")
+    """Refuse two ways to say how large the file may get."""
+    given = [flag for name, flag in _RATE.items() if options[name] is not None]
+    if len(given) > 1 and given != ["--level", "--lambda"]:
+        hint = ", or --level with --lambda" if given[1] == "--lambda" and given[0] == "--quality" else ""
+        raise click.UsageError(f"{given[0]} and {given[1]} both pick the level; give one{hint}")
 
 
 def _check_files(output: str, log_file: str | None, inputs: Mapping[str, object], force: bool) -> None:
@@ -165,51 +291,19 @@ def read_picture(source: str, max_pixels: int) -> Picture:
     return read_picture(Path(source), max_pixels)
 
 
-def _described(picture: Picture, source: str) -> str:
-    if picture.description is None:
-        raise EncodeError(f"{title(source)} has no description in its metadata; give one with --caption")
-    return picture.description
-
-
-def _encode(
-    picture: Picture,
-    options: EncodeOptions,
-    message: Message | None,
-    bar: tqdm[Any],
-    watch: Callable[[Progress], None],
-) -> Encoded:
-    try:
-        with leaving_at_once():
-            from sgacodec import encoding
-            from sgacodec.plan import make_plan
-    except ImportError as err:
-        raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
-
-    def report(progress: Progress) -> None:
-        watch(progress)
-        _show(bar, progress)
-
-    with bar:
-        return encoding.encode_with(make_plan(options), picture, report, message)
-
-
 def _bar(steps: int, quiet: bool, progress: bool) -> tqdm[Any]:
     hidden = is_hidden(quiet, progress) or steps == 0
     delay = 0.0 if progress else 0.1  # what is over at once needs none, unless it was asked for
     return tqdm(total=steps, desc="refining", unit="step", disable=hidden, leave=False, delay=delay)
 
 
-def _show(bar: tqdm[Any], progress: Progress) -> None:
-    bar.set_postfix_str(
-        f"loss {progress.sampled.loss:.4f} bpp {progress.sampled.bpp:.4f} PSNR {progress.sampled.psnr_db:.2f} dB",
-        refresh=False,
-    )
-    bar.total = progress.iterations  # of all pieces of a large picture
-    bar.update(progress.step - bar.n)
+def _state(progress: Progress) -> str:
+    return f"bpp {progress.sampled.bpp:.4f} PSNR {progress.sampled.psnr_db:.2f} dB"
 
 
 def _summary(output: str, encoded: Encoded) -> str:
     gain = 1 - encoded.refined.best.loss / encoded.refined.start.loss
     refined = f", R-D loss {gain:.1%} lower by refinement" if gain > 0 else ""
+    tries = f", {encoded.attempts} tries" if encoded.attempts > 1 else ""
     name = "standard output" if output == "-" else output
-    return f"{name}: {len(encoded.data)} bytes, {encoded.bpp:.4f} bpp, PSNR {encoded.psnr_db:.2f} dB{refined}"
+    return f"{name}: {len(encoded.data)} bytes, {encoded.bpp:.4f} bpp, PSNR {encoded.psnr_db:.2f} dB{refined}{tries}"

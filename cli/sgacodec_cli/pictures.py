@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,8 @@ from PIL import Image, ImageOps
 
 from sgacodec.errors import SgacodecError
 from sgacodec_cli.files import is_stream
+
+Say = Callable[[str], None]
 
 _ANY = ("L", "LA", "RGB", "RGBA")
 _ORIENTATION = 274
@@ -122,27 +124,32 @@ def format_of_suffix(suffix: str) -> str | None:
     return Image.EXTENSION.get(suffix)
 
 
-def image_bytes(image: Image.Image, wanted: Target) -> bytes:
-    """Return an image file with the metadata that the image carries; what is lost is said on standard error.
+def _say(text: str) -> None:
+    click.echo(f"sgacodec: {text}", err=True)
+
+
+def image_bytes(image: Image.Image, wanted: Target, say: Say = _say) -> bytes:
+    """Return an image file with the metadata that the image carries.
+
+    Args:
+        image: with metadata in its `info`.
+        wanted: the format.
+        say: is told what is lost; by default it goes to standard error.
 
     Raises:
         SgacodecError: the format cannot hold the picture, or does not give it back.
     """
     known = _FORMATS[wanted.format]
     _check_size(image, wanted.format, known)
-    plain = _in_a_mode_of(image, wanted, known)
+    plain = _in_a_mode_of(image, wanted, known, say)
     options = _options(image, wanted, known)
-    kept = _metadata(image, plain, wanted.format, known, options)
+    kept = _metadata(image, plain, wanted.format, options, say)
     data = _save(plain, wanted.format, options | _arguments(wanted.format, kept))
     if known.checked and wanted.quality is None and not _gives_back(data, plain):
         if known.loss is None:
             raise SgacodecError(f"{wanted.format} does not give this picture back exactly; try {_KNOWN}")
-        _say(f"{wanted.format} cannot hold this picture; lost: {known.loss}")
+        say(f"{wanted.format} cannot hold this picture; lost: {known.loss}")
     return data
-
-
-def _say(text: str) -> None:
-    click.echo(f"sgacodec: {text}", err=True)
 
 
 def _check_size(image: Image.Image, name: str, known: _Format) -> None:
@@ -153,17 +160,17 @@ def _check_size(image: Image.Image, name: str, known: _Format) -> None:
         )
 
 
-def _in_a_mode_of(image: Image.Image, wanted: Target, known: _Format) -> Image.Image:
+def _in_a_mode_of(image: Image.Image, wanted: Target, known: _Format, say: Say) -> Image.Image:
     """Return the image, without metadata, in a mode that the format holds."""
     modes = ("L",) if wanted.suffix in _GRAY_ONLY else known.modes
     mode = image.mode
     if mode.endswith("A") and not any(each.endswith("A") for each in modes):
-        _say(f"{wanted.format} has no alpha channel; it was left out")
+        say(f"{wanted.format} has no alpha channel; it was left out")
         mode = mode[:-1]
     if mode not in modes and mode.startswith("L"):
         mode = mode.replace("L", "RGB")
         if wanted.format not in _GRAY_AS_RGB:
-            _say(f"{wanted.format} has no gray pictures; the gray values are written as {mode}")
+            say(f"{wanted.format} has no gray pictures; the gray values are written as {mode}")
     if mode not in modes:
         raise SgacodecError(f"{wanted.suffix} cannot hold {image.mode} pictures; try {_KNOWN}")
     plain = image.convert(mode) if mode != image.mode else image.copy()
@@ -181,7 +188,7 @@ def _options(image: Image.Image, wanted: Target, known: _Format) -> dict[str, An
 
 
 def _metadata(
-    image: Image.Image, plain: Image.Image, name: str, known: _Format, options: Mapping[str, Any]
+    image: Image.Image, plain: Image.Image, name: str, options: Mapping[str, Any], say: Say
 ) -> dict[str, bytes]:
     """Return the metadata that the format holds; name the rest."""
     given = {key: image.info[key] for key in _NAMES if image.info.get(key)}
@@ -190,11 +197,11 @@ def _metadata(
     kept = {
         key: value
         for key, value in given.items()
-        if key in known.metadata and _suits(key, value, plain) and _takes(sample, name, fixed, key, value)
+        if key in _FORMATS[name].metadata and _suits(key, value, plain) and _takes(sample, name, fixed, key, value)
     }
     lost = [_NAMES[key] for key in given if key not in kept]
     if lost:
-        _say(f"{name} cannot hold this picture's {' and '.join(lost)}; left out")
+        say(f"{name} cannot hold this picture's {' and '.join(lost)}; left out")
     return kept
 
 

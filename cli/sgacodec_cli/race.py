@@ -13,6 +13,7 @@ from sgacodec.picture import read_picture
 from sgacodec_cli.bench import choose
 from sgacodec_cli.files import check_input, show
 from sgacodec_cli.interrupts import leaving_at_once
+from sgacodec_cli.values import size
 
 if TYPE_CHECKING:
     from sgacodec_bench.codecs import Codec
@@ -27,7 +28,8 @@ _OPPONENTS = ("bpg-444", "jxl", "avif", "heic", "webp", "jpeg")
 @click.argument("source", metavar="IMG")
 @click.option("--against", default=None, help=f"The other codec; see 'sgacodec bench --codecs'.  [default: the first "
               f"that can, of {', '.join(_OPPONENTS)}]")  # fmt: skip
-@click.option("--bytes", "n_bytes", type=click.IntRange(min=1), required=True, help="Neither file may be larger.")
+@click.option("--bytes", "n_bytes", type=size, metavar="SIZE", required=True,
+              help="Neither file may be larger; 50k is 50000, 50Ki is 51200.")  # fmt: skip
 @click.option("-p", "--preset", type=click.Choice(list(PRESETS)), default="fast", show_default=True,
               help="Preset of sgacodec.")  # fmt: skip
 def command(source: str, against: str | None, n_bytes: int, preset: str) -> None:
@@ -40,10 +42,8 @@ def command(source: str, against: str | None, n_bytes: int, preset: str) -> None
     ours, theirs = _best(own, rgb, n_bytes), _best_of_first(opponents, rgb, n_bytes)
     for each in (ours, theirs):
         similarity = "" if each.ms_ssim is None else f", MS-SSIM {each.ms_ssim:.5f}"
-        show(
-            f"{each.codec:<18}{len(each.data)} bytes at setting {each.setting:g}: "
-            f"PSNR {each.psnr_db:.2f} dB{similarity}"
-        )
+        setting = "" if each.setting is None else f" at setting {each.setting:g}"
+        show(f"{each.codec:<18}{len(each.data)} bytes{setting}: PSNR {each.psnr_db:.2f} dB{similarity}")
     show(_verdict(ours, theirs))
 
 

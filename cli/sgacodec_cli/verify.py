@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import dataclass
+
 import click
 
-from sgacodec import limits
+from sgacodec import limits, parallel, strict_json
 from sgacodec.decoding import decode
 from sgacodec.errors import SgacodecError
+from sgacodec_cli import batch, inputs
 from sgacodec_cli.files import read_input, show, title
 from sgacodec_cli.main import exit_code
 
@@ -15,35 +19,63 @@ _MOST_SPECIFIC_FIRST = (3, 4, 5, 1)
 
 @click.command("verify")
 @click.argument("sources", metavar="IN...", nargs=-1, required=True)
+@batch.options
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
-def command(sources: tuple[str, ...], max_pixels: int) -> None:
+def command(sources: tuple[str, ...], recursive: bool, jobs: int, as_json: bool, max_pixels: int) -> None:
     """Decode each IN and check the checksums of the file and of the picture.
 
-    Every file is looked at. The exit code is 3 if one of them is no sound .sga file, else that of another error.
+    IN may also be a folder, whose .sga files are taken, or a pattern such as '*.sga'. Every file is looked at. The exit
+    code is 3 if one of them is no sound .sga file, else that of another error.
     """
-    codes = [_check(source, max_pixels) for source in sources]
+    found = inputs.find(inputs.expand(sources), recursive, inputs.ENCODED)
+    paths = [each.path for each in found.inputs]
+    tasks = [(path, read_input(path) if path == "-" else None) for path in paths]
+    codes = [_tell(folder, error, None, as_json) for folder, error in found.unread]
+    with closing(parallel.run(_Verify(max_pixels), tasks, jobs)) as done:
+        codes += [_tell(paths[each.index], each.error, each.value, as_json) for each in parallel.in_order(done)]
     bad = [code for code in _MOST_SPECIFIC_FIRST if code in codes]
-    if len(sources) > 1:
-        show(f"{codes.count(0)} of {len(sources)} files are sound")
+    if len(codes) > 1 and not as_json:
+        show(f"{codes.count(0)} of {len(codes)} files are sound")
     if bad:
         raise click.exceptions.Exit(bad[0])
 
 
-def _check(source: str, max_pixels: int) -> int:
+@dataclass(frozen=True)
+class _Sound:
+    """What a sound file holds."""
+
+    width: int
+    height: int
+    mode: str
+
+
+@dataclass(frozen=True)
+class _Verify:
+    """Decodes the file at a path, or standard input, which was read before; a `parallel.Work`."""
+
+    max_pixels: int
+
+    def prepare(self) -> None:
+        """Nothing holds for all files: each names its model."""
+
+    def __call__(self, task: tuple[str, bytes | None], send: parallel.Send) -> _Sound:
+        """Decode."""
+        path, data = task
+        image = decode(path if data is None else data, max_pixels=self.max_pixels)
+        return _Sound(image.width, image.height, image.mode)
+
+
+def _tell(path: str, error: Exception | None, sound: _Sound | None, as_json: bool) -> int:
     """Say what a file is; return the exit code that it stands for."""
-    try:
-        image = decode(read_input(source), max_pixels=max_pixels)
-    except SgacodecError as err:
-        return _refuse(source, str(err), exit_code(err))
-    except OSError as err:
-        return _refuse(source, err.strerror or str(err), 1)
-    except MemoryError:
-        return _refuse(source, "out of memory", 1)
-    show(f"{title(source)}: ok, {image.width} x {image.height}, {image.mode}")
-    return 0
-
-
-def _refuse(source: str, reason: str, code: int) -> int:
-    click.echo(f"sgacodec: {title(source)}: {reason}", err=True)
-    return code
+    name = title(path)
+    text = None if error is None else batch.reason(name, error)
+    if as_json:
+        facts = dict.fromkeys(("width", "height", "mode")) if sound is None else vars(sound)
+        show(strict_json.dumps({"input": path, **facts, "error": text}))
+    elif sound is not None:
+        show(f"{batch.printable(name)}: ok, {sound.width} x {sound.height}, {sound.mode}")
+    if error is None:
+        return 0
+    click.echo(f"sgacodec: {batch.printable(text or name)}", err=True)
+    return exit_code(error) if isinstance(error, SgacodecError) else 1

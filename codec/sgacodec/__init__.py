@@ -1,13 +1,14 @@
 """sgacodec: a learned image codec whose files decode to the same bytes on any machine.
 
-`decode` and `read_info` need numpy, constriction and pillow; `encode` needs torch, which is imported when it is called.
+`decode` and `read_info` need numpy, constriction and pillow; `encode` and `encode_many` need torch, which is imported
+when it is used.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sgacodec import limits
+from sgacodec import limits, many
 from sgacodec.decoding import decode, decode_into
 from sgacodec.errors import (
     BadMagicError,
@@ -29,6 +30,7 @@ from sgacodec.errors import (
     UnsupportedVersionError,
 )
 from sgacodec.info import Info, read_info
+from sgacodec.many import EncodeResult, encode_many
 from sgacodec.options import EncodeOptions
 from sgacodec.picture import NoSink
 from sgacodec.sources import read_bytes
@@ -66,10 +68,7 @@ def encode(
         message = bytes(message)
     if message is not None and not isinstance(message, (bytes, str)):
         raise OptionError(f"the message is of type {type(message).__name__}, and must be bytes or str")
-    try:
-        import torch  # noqa: F401
-    except ImportError as err:
-        raise EncodeError("encoding needs torch; install it with: pip install 'sgacodec[encode]'") from err
+    many.load_encoding()
     from sgacodec import encoding
 
     return encoding.encode(image, options, report, message)
@@ -99,6 +98,7 @@ __all__ = [
     "CorruptStreamError",
     "EncodeError",
     "EncodeOptions",
+    "EncodeResult",
     "FormatError",
     "Info",
     "InvalidImageError",
@@ -116,6 +116,7 @@ __all__ = [
     "decode",
     "decode_into",
     "encode",
+    "encode_many",
     "read_info",
     "verify",
 ]

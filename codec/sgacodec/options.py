@@ -13,6 +13,10 @@ from typing import Any
 from sgacodec.errors import OptionError
 from sgacodec.models.store import DEFAULT_MODEL
 
+DEFAULT_QUALITY = 50
+
+TARGETS = ("target_size", "target_bpp", "target_psnr")
+
 PRESETS = {"none": 0, "fast": 150, "balanced": 500, "best": 2000}
 """Refinement steps of each preset."""
 
@@ -80,11 +84,15 @@ class EncodeOptions:
     """Options of `encode`.
 
     Attributes:
-        quality: 0 (smallest) to 100 (best), mapped evenly to the model's levels.
+        quality: 0 (smallest) to 100 (best), mapped evenly to the model's levels; None is `DEFAULT_QUALITY`.
         lmbda: R-D trade-off instead of a quality: the loss is lmbda * 255^2 * MSE + bpp. It picks the level, unless one
             is given.
         level: the model's level instead of a quality, 0 to L - 1, rounded to sixteenths. With a lambda that is not the
             level's own, refinement moves the picture along the R-D curve (Perugachi-Diaz et al. 2024, section 5).
+        target_size: instead of a quality the most bytes that the file may have, with all that is in it. Encoding tries
+            levels until the file is just below; see `targets`.
+        target_bpp: the same in bits per pixel of the whole file.
+        target_psnr: instead of a quality the least PSNR of the decoded picture, in dB; likewise.
         preset: a key of `PRESETS`.
         iterations: refinement steps instead of a preset's, at most `MAX_ITERATIONS`.
         method: rounding method, a key of `METHODS`.
@@ -96,9 +104,12 @@ class EncodeOptions:
             of what is seen, which costs next to nothing.
     """
 
-    quality: float = 50
+    quality: float | None = None
     lmbda: float | None = None
     level: float | None = None
+    target_size: int | None = None
+    target_bpp: float | None = None
+    target_psnr: float | None = None
     preset: str = "fast"
     iterations: int | None = None
     method: str = "ssl"
@@ -114,11 +125,13 @@ class EncodeOptions:
         Raises:
             OptionError: it names the field and what is allowed.
         """
-        _check_number("quality", self.quality, 0, 100)
+        if self.quality is not None:
+            _check_number("quality", self.quality, 0, 100)
         if self.lmbda is not None:
             _check_number("lmbda", self.lmbda, math.ulp(0.0), math.inf)
         if self.level is not None:
             _check_number("level", self.level, 0, math.inf)
+        self._check_targets()
         _check_choice("preset", self.preset, PRESETS)
         if self.iterations is not None:
             _check_integer("iterations", self.iterations, range(MAX_ITERATIONS + 1))
@@ -126,6 +139,21 @@ class EncodeOptions:
         _check_text("model", self.model, (str, os.PathLike), "the name, id or path of a model")
         _check_text("device", self.device, (str,), 'the name of a torch device, or "auto"')
         _check_integer("seed", self.seed, _SEEDS)
+
+    def _check_targets(self) -> None:
+        """Refuse a target beside another, or beside what picks the level.
+
+        Raises:
+            OptionError: it names both.
+        """
+        if self.target_size is not None:
+            _check_integer("target_size", self.target_size, range(1, 2**63))
+        for name in ("target_bpp", "target_psnr"):
+            if getattr(self, name) is not None:
+                _check_number(name, getattr(self, name), math.ulp(0.0), math.inf)
+        given = [name for name in (*TARGETS, "quality", "lmbda", "level") if getattr(self, name) is not None]
+        if len(given) > 1 and given[0] in TARGETS:
+            raise OptionError(f"{given[0]} and {given[1]} exclude each other: a target picks the level by itself")
 
     @property
     def steps(self) -> int:

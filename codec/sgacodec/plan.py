@@ -13,8 +13,9 @@ from sgacodec.errors import TargetNotReachedError
 from sgacodec.models import store
 from sgacodec.models.levels import LEVEL_STEPS, level_lambda, max_level_q4, nearest_level_q4
 from sgacodec.models.model import Model
-from sgacodec.options import EncodeOptions
+from sgacodec.options import DEFAULT_QUALITY, EncodeOptions
 from sgacodec.refine import loop, rounding, schedule
+from sgacodec.targets import AtLeastDb, AtMostBpp, AtMostBytes, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Plan:
         device: where to refine.
         embedding: how to embed a message.
         exact: whether the colours of invisible pixels are kept.
+        wanted: a size or a PSNR that takes the place of `target`, or None.
     """
 
     model: Model
@@ -51,6 +53,7 @@ class Plan:
     device: torch.device
     embedding: embed.Settings = field(default_factory=embed.Settings)
     exact: bool = False
+    wanted: Wanted | None = None
 
     @property
     def autocast(self) -> bool:
@@ -70,7 +73,16 @@ def make_plan(options: EncodeOptions) -> Plan:
     round_ = rounding.choose(options.method, rounding.Form(options.classes))
     tuned = schedule.for_iterations(options.steps, cools=not model.decoder.entropy.sees_y)
     settings = loop.Settings(round_, tuned, options.seed)
-    return Plan(model, choose_target(model, options), settings, torch_device(options.device), exact=options.exact)
+    target, device = choose_target(model, options), torch_device(options.device)
+    return Plan(model, target, settings, device, exact=options.exact, wanted=_wanted(options))
+
+
+def _wanted(options: EncodeOptions) -> Wanted | None:
+    if options.target_size is not None:
+        return AtMostBytes(options.target_size)
+    if options.target_bpp is not None:
+        return AtMostBpp(options.target_bpp)
+    return None if options.target_psnr is None else AtLeastDb(options.target_psnr)
 
 
 def choose_target(model: Model, options: EncodeOptions) -> Target:
@@ -85,8 +97,8 @@ def choose_target(model: Model, options: EncodeOptions) -> Target:
     elif options.lmbda is not None:
         level_q4 = min(last, max(0, nearest_level_q4(model, options.lmbda)))
     else:
-        level_q4 = _of_quality(options.quality, last)
-        if last == 0 and options.quality != EncodeOptions.quality:
+        level_q4 = _of_quality(DEFAULT_QUALITY if options.quality is None else options.quality, last)
+        if last == 0 and options.quality not in (None, DEFAULT_QUALITY):
             log.warning("model %s has one rate level; the quality has no effect", model.name)
     return Target(level_q4, level_lambda(model, level_q4) if options.lmbda is None else options.lmbda)
 

@@ -211,7 +211,7 @@ def test_bench_command_resumes_and_reports(folder, tmp_path):
         (["bench", "a.png", "--codecs", "gif", "-o", "out"], 2, "no codec is called gif; there are"),
         (["bench", "a.png", "--qualities", "x", "-o", "out"], 2, "numbers separated by commas"),
         (["bench", "a.png", "twice", "-o", "out"], 2, "two images are called a"),
-        (["race", "a.png", "-p", "none", "--against", "jpeg", "--bytes", "5"], 1, "needs at least"),
+        (["race", "a.png", "-p", "none", "--against", "jpeg", "--bytes", "5"], 1, "does not fit in 5 bytes"),
         pytest.param(
             ["race", "a.png", "-p", "none", "--against", "vvc", "--bytes", "5000"],
             1,

@@ -19,7 +19,7 @@ NAN, INF = math.nan, math.inf
 @pytest.mark.parametrize(
     ("field", "values", "words"),
     [
-        ("quality", [-1, 101, NAN, INF, -INF, "50", None, True, 1j, [50]], "a number between 0 and 100"),
+        ("quality", [-1, 101, NAN, INF, -INF, "50", True, 1j, [50]], "a number between 0 and 100"),
         ("lmbda", [0, -1.0, NAN, INF, "0.01", False], "must be a number finite"),
         ("level", [-0.1, NAN, INF, "1", True], "must be a number finite and at least 0"),
         ("preset", ["x", "", None, 3, ["fast"]], "there are none, fast, balanced, best"),

@@ -27,6 +27,7 @@ class Codec:
         decode: bytes to rgb uint8 [H, W, 3].
         rising: whether a higher setting means a better picture.
         alone: whether it uses all cores itself, so that no two calls should run at once.
+        at_most: (rgb, n_bytes) to the bytes of its best file of at most so many bytes, or None where it has no such way.
         details: what else identifies it (model id, device).
     """
 
@@ -39,6 +40,7 @@ class Codec:
     decode: Callable[[bytes], Rgb]
     rising: bool = True
     alone: bool = False
+    at_most: Callable[[Rgb, int], bytes] | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -36,6 +36,7 @@ def _sgacodec(preset: str) -> Codec | Absent:
         encode=partial(_encode, preset),
         decode=_decode,
         alone=True,
+        at_most=partial(_at_most, preset),
         details={
             "model": EncodeOptions.model,
             "model_id": _model_id(),
@@ -51,6 +52,10 @@ def _model_id() -> str:
 
 def _encode(preset: str, rgb: Rgb, setting: float) -> bytes:
     return sgacodec.encode(rgb, EncodeOptions(quality=setting, preset=preset))
+
+
+def _at_most(preset: str, rgb: Rgb, n_bytes: int) -> bytes:
+    return sgacodec.encode(rgb, EncodeOptions(target_size=n_bytes, preset=preset))
 
 
 def _decode(data: bytes) -> Rgb:

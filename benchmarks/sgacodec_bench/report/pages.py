@@ -21,12 +21,13 @@ from sgacodec.errors import TargetNotReachedError
 from sgacodec.picture import read_picture
 from sgacodec_bench.codecs import Absent, Codec
 from sgacodec_bench.codecs.base import Rgb
-from sgacodec_bench.experiments import claims, messages, optimizers
+from sgacodec_bench.experiments import claims, messages, optimizers, small_pictures, targets
 from sgacodec_bench.experiments.kodak_presets import exactness, preset_table
 from sgacodec_bench.measure.equal_size import Candidate, at_most, candidate
 from sgacodec_bench.measure.results import Result, load, load_folder
 from sgacodec_bench.report import html_page, plots
 from sgacodec_bench.report.tables import Table, bd_rate_cell, bd_table, markdown
+from sgacodec_bench.speed import many
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ PAGES = {
     "training": RESULTS / "training.md",
     "context": RESULTS / "context.md",
     "robustness": RESULTS / "robustness.md",
+    "targets": RESULTS / "targets.md",
+    "small": RESULTS / "small.md",
+    "many": RESULTS / "many.md",
 }
 """The page that has a table between its markers, `<!-- name: begin -->` and `<!-- name: end -->`."""
 
@@ -240,6 +244,17 @@ def robustness_tables(folder: Path) -> str:
     return f"{markdown(rows)}\nThe test pictures of other projects, put through the codec: {outcomes}.\n"
 
 
+def many_table(file: Path) -> str:
+    """Return what one command for many pictures takes, as `sgacodec_bench.speed.many` writes it."""
+    result = json.loads(file.read_text())
+    same = "are the same" if all(row["same_bytes"] for row in result["rows"].values()) else "differ"
+    rounds = "one round" if result["repeats"] == 1 else f"medians of {result['repeats']} rounds"
+    return (
+        f"{result['pictures']} pictures, preset `{result['preset']}`, {result['cores']} cores, {result['threads']} thread a process, {rounds}, "
+        f"load average {result['load_average'][1]:.1f}. The files of all ways {same}.\n\n{many.table(result)}"
+    )
+
+
 def fill(text: str, name: str, table: str) -> str:
     """Return a page with the table between the markers of this name renewed.
 
@@ -268,6 +283,9 @@ def tables(folder: Path) -> dict[str, str]:
         "training": training_tables(folder.parent / "training", folder),
         "context": context_tables(folder.parent / "context", folder),
         "robustness": robustness_tables(folder.parent / "robustness"),
+        "targets": markdown(targets.table(folder.parent / "targets")),
+        "small": markdown(small_pictures.table(load(folder.parent / "small" / "small.json"))),
+        "many": many_table(folder.parent / "many.json"),
     }
 
 

@@ -73,6 +73,7 @@ def measure(command: list[str]) -> dict[str, float]:
         start = time.perf_counter()
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)  # else Popen waits for it once more
         if status:
             raise SystemExit(f"{command} failed")
         seconds.append(time.perf_counter() - start)

@@ -44,6 +44,11 @@ class CorrectedPass(Pass):
     y_frac_bits: int
     frac_bits: int
 
+    @property
+    def mean_q(self) -> Int64Array:
+        """See `Pass`; the centre is the whole number below it."""
+        return self.mu_q
+
     def restored(self, y_hat_q: Int64Array) -> Int64Array:
         """Add delta + shrink * (y_hat - mu), at most half a step."""
         one = 1 << self.y_frac_bits

@@ -128,24 +128,31 @@ class Writer:
         table_bits: sum of -log2 of the tables' probabilities.
     """
 
-    def __init__(self, y: npt.NDArray[Any], frac_bits: int) -> None:
+    def __init__(self, y: npt.NDArray[Any], frac_bits: int, dead_zone: npt.NDArray[Any] | float = 0.0) -> None:
         """Take y.
 
         Args:
             y: float [1, M, H/16, W/16].
             frac_bits: fractional bits of a pass's centre.
+            dead_zone: y is rounded after it was moved so far towards where it is predicted, which takes fewer bits;
+                of all y, or of each place, [H/16, W/16].
         """
         self._y, self._unit = y, 2.0**-frac_bits
+        self._dead_zone = np.broadcast_to(dead_zone, y.shape) if np.any(dead_zone) else None
         self.streams: list[bytes] = []
         self.table_bits = 0.0
 
     def open(self, rows: slice) -> None:
         """Begin a stream."""
-        self._band, self._writer = self._y[:, :, rows], range_coder.Writer()
+        self._rows, self._writer = rows, range_coder.Writer()
 
     def visit(self, part: Pass, tables: TableSet) -> Int32Array:
         """Round y around the centre that the decoder will have, and write it."""
-        symbols = to_symbols(self._band[part.where].ravel() - part.centre_q * self._unit)
+        y = self._y[:, :, self._rows][part.where].ravel()
+        if self._dead_zone is not None:
+            zone = self._dead_zone[:, :, self._rows][part.where].ravel()
+            y = y - np.clip(y - part.mean_q * self._unit, -zone, zone)
+        symbols = to_symbols(y - part.centre_q * self._unit)
         self._writer.put(symbols, part.table_index, tables)
         return symbols
 

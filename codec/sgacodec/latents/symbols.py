@@ -60,6 +60,11 @@ class Pass:
     centre_q: Int64Array
     table_index: npt.NDArray[np.intp]
 
+    @property
+    def mean_q(self) -> Int64Array:
+        """Where y_hat is predicted to lie, int64 [n], Q.y_frac_bits."""
+        return self.centre_q
+
     def restored(self, y_hat_q: Int64Array) -> Int64Array:
         """Return what the synthesis takes for y_hat, both int64 [n], Q.y_frac_bits."""
         return y_hat_q

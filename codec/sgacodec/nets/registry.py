@@ -43,11 +43,14 @@ class FloatModel(RefinedModel, Protocol):
         device: where it runs.
         stride: images are padded to a multiple of it.
         analysis_halo: rows of z on either side of a piece whose pixels reach its y or z.
+        inverse_gain_y, inverse_gain_z: what latents are multiplied with for the networks that take them, [1, C, 1, 1].
     """
 
     device: torch.device
     stride: int
     analysis_halo: int
+    inverse_gain_y: Tensor
+    inverse_gain_z: Tensor
 
     def analyse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], float32, scaled to the level, of x in 0..255."""

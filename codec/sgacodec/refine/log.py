@@ -21,7 +21,8 @@ def row(progress: Progress) -> Row:
     if rounded is not None:
         true = {f"true_{key}": value for key, value in point(rounded).items()}
         true["gap"] = rounded.loss - progress.sampled.loss
-    return {"step": progress.step, "tau": progress.temperature, **point(progress.sampled), **true}
+    place = {"attempt": progress.attempt, "step": progress.step, "tau": progress.temperature}
+    return {**place, **point(progress.sampled), **true}
 
 
 def point(quality: Quality) -> dict[str, float]:

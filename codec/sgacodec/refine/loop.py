@@ -31,6 +31,7 @@ class Progress:
         sampled: where the last relaxed sample stood, before the step.
         rounded: where plain rounding stands after the step, where that was measured.
         best: the best truly rounded state so far.
+        attempt: which refinement of the picture this is; a target may take several.
     """
 
     step: int
@@ -39,6 +40,7 @@ class Progress:
     sampled: Quality
     rounded: Quality | None
     best: Quality
+    attempt: int = 1
 
 
 Report = Callable[[Progress], None]
@@ -76,6 +78,11 @@ class Settings:
     schedule: Schedule
     seed: int
     check_every: int | None = None
+
+    def shortened(self) -> Settings:
+        """Return settings for latents that were refined at a level nearby: a third of the steps, the same rates."""
+        iterations = -(-self.schedule.iterations // 3)
+        return replace(self, schedule=replace(self.schedule, iterations=iterations))
 
     def checks(self, step: int) -> bool:
         """Say whether the truly rounded loss is measured after `step` steps."""

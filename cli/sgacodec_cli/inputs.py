@@ -1,0 +1,217 @@
+"""Which files a command takes: names, patterns and folders -> inputs."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from PIL import Image, UnidentifiedImageError
+
+from sgacodec.errors import SgacodecError
+from sgacodec_cli.files import check_input
+
+SUFFIX = ".sga"
+_NEVER_DECODED = {"MPEG", "BUFR", "GRIB", "HDF5"}
+"""Formats that Pillow names and has no decoder for."""
+
+_SURE = ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "PPM", "QOI")
+"""Formats whose first bytes are no accident: a file of another name is looked at for these."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a command works on.
+
+    Attributes:
+        name: of several.
+        judge: says what a file in a folder is.
+    """
+
+    name: str
+    judge: Callable[[str], Verdict]
+
+
+class Verdict(Enum):
+    """What a file in a folder is to a command."""
+
+    TAKEN = 0
+    SKIPPED = 1
+    """It is not what the command works on, which is told."""
+    IGNORED = 2
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to work on.
+
+    Attributes:
+        path: its name, or that of its folder as it was given and its place in there.
+        below: its folder, relative to the one that was given; empty for a file that was.
+    """
+
+    path: str
+    below: str = ""
+
+
+@dataclass
+class Found:
+    """What names, folders and patterns stand for.
+
+    Attributes:
+        inputs: each file once; those of a folder sorted, and before those of its sub-folders.
+        skipped: files in folders that are not what the command works on.
+        unread: folders that cannot be read, and why.
+    """
+
+    inputs: list[Input] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    unread: list[tuple[str, OSError]] = field(default_factory=list)
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """Return names with those files in place of a pattern, sorted, that a shell would have put there.
+
+    Raises:
+        click.UsageError: a name is empty.
+    """
+    return [path for name in names for path in _expanded(name)]
+
+
+def _expanded(name: str) -> list[str]:
+    check_input(name)
+    if name == "-" or os.path.lexists(name) or not glob.has_magic(name):
+        return [name]
+    # A file called - is not standard input.
+    return [os.path.join(".", found) if found == "-" else found for found in sorted(glob.glob(name))] or [name]
+
+
+def is_one(paths: Sequence[str]) -> bool:
+    """Say whether a command line names one file, or standard input, rather than several or a folder."""
+    return len(paths) == 1 and not os.path.isdir(paths[0])
+
+
+def find(paths: Sequence[str], recursive: bool, kind: Kind, output: str | None = None) -> Found:
+    """Return the files that names of files and folders stand for.
+
+    Links to folders are followed, and each real folder is searched once. Hidden files are left out, as by patterns of a
+    shell, and so is the output folder where it lies in another one.
+
+    Args:
+        paths: what was given.
+        recursive: whether sub-folders are searched.
+        kind: what the command works on.
+        output: the output folder, if there is one.
+
+    Raises:
+        SgacodecError: there is no file.
+    """
+    search = _Search(recursive, kind.judge, identity(output))
+    known = set[tuple[str, str]]()
+    for path in paths:
+        for each in search.below(path) if os.path.isdir(path) else [Input(path)]:
+            folder, name = os.path.split(each.path)
+            key = os.path.realpath(folder), name
+            if key not in known:
+                known.add(key)
+                search.found.inputs.append(each)
+    if not search.found.inputs and not search.found.unread:
+        raise SgacodecError(_nothing(paths, kind, recursive, search.found))
+    return search.found
+
+
+def _nothing(paths: Sequence[str], kind: Kind, recursive: bool, found: Found) -> str:
+    here = f"there are no {kind.name} in {', '.join(paths)}"
+    if found.skipped:
+        here += f": {skipped_files(found.skipped)}"
+    return here if recursive else f"{here}; --recursive searches sub-folders too"
+
+
+class _Search:
+    """Looks through folders, each real one once."""
+
+    def __init__(self, recursive: bool, judge: Callable[[str], Verdict], output: object) -> None:
+        """Set how to search; `output` is the identity of the output folder, which is not searched inside of others."""
+        self.found = Found()
+        self._recursive, self._judge, self._output = recursive, judge, output
+        self._searched = set[object]()
+
+    def below(self, root: str) -> Iterator[Input]:
+        """Yield the files to work on in a folder, and note the others."""
+        waiting = [(root, "")]
+        while waiting:
+            folder, below = waiting.pop()
+            this = identity(folder)
+            if this in self._searched or (below and this == self._output):
+                continue
+            self._searched.add(this)
+            paths = self._listed(folder)
+            yield from (Input(path, below) for path in paths if not os.path.isdir(path) and self._takes(path))
+            if self._recursive:
+                # Real folders come before links to them, so that files are found where they are.
+                folders = sorted((os.path.islink(path), path) for path in paths if os.path.isdir(path))
+                waiting += [(path, os.path.join(below, os.path.basename(path))) for _, path in reversed(folders)]
+
+    def _listed(self, folder: str) -> list[str]:
+        try:
+            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        except OSError as err:
+            self.found.unread.append((folder, err))
+            return []
+        return [os.path.join(folder, name) for name in names]
+
+    def _takes(self, path: str) -> bool:
+        verdict = self._judge(path)
+        if verdict is Verdict.SKIPPED:
+            self.found.skipped.append(path)
+        return verdict is Verdict.TAKEN
+
+
+def identity(path: str | None) -> object:
+    """Return what all names of a folder or file have in common; of nothing, something that is like no other."""
+    try:
+        status = os.stat(path or os.devnull)
+    except OSError:
+        return object()
+    return object() if stat.S_ISCHR(status.st_mode) else (status.st_dev, status.st_ino)
+
+
+def judge_picture(path: str) -> Verdict:
+    """Take pictures: by a suffix that Pillow reads, so that a damaged one is an error, else by their first bytes."""
+    Image.init()
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == SUFFIX:
+        return Verdict.IGNORED
+    named = Image.EXTENSION.get(suffix)
+    is_named = named in Image.OPEN and named not in _NEVER_DECODED
+    if not os.path.isfile(path):  # reading a FIFO would wait for its writer; a link that leads nowhere is an error
+        return Verdict.TAKEN if is_named and not os.path.exists(path) else Verdict.SKIPPED
+    if is_named:
+        return Verdict.TAKEN
+    try:
+        with Image.open(path, formats=_SURE):
+            return Verdict.TAKEN
+    except UnidentifiedImageError:
+        return Verdict.SKIPPED
+    except Exception:  # it is one, or cannot be read; either is to be told as an error
+        return Verdict.TAKEN
+
+
+def judge_encoded(path: str) -> Verdict:
+    """Take .sga files, and links of that name that lead nowhere, which is to be told as an error."""
+    is_file = os.path.isfile(path) or os.path.islink(path)
+    return Verdict.TAKEN if is_file and os.path.splitext(path)[1].lower() == SUFFIX else Verdict.IGNORED
+
+
+PICTURES = Kind("pictures", judge_picture)
+ENCODED = Kind(f"{SUFFIX} files", judge_encoded)
+
+
+def skipped_files(paths: Sequence[str]) -> str:
+    """Say how many files were skipped, and of which kinds."""
+    suffixes = sorted({os.path.splitext(path)[1].lower() or "without a suffix" for path in paths})
+    kinds = ", ".join(suffixes[:5]) + (", ..." if len(suffixes) > 5 else "")
+    return f"{len(paths)} file{'s are no pictures' if len(paths) > 1 else ' is no picture'} ({kinds})"
