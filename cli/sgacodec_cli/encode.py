@@ -76,8 +76,8 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 @click.option("--keep-suffix", is_flag=True, help="Of several: name outputs a.png.sga, not a.sga.")
 @batch.skip_existing
 @click.option("--ray", "cluster", metavar="ADDRESS", default=None,
-              help="Encode on a Ray cluster: auto, host:port, ray://host:port, or local for one on this machine. It gets "
-                   "as many workers as --jobs says, or else as it has CPUs.")  # fmt: skip
+              help="Encode on a Ray cluster: auto, host:port, ray://host:port, or local for one on this machine. It "
+                   "gets as many workers as --jobs says, or else as it has CPUs.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option("--progress", is_flag=True, help="A progress bar even where standard error is no terminal.")

@@ -34,6 +34,7 @@ RETRIES = 3
 LOCAL = "local"
 """The address that starts a cluster on this machine, which ends with the work."""
 
+_PRINTS = "_worker_logs_enabled"
 _PATIENCE = 60.0
 _TIMEOUT = 10.0
 _LOCAL_STORE = 256 * 2**20  # the work and its results, not pictures
@@ -82,7 +83,7 @@ def run(
     if not tasks:
         return
     ray = _import_ray()
-    with _connected(ray, cluster):
+    with _silent(), _connected(ray, cluster):
         pool = _Pool(ray, work, tasks, cluster, tell or _ignore)
         try:
             yield from pool.run()
@@ -116,7 +117,6 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
         yield
         return
     check_reachable(cluster.address)
-    _silence(ray)
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, **_local(cluster))
     except Exception as err:  # of many kinds: no cluster, another version, no such address
@@ -154,13 +154,22 @@ def check_reachable(address: str) -> None:
         ) from err
 
 
-def _silence(ray: Any) -> None:
+@contextmanager
+def _silent() -> Iterator[None]:
     """Keep Ray from printing on standard output what befalls its workers, which is told by this.
 
     It has no other switch: `log_to_driver` is about what workers print themselves.
     """
-    with suppress(ImportError):
-        vars(importlib.import_module("ray._private.worker"))["_worker_logs_enabled"] = False
+    try:
+        settings = vars(importlib.import_module("ray._private.worker"))
+    except ImportError:
+        settings = {}
+    before = settings.get(_PRINTS, True)
+    settings[_PRINTS] = False
+    try:
+        yield
+    finally:
+        settings[_PRINTS] = before
 
 
 def _reason(err: BaseException) -> str:

@@ -37,12 +37,13 @@ def local_path(url: str) -> str | None:
 
 def join(folder: str, name: str) -> str:
     """Return the URL of a name in a folder."""
-    return f"{folder.removesuffix('/')}/{name}"
+    return folder + name if folder.endswith("/") else f"{folder}/{name}"
 
 
 def parent(url: str) -> str:
     """Return the URL of the folder of a file."""
-    return url.rpartition("/")[0]
+    folder = url.rpartition("/")[0]
+    return folder + "/" if folder.endswith(":/") else folder
 
 
 def read_bytes(url: str) -> bytes:
@@ -153,7 +154,7 @@ def existing(urls: Iterable[str]) -> set[str]:
 
 
 def _existing(folder: str, urls: list[str]) -> list[str]:
-    fs, path = _opened(folder + "/")
+    fs, path = _opened(join(folder, ""))
     with _about(folder, "read"):
         fs.invalidate_cache()
         try:

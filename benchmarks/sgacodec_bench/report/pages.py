@@ -27,7 +27,7 @@ from sgacodec_bench.measure.equal_size import Candidate, at_most, candidate
 from sgacodec_bench.measure.results import Result, load, load_folder
 from sgacodec_bench.report import html_page, plots
 from sgacodec_bench.report.tables import Table, bd_rate_cell, bd_table, markdown
-from sgacodec_bench.speed import many
+from sgacodec_bench.speed import many, on_ray
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ PAGES = {
     "context": RESULTS / "context.md",
     "robustness": RESULTS / "robustness.md",
     "many": RESULTS / "many.md",
+    "ray": ROOT / "docs" / "how-to" / "many-machines.md",
 }
 """The page that has a table between its markers, `<!-- name: begin -->` and `<!-- name: end -->`."""
 
@@ -253,6 +254,16 @@ def many_table(file: Path) -> str:
     )
 
 
+def ray_table(file: Path) -> str:
+    """Return what became of pictures on a cluster, as `sgacodec_bench.speed.on_ray` writes it."""
+    result = json.loads(file.read_text())
+    same = "are the same" if result["same_bytes"] else "differ"
+    return (
+        f"Preset `{result['preset']}`, {result['workers']} workers on a machine of {result['cores']} cores with other work on it, load average "
+        f"{result['load_average'][1]:.1f}. The files of both runs {same}.\n\n{on_ray.table(result)}"
+    )
+
+
 def fill(text: str, name: str, table: str) -> str:
     """Return a page with the table between the markers of this name renewed.
 
@@ -282,6 +293,7 @@ def tables(folder: Path) -> dict[str, str]:
         "context": context_tables(folder.parent / "context", folder),
         "robustness": robustness_tables(folder.parent / "robustness"),
         "many": many_table(folder.parent / "many.json"),
+        "ray": ray_table(folder.parent / "ray.json"),
     }
 
 
