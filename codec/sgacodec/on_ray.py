@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import socket
 import time
 from collections import deque
@@ -35,6 +36,7 @@ LOCAL = "local"
 """The address that starts a cluster on this machine, which ends with the work."""
 
 _PRINTS = "_worker_logs_enabled"
+_RAISED = re.compile(r"[\w.]+(Error|Exception): ")  # the end of a traceback
 _PATIENCE = 60.0
 _TIMEOUT = 10.0
 _LOCAL_STORE = 256 * 2**20  # the work and its results, not pictures
@@ -120,7 +122,8 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, **_local(cluster))
     except Exception as err:  # of many kinds: no cluster, another version, no such address
-        raise SgacodecError(f"no Ray cluster at {cluster.address}: {_reason(err)}") from err
+        token = "" if cluster.address in ("auto", LOCAL) else "; if it asks for a token, set RAY_AUTH_MODE=token"
+        raise SgacodecError(f"no Ray cluster at {cluster.address}: {_reason(err)}{token}") from err
     try:
         yield
     finally:
@@ -173,12 +176,11 @@ def _silent() -> Iterator[None]:
 
 
 def _reason(err: BaseException) -> str:
-    """Return what Ray's errors say first; their tracebacks and long explanations follow in further lines."""
-    text = str(err).strip() or type(err).__name__
-    cause = getattr(err, "cause", None)
-    if isinstance(cause, BaseException):
-        return f"{type(cause).__name__}: {one_line(cause)}" if isinstance(cause, Exception) else str(cause)
-    return text.splitlines()[0]
+    """Return the line that matters of what Ray's errors say: what was raised, why an actor is dead, or the first."""
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()] or [type(err).__name__]
+    raised = [line for line in lines if _RAISED.match(line)]
+    dead = [line for line in lines if line.startswith("The actor is dead because")]
+    return (raised[-1:] or dead[:1] or lines)[0].partition(" Some common causes")[0].rstrip(".")
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------
@@ -338,7 +340,8 @@ class _Pool:
             self._start()
             return
         error = SgacodecError(
-            f"workers of the cluster cannot start: {_reason(err)}; each machine needs sgacodec[encode,ray]"
+            f"workers of the cluster cannot start: {_reason(err)}; each machine needs the same sgacodec[encode,ray], "
+            "and the settings of the cluster, such as RAY_AUTH_MODE"
         )
         if not self._is_fit:
             raise error

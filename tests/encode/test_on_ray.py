@@ -162,11 +162,12 @@ def test_interrupted_on_a_cluster_of_its_own(tmp_path):
         Image.fromarray(render(24, 32, np.random.default_rng(0))).save(tmp_path / f"{index:03}.png")
     command = [sys.executable, "-m", "sgacodec_cli", *ENCODE[:3], "--iterations", "20", ".", "-o", "out", "--ray", "local", "--jobs", "1"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    running = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **pipes)
     until = time.monotonic() + 120
     while not list(tmp_path.glob("out/*.sga")) and time.monotonic() < until:
         time.sleep(0.1)
-    running.send_signal(signal.SIGINT)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
     stdout, stderr = running.communicate(timeout=60)
     made = list(tmp_path.glob("out/*.sga"))
     assert (running.returncode, stdout) == (130, b"")
@@ -174,6 +175,9 @@ def test_interrupted_on_a_cluster_of_its_own(tmp_path):
     assert 0 < len(made) < 200
     for path in made:
         assert sgacodec.decode(path).size == (32, 24)
+    until = time.monotonic() + 30  # Ray's processes end on their own when its head does
+    while str(tmp_path) in folders_of_processes() and time.monotonic() < until:
+        time.sleep(0.1)
     assert str(tmp_path) not in folders_of_processes()
 
 

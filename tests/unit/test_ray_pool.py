@@ -130,7 +130,7 @@ def test_a_lost_worker_costs_a_retry(run):
 def test_a_task_that_loses_every_worker_fails_and_the_others_are_done(run):
     ray = Ray()
     done, told = run(ray, ["die", *"abcdefgh"])
-    assert str(done[0].error) == "4 workers were lost with it, perhaps for want of memory: The worker died."
+    assert str(done[0].error) == "4 workers were lost with it, perhaps for want of memory: The worker died"
     assert [each.value for each in done[1:]] == list("abcdefgh")
     assert [index for index, _ in told] == [0, 0, 0]
 
