@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from sgacodec import strict_json
+from sgacodec.errors import SgacodecError
 from sgacodec_cli import interrupts
 from sgacodec_cli.files import show
 from sgacodec_cli.inputs import skipped_files
@@ -64,12 +65,14 @@ class Output:
 
     Attributes:
         index: of its job.
-        data: what is to be written, or None if there is an error.
+        data: what is to be written; None if there is an error, or if it is written.
         error: why it failed, or None.
         warnings: what is lost, or odd.
         seconds: that it took.
         facts: for JSON.
         line: for people, behind the name and the number of bytes.
+        n_bytes: of the output, where it is written.
+        n_bytes_read: of the input, where whoever read it says so.
     """
 
     index: int
@@ -79,6 +82,8 @@ class Output:
     seconds: float
     facts: dict[str, Any]
     line: str
+    n_bytes: int | None = None
+    n_bytes_read: int | None = None
 
 
 class Account:
@@ -142,29 +147,35 @@ class Account:
             job = self._planned.jobs[output.index]
             for warning in output.warnings:
                 self._say(f"sgacodec: {job.path}: {warning}")
-            data = output.data or b""
-            error = output.error or self._write(job, data)
+            error = output.error or self._write(job, output.data)
             facts = {**output.facts, "seconds": round(output.seconds, 3), "warnings": output.warnings}
             if error is None:
-                self._done(job, len(data), output.line, facts)
+                self._done(job, output, facts)
             else:
                 self._fail(job.path, job.output, error, facts)
             self._bar.update()
 
-    def _write(self, job: Job, data: bytes) -> Exception | None:
+    def _write(self, job: Job, data: bytes | None) -> Exception | None:
+        if data is None:
+            return None
         try:
             write_new_output(job.output, data, self._planned.wanted.force)
-        except (OSError, click.UsageError) as err:
+        except (OSError, SgacodecError, click.UsageError) as err:
             return err
         return None
 
-    def _done(self, job: Job, n_bytes: int, line: str, facts: dict[str, Any]) -> None:
+    def _done(self, job: Job, output: Output, facts: dict[str, Any]) -> None:
+        n_bytes = len(output.data) if output.data is not None else output.n_bytes or 0
         self._n_done += 1
-        self._n_bytes_in += _n_bytes(job.path)
+        self._n_bytes_in += _n_bytes(job.path) if output.n_bytes_read is None else output.n_bytes_read
         self._n_bytes_out += n_bytes
         self._write_json({"input": job.path, "output": job.output, "bytes": n_bytes, **facts})
         if not (self._display.quiet or self._display.as_json):
-            self._say(f"{job.output}: {n_bytes} bytes, {line}")
+            self._say(f"{job.output}: {n_bytes} bytes, {output.line}")
+
+    def remark(self, index: int | None, text: str) -> None:
+        """Tell what befalls a job, or all of them, meanwhile."""
+        self._say(f"sgacodec: {text}" if index is None else f"sgacodec: {self._planned.jobs[index].path}: {text}")
 
     def watch(self, path: str | os.PathLike[str], what: str) -> None:
         """Show how far one of the files is."""

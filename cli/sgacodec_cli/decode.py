@@ -73,6 +73,7 @@ def command(
     IN may also be a folder, whose .sga files are taken, or a pattern such as '*.sga'. Of several files those that fail
     are named, and the others are done; -o then names a folder.
     """
+    inputs.refuse_urls(*sources, output)
     paths = inputs.expand(sources)
     is_one = inputs.is_one(paths)
     one = _One(paths[0], output, suffix, output_quality, caption, extract, force)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from sgacodec import limits, many
+from sgacodec import limits, many, on_ray, remote
 from sgacodec.errors import EncodeError, OptionError
 from sgacodec.options import DEFAULT_QUALITY, MAX_ITERATIONS, METHODS, PRESETS, EncodeOptions
 from sgacodec.refine import log
@@ -50,7 +50,9 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 
 
 @click.command("encode")
-@click.argument("sources", metavar="IN...", nargs=-1, required=True)
+@click.argument("sources", metavar="IN...", nargs=-1)
+@click.option("--list", "lists", metavar="FILE", multiple=True,
+              help="A file of INs, one a line, relative to the current folder; '-' is standard input.")  # fmt: skip
 @click.option("-o", "--output", metavar="OUT|DIR", default=None,
               help="The .sga file, '-' for standard output, or a folder.  [default: IN with .sga]")  # fmt: skip
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), default=None,
@@ -89,12 +91,17 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 @batch.options
 @click.option("--keep-suffix", is_flag=True, help="Of several: name outputs a.png.sga, not a.sga.")
 @batch.skip_existing
+@click.option("--ray", "cluster", metavar="ADDRESS", default=None,
+              help="Encode on a Ray cluster: auto, host:port, ray://host:port, or local for one on this machine. It "
+                   "gets as many workers as --jobs says, or else as it has CPUs.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite what exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option("--progress", is_flag=True, help="A progress bar even where standard error is no terminal.")
 def command(
     sources: tuple[str, ...],
+    lists: tuple[str, ...],
     output: str | None,
+    cluster: str | None,
     max_pixels: int,
     log_file: str | None,
     caption: str | None,
@@ -113,18 +120,24 @@ def command(
     """Encode each IN, an image of any format that Pillow reads ('-' is standard input), to an .sga file.
 
     IN may also be a folder, whose pictures are taken, or a pattern such as '*.png'. Of several pictures those that fail
-    are named, and the others are done; -o then names a folder.
+    are named, and the others are done; -o then names a folder. IN, OUT and DIR may be URLs, such as s3://bucket/folder.
     """
     _check_rate(options)
-    paths = inputs.expand(sources)
-    carried = _Carried(caption, caption_from_metadata, embed, paths)
-    if inputs.is_one(paths) and not (keep_suffix or skip_existing or as_json):
+    paths = inputs.expand_all(sources, lists)
+    if lists and output is not None:
+        output = os.path.join(output, "")  # a folder, however many names there are
+    carried = _Carried(caption, caption_from_metadata, embed, (*paths, *lists))
+    of_several = bool(keep_suffix or skip_existing or as_json or lists or cluster)
+    if inputs.is_one(paths) and not (of_several or any(remote.is_url(name) for name in (*paths, output or ""))):
         _encode_one(_One(paths[0], output, log_file, force, quiet, progress), options, max_pixels, carried)
         return
     if log_file is not None:
         raise click.UsageError("--log goes with one picture")
     wanted = outputs.Wanted(paths, output, recursive, keep_suffix, skip_existing, force)
     display = batch.Display("encoded", _FACTS, quiet, progress, as_json)
+    if cluster is not None:
+        _encode_on(_cluster(cluster, jobs, options), wanted, display, encode_options(options), max_pixels, carried)
+        return
     _encode_several(wanted, display, encode_options(options), max_pixels, jobs, carried)
 
 
@@ -205,9 +218,7 @@ def _encode_several(
     jobs: int,
     carried: _Carried,
 ) -> None:
-    planned = outputs.plan(wanted, ".sga", inputs.PICTURES, (carried.embed, str(options.model)))
-    for job in planned.jobs:
-        _check_suffix(job.output, wanted.force)
+    planned = _plan(wanted, options, carried)
     if jobs == 1 and planned.jobs:
         with leaving_at_once():
             many.load_encoding()
@@ -230,10 +241,63 @@ def _encode_several(
             account.write_all(map(_output, encoded))
 
 
+def _plan(wanted: outputs.Wanted, options: EncodeOptions, carried: _Carried) -> outputs.Planned:
+    planned = outputs.plan(wanted, ".sga", inputs.PICTURES, (carried.embed, str(options.model)))
+    for job in planned.jobs:
+        _check_suffix(job.output, wanted.force)
+    return planned
+
+
+def _cluster(address: str, jobs: int, options: dict[str, Any]) -> on_ray.Cluster:
+    """Return where pictures are encoded, and settle the device: each worker has a GPU of its own, or none."""
+    device = str(options["device"])
+    if device.startswith("cuda:"):
+        raise click.UsageError("--ray gives each worker a GPU of its own; say --device cuda")
+    options["device"] = "cpu" if device == "auto" else device
+    return on_ray.Cluster(address, jobs if _is_given("jobs") else None, device == "cuda")
+
+
+def _encode_on(
+    cluster: on_ray.Cluster,
+    wanted: outputs.Wanted,
+    display: batch.Display,
+    options: EncodeOptions,
+    max_pixels: int,
+    carried: _Carried,
+) -> None:
+    planned = _plan(wanted, options, carried)
+    files = [many.File(_for_all(job.path), _for_all(job.output), wanted.force) for job in planned.jobs]
+    with batch.Account(planned, display) as account:
+        encoded = many.encode_files(
+            files,
+            options,
+            outputs.write_elsewhere,
+            partial(on_ray.run, cluster=cluster, tell=account.remark),
+            message=carried.message(),
+            max_pixels=max_pixels,
+        )
+        with closing(encoded):
+            account.write_all(map(_output, encoded))
+
+
+def _for_all(name: str) -> str:
+    """Return a name that is the same on all machines.
+
+    Raises:
+        click.UsageError: there is none.
+    """
+    if not remote.is_url(name):
+        return os.path.abspath(name)
+    if not remote.is_shared(name):
+        raise click.UsageError(f"{name} is in the memory of this process, which workers of a cluster do not see")
+    return name
+
+
 def _output(result: many.EncodeResult) -> batch.Output:
     facts = {name: getattr(result, name) for name in _FACTS}
-    line = "" if result.data is None else f"{result.bpp:.4f} bpp, PSNR {result.psnr_db:.2f} dB"
-    return batch.Output(result.index, result.data, result.error, result.warnings, result.seconds, facts, line)
+    line = "" if result.n_bytes is None else f"{result.bpp:.4f} bpp, PSNR {result.psnr_db:.2f} dB"
+    sizes = result.n_bytes, result.n_bytes_read
+    return batch.Output(result.index, result.data, result.error, result.warnings, result.seconds, facts, line, *sizes)
 
 
 def _check_rate(options: Mapping[str, object]) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+import click
 from PIL import Image, UnidentifiedImageError
 
+from sgacodec import remote
 from sgacodec.errors import SgacodecError
-from sgacodec_cli.files import check_input
+from sgacodec_cli.files import check_input, read_input
 
 SUFFIX = ".sga"
 _NEVER_DECODED = {"MPEG", "BUFR", "GRIB", "HDF5"}
@@ -83,15 +85,62 @@ def expand(names: Iterable[str]) -> list[str]:
 
 def _expanded(name: str) -> list[str]:
     check_input(name)
+    if remote.is_url(name):
+        return (remote.matches(name) or [name]) if glob.has_magic(name) and not name.startswith("http") else [name]
     if name == "-" or os.path.lexists(name) or not glob.has_magic(name):
         return [name]
     # A file called - is not standard input.
     return [os.path.join(".", found) if found == "-" else found for found in sorted(glob.glob(name))] or [name]
 
 
+def expand_all(names: Sequence[str], lists: Sequence[str]) -> list[str]:
+    """Return what a command line names, and what lists name.
+
+    Raises:
+        click.UsageError: it names nothing; see also `expand`.
+        OSError, SgacodecError: a list cannot be read.
+    """
+    if not (names or lists):
+        raise click.UsageError("Missing argument 'IN...'.")
+    paths = expand(names) + [name for each in lists for name in listed(each)]
+    if not paths:
+        raise SgacodecError(f"there are no names in {', '.join(lists)}")
+    return paths
+
+
+def listed(name: str) -> list[str]:
+    """Return the names in a list, one a line: a file, a URL, or standard input for `-`.
+
+    Raises:
+        OSError, SgacodecError: it cannot be read.
+    """
+    data = remote.read_bytes(name) if remote.is_url(name) else read_input(name)
+    names = [os.fsdecode(line) for line in data.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]
+    return [os.path.join(".", each) if each == "-" else each for each in names]
+
+
+def refuse_urls(*names: str | None) -> None:
+    """Refuse the URLs among names, in commands that take files.
+
+    Raises:
+        click.UsageError: there is one.
+    """
+    for name in names:
+        if name is not None and remote.is_url(name):
+            raise click.UsageError(f"{name} is a URL, which encode takes; this command takes files")
+
+
+def is_folder(name: str) -> bool:
+    """Say whether a path or a URL is that of a folder."""
+    if not remote.is_url(name):
+        return os.path.isdir(name)
+    # A store is not asked of what is called as pictures are: that takes long for a list of many.
+    return not _is_named_as_picture(name) and remote.is_folder(name)
+
+
 def is_one(paths: Sequence[str]) -> bool:
     """Say whether a command line names one file, or standard input, rather than several or a folder."""
-    return len(paths) == 1 and not os.path.isdir(paths[0])
+    return len(paths) == 1 and not is_folder(paths[0])
 
 
 def find(paths: Sequence[str], recursive: bool, kind: Kind, output: str | None = None) -> Found:
@@ -109,18 +158,23 @@ def find(paths: Sequence[str], recursive: bool, kind: Kind, output: str | None =
     Raises:
         SgacodecError: there is no file.
     """
-    search = _Search(recursive, kind.judge, identity(output))
+    search = _Search(recursive, kind.judge, output)
     known = set[tuple[str, str]]()
     for path in paths:
-        for each in search.below(path) if os.path.isdir(path) else [Input(path)]:
-            folder, name = os.path.split(each.path)
-            key = os.path.realpath(folder), name
+        for each in search.below(path) if is_folder(path) else [Input(path)]:
+            key = _place(each.path)
             if key not in known:
                 known.add(key)
                 search.found.inputs.append(each)
     if not search.found.inputs and not search.found.unread:
         raise SgacodecError(_nothing(paths, kind, recursive, search.found))
     return search.found
+
+
+def _place(path: str) -> tuple[str, str]:
+    """Return what is the same for all names of a file's folder, and its own name there."""
+    folder, name = os.path.split(path)
+    return folder if remote.is_url(path) else os.path.realpath(folder), name
 
 
 def _nothing(paths: Sequence[str], kind: Kind, recursive: bool, found: Found) -> str:
@@ -133,14 +187,32 @@ def _nothing(paths: Sequence[str], kind: Kind, recursive: bool, found: Found) ->
 class _Search:
     """Looks through folders, each real one once."""
 
-    def __init__(self, recursive: bool, judge: Callable[[str], Verdict], output: object) -> None:
-        """Set how to search; `output` is the identity of the output folder, which is not searched inside of others."""
+    def __init__(self, recursive: bool, judge: Callable[[str], Verdict], output: str | None) -> None:
+        """Set how to search; `output` is the output folder, which is not searched inside of others."""
         self.found = Found()
-        self._recursive, self._judge, self._output = recursive, judge, output
+        self._recursive, self._judge = recursive, judge
+        self._output, self._output_name = identity(output), output
         self._searched = set[object]()
 
     def below(self, root: str) -> Iterator[Input]:
         """Yield the files to work on in a folder, and note the others."""
+        return self._below_url(root) if remote.is_url(root) else self._below_path(root)
+
+    def _below_url(self, root: str) -> Iterator[Input]:
+        try:
+            names = remote.files(root, self._recursive)
+        except OSError as err:
+            self.found.unread.append((root, err))
+            return
+        out = None if self._output_name is None else remote.join(self._output_name, "")
+        for name in names:
+            path = remote.join(root, name)
+            is_hidden = any(part.startswith(".") for part in name.split("/"))
+            is_output = out is not None and out != remote.join(root, "") and path.startswith(out)
+            if not (is_hidden or is_output) and self._takes(path):
+                yield Input(path, name.rpartition("/")[0])
+
+    def _below_path(self, root: str) -> Iterator[Input]:
         waiting = [(root, "")]
         while waiting:
             folder, below = waiting.pop()
@@ -172,6 +244,9 @@ class _Search:
 
 def identity(path: str | None) -> object:
     """Return what all names of a folder or file have in common; of nothing, something that is like no other."""
+    if path is not None and remote.is_url(path):
+        own = remote.local_path(path)
+        return path if own is None else identity(own)
     try:
         status = os.stat(path or os.devnull)
     except OSError:
@@ -181,12 +256,11 @@ def identity(path: str | None) -> object:
 
 def judge_picture(path: str) -> Verdict:
     """Take pictures: by a suffix that Pillow reads, so that a damaged one is an error, else by their first bytes."""
-    Image.init()
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix == SUFFIX:
+    if os.path.splitext(path)[1].lower() == SUFFIX:
         return Verdict.IGNORED
-    named = Image.EXTENSION.get(suffix)
-    is_named = named in Image.OPEN and named not in _NEVER_DECODED
+    is_named = _is_named_as_picture(path)
+    if remote.is_url(path):  # to look into each of a store's files takes long
+        return Verdict.TAKEN if is_named else Verdict.SKIPPED
     if not os.path.isfile(path):  # reading a FIFO would wait for its writer; a link that leads nowhere is an error
         return Verdict.TAKEN if is_named and not os.path.exists(path) else Verdict.SKIPPED
     if is_named:
@@ -198,6 +272,12 @@ def judge_picture(path: str) -> Verdict:
         return Verdict.SKIPPED
     except Exception:  # it is one, or cannot be read; either is to be told as an error
         return Verdict.TAKEN
+
+
+def _is_named_as_picture(path: str) -> bool:
+    Image.init()
+    named = Image.EXTENSION.get(os.path.splitext(path)[1].lower())
+    return named in Image.OPEN and named not in _NEVER_DECODED
 
 
 def judge_encoded(path: str) -> Verdict:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from sgacodec import remote
+from sgacodec.errors import EncodeError
+from sgacodec_cli import inputs
 from sgacodec_cli.files import check_output, default_output, write_output
 from sgacodec_cli.inputs import Found, Input, Kind, find, identity, is_one
 
@@ -63,7 +66,7 @@ class Planned:
 
 def is_folder(name: str) -> bool:
     """Say whether the name of an output is that of a folder, which may be still to come."""
-    return name != "-" and (os.path.isdir(name) or name.endswith((os.sep, os.altsep or os.sep)))
+    return name != "-" and (name.endswith(("/", os.sep)) or inputs.is_folder(name))
 
 
 def output_of_one(source: str, output: str | None, suffix: str) -> str:
@@ -103,17 +106,24 @@ def plan(wanted: Wanted, suffix: str, kind: Kind, others: Iterable[str | None] =
         jobs = jobs_of(found.inputs, wanted.output, suffix, wanted.keep_suffix)
     existing: list[Job] = []
     if wanted.skip_existing:  # what exists is whole, as outputs get their names last
-        existing = [job for job in jobs if os.path.exists(job.output)]
-        jobs = [job for job in jobs if not os.path.exists(job.output)]
+        there = _existing(jobs, os.path.exists)
+        existing = [job for job in jobs if job.output in there]
+        jobs = [job for job in jobs if job.output not in there]
     check_outputs(jobs, wanted.force, others)
     return Planned(wanted, found, jobs, existing)
+
+
+def _existing(jobs: Iterable[Job], exists: Callable[[str], bool]) -> set[str]:
+    """Return the outputs that are there; `exists` says it of paths."""
+    names = [job.output for job in jobs]
+    return {n for n in names if not remote.is_url(n) and exists(n)} | remote.existing(filter(remote.is_url, names))
 
 
 def _check_folder(name: str | None) -> None:
     """Refuse what cannot be the folder of several outputs."""
     if name == "":
         raise click.UsageError("the name of the output is empty; name a folder")
-    if name is not None and os.path.lexists(name) and not os.path.isdir(name):
+    if name is not None and not remote.is_url(name) and os.path.lexists(name) and not os.path.isdir(name):
         raise click.UsageError(f"{name} is no folder, and several outputs need one; name a folder with -o")
 
 
@@ -137,10 +147,21 @@ def jobs_of(inputs: Iterable[Input], folder: str | None, suffix: str, keep: bool
     """
     jobs = []
     for each in inputs:
-        where = os.path.dirname(each.path) if folder is None else os.path.join(folder, each.below)
-        jobs.append(Job(each.path, os.path.join(where, renamed(each.path, suffix, bool(keep)))))
+        name = renamed(each.path, suffix, bool(keep))
+        jobs.append(Job(each.path, _beside(each.path, name) if folder is None else _in(folder, each.below, name)))
     _refuse_clashes(jobs, keep)
     return jobs
+
+
+def _beside(path: str, name: str) -> str:
+    if remote.is_url(path):
+        return remote.join(remote.parent(path), name)
+    return os.path.join(os.path.dirname(path), name)
+
+
+def _in(folder: str, below: str, name: str) -> str:
+    within = os.path.join(below, name)
+    return remote.join(folder, within.replace(os.sep, "/")) if remote.is_url(folder) else os.path.join(folder, within)
 
 
 def _refuse_clashes(jobs: Sequence[Job], keep: bool | None) -> None:
@@ -174,7 +195,9 @@ def _clash(group: Sequence[Job]) -> tuple[Job, Job] | None:
 
 
 def _ignores_case(folder: str) -> bool:
-    """Ask the file system of a folder, which may be still to come."""
+    """Ask the file system of a folder, which may be still to come; stores tell cases apart."""
+    if remote.is_url(folder):
+        return False
     while folder and not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     try:
@@ -196,8 +219,9 @@ def check_outputs(jobs: Sequence[Job], force: bool, others: Iterable[str | None]
     Raises:
         click.UsageError: an output exists, is an input, or cannot be written.
     """
-    existing = [job.output for job in jobs if os.path.lexists(job.output)]
-    if existing and not force:
+    there = set[str]() if force else _existing(jobs, os.path.lexists)
+    existing = [job.output for job in jobs if job.output in there]
+    if existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         exist = "exist" if more else "exists"
         raise click.UsageError(
@@ -211,7 +235,9 @@ def check_outputs(jobs: Sequence[Job], force: bool, others: Iterable[str | None]
 
 
 def check_new_output(name: str, overwrite: bool) -> None:
-    """See `files.check_output`, of a file whose folder may be still to come."""
+    """See `files.check_output`, of a file whose folder may be still to come; a store says in the end what it takes."""
+    if remote.is_url(name):
+        return
     path = name
     while (parent := os.path.dirname(path)) and not os.path.lexists(parent):
         path = parent
@@ -219,8 +245,24 @@ def check_new_output(name: str, overwrite: bool) -> None:
 
 
 def write_new_output(name: str, data: bytes, overwrite: bool) -> None:
-    """See `files.write_output`; makes the file's folder."""
+    """See `files.write_output` and `remote.write_bytes`; makes the file's folder."""
+    if remote.is_url(name):
+        remote.write_bytes(name, data, overwrite)
+        return
     folder = os.path.dirname(name)
     if folder:
         os.makedirs(folder, exist_ok=True)
     write_output(name, data, overwrite)
+
+
+def write_elsewhere(name: str, data: bytes, overwrite: bool) -> None:
+    """See `write_new_output`; for the library, which knows its own errors.
+
+    Raises:
+        EncodeError: see `files.check_output`.
+        OSError: see `files.write_output`.
+    """
+    try:
+        write_new_output(name, data, overwrite)
+    except click.UsageError as err:
+        raise EncodeError(err.format_message()) from err

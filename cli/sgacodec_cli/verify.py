@@ -28,6 +28,7 @@ def command(sources: tuple[str, ...], recursive: bool, jobs: int, as_json: bool,
     IN may also be a folder, whose .sga files are taken, or a pattern such as '*.sga'. Every file is looked at. The exit
     code is 3 if one of them is no sound .sga file, else that of another error.
     """
+    inputs.refuse_urls(*sources)
     found = inputs.find(inputs.expand(sources), recursive, inputs.ENCODED)
     paths = [each.path for each in found.inputs]
     tasks = [(path, read_input(path) if path == "-" else None) for path in paths]

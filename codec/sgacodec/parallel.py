@@ -37,7 +37,7 @@ Send = Callable[[Any], None]
 Receive = Callable[[int, Any], None]
 """Is told that by the task with an index."""
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def run(
         return
     work.prepare()
     for index, task in enumerate(tasks):
-        yield _do(work, index, task, receive)
+        yield do(work, index, task, receive)
 
 
 def in_order(done: Iterable[Done[R]]) -> Iterator[Done[R]]:
@@ -121,8 +121,8 @@ def _ignore(index: int, told: Any) -> None:
     pass
 
 
-def _do(work: Work[T, R], index: int, task: T, receive: Receive) -> Done[R]:
-    """Do a task; whatever it raises is its result."""
+def do(work: Work[T, R], index: int, task: T, receive: Receive = _ignore) -> Done[R]:
+    """Do a task in this process; whatever it raises is its result."""
     start = time.perf_counter()
     value, error = None, None
     with _warnings() as warnings:
@@ -291,7 +291,7 @@ def _serve(connection: Connection, work: Work[Any, Any]) -> None:
         connection.send((_Kind.READY, None))
         while True:
             index, task = connection.recv()
-            connection.send((_Kind.DONE, _do(work, index, task, receive)))
+            connection.send((_Kind.DONE, do(work, index, task, receive)))
 
 
 def _n_cores() -> int:
@@ -307,7 +307,7 @@ def _threads(n_threads: int) -> Iterator[None]:
 
     Libraries read these variables as they are loaded, so there is no later time to say it.
     """
-    before = {name: os.environ.get(name) for name in _THREADS}
+    before = {name: os.environ.get(name) for name in THREADS}
     for name, value in before.items():
         given = int(value) if value is not None and value.isdecimal() and int(value) else n_threads
         os.environ[name] = str(min(given, n_threads))

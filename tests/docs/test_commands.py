@@ -55,8 +55,8 @@ def lines_of(choose):
 
 
 def runs_quickly(name, words):
-    """Training, conversion and benchmarks have tests of their own."""
-    if name != "sgacodec" or "cuda" in words:
+    """Training, conversion, benchmarks and clusters have tests of their own."""
+    if name != "sgacodec" or "cuda" in words or "--ray" in words:
         return False
     return words[0] not in ("train", "bench") and words[:2] != ["models", "import"]
 
@@ -72,6 +72,7 @@ def make_inputs(folder):
     scene.save(folder / "tests" / "data" / "lake.png")
     scene.save(folder / "photos" / "photo.png")
     (folder / "notes.txt").write_text("Notes.")
+    (folder / "names.txt").write_text("photo.jpg\n")
     (folder / "more.zip").touch()
 
 

@@ -84,6 +84,24 @@ def test_store_finds_by_name_id_and_path(tiny_model, tmp_path, monkeypatch):
     assert store.load_by_name("tiny").model_id == tiny_model.model_id
 
 
+def test_a_model_that_another_machine_has(tiny_model, monkeypatch):
+    """What it hands on is found by the name that it was asked for there, even where that is a path, and by its ids."""
+    path = next(entry.path for entry in store.installed() if entry.name == "tiny")
+    data = store.file_to_hand_on(str(path))
+    assert data == store.file_to_hand_on("tiny") == path.read_bytes()
+    assert store.file_to_hand_on(store.DEFAULT_MODEL) is None
+    monkeypatch.setenv("SGACODEC_MODELS", "")
+    monkeypatch.setattr(store, "_given", {})
+    with pytest.raises(ModelNotFoundError):
+        store.file_to_hand_on("tiny")
+    store.give("/elsewhere/tiny.safetensors", data)
+    given = store.load_by_name("/elsewhere/tiny.safetensors")
+    assert given.model_id == tiny_model.model_id
+    assert store.load_by_id(tiny_model.model_id) is given
+    with pytest.raises(ModelError):
+        store.give("broken", data[:100])
+
+
 def test_the_packaged_default_loads():
     model = store.load_by_name(store.DEFAULT_MODEL)
     assert model.decoder.z_stride == 64

@@ -27,7 +27,7 @@ from sgacodec_bench.measure.equal_size import Candidate, at_most, candidate
 from sgacodec_bench.measure.results import Result, load, load_folder
 from sgacodec_bench.report import html_page, plots
 from sgacodec_bench.report.tables import Table, bd_rate_cell, bd_table, markdown
-from sgacodec_bench.speed import many
+from sgacodec_bench.speed import many, on_ray
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ PAGES = {
     "targets": RESULTS / "targets.md",
     "small": RESULTS / "small.md",
     "many": RESULTS / "many.md",
+    "ray": ROOT / "docs" / "how-to" / "many-machines.md",
 }
 """The page that has a table between its markers, `<!-- name: begin -->` and `<!-- name: end -->`."""
 
@@ -255,6 +256,16 @@ def many_table(file: Path) -> str:
     )
 
 
+def ray_table(file: Path) -> str:
+    """Return what became of pictures on a cluster, as `sgacodec_bench.speed.on_ray` writes it."""
+    result = json.loads(file.read_text())
+    same = "are the same" if result["same_bytes"] else "differ"
+    return (
+        f"Preset `{result['preset']}`, {result['workers']} workers on a machine of {result['cores']} cores with other work on it, load average "
+        f"{result['load_average'][1]:.1f}. The files of both runs {same}.\n\n{on_ray.table(result)}"
+    )
+
+
 def fill(text: str, name: str, table: str) -> str:
     """Return a page with the table between the markers of this name renewed.
 
@@ -286,6 +297,7 @@ def tables(folder: Path) -> dict[str, str]:
         "targets": markdown(targets.table(folder.parent / "targets")),
         "small": markdown(small_pictures.table(load(folder.parent / "small" / "small.json"))),
         "many": many_table(folder.parent / "many.json"),
+        "ray": ray_table(folder.parent / "ray.json"),
     }
 
 

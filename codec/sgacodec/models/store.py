@@ -13,12 +13,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from sgacodec.errors import ModelError, ModelNotFoundError
-from sgacodec.models.file import load_model_file, read_file_header
+from sgacodec.models.file import load_model, load_model_file, read_file_header
 from sgacodec.models.model import Model
 
 SUFFIX = ".safetensors"
 DEFAULT_MODEL = "context-96-320"
 _PACKAGED = Path(__file__).parent
+_given: dict[str, Model] = {}
+"""Models that this process has from another one, on whose machine their files are."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ def load_by_id(model_id: bytes) -> Model:
     Raises:
         ModelNotFoundError: it is in none of the folders.
     """
+    for model in _given.values():
+        if model_id in (model.model_id, model.bits_back_id):
+            return model
     for entry in _scan():
         if model_id.hex() in (entry.model_id, entry.bits_back_id):
             return _load(entry.path, entry.path.stat().st_mtime_ns)
@@ -87,13 +92,42 @@ def load_by_name(name: str) -> Model:
     Raises:
         ModelNotFoundError: there is none.
     """
+    given = _given.get(str(name))
+    if given is not None:
+        return given
+    path, _ = _found(name)
+    return _load(path, path.stat().st_mtime_ns)
+
+
+def file_to_hand_on(name: str) -> bytes | None:
+    """Return the file of a model that other machines may not have, or None for one that comes with sgacodec.
+
+    Raises:
+        ModelNotFoundError: see `load_by_name`.
+    """
+    path, packaged = _found(name)
+    return None if packaged else path.read_bytes()
+
+
+def give(name: str, data: bytes) -> None:
+    """Have this process find a model, from the bytes of its file, before all others.
+
+    Raises:
+        ModelError: see `file.load_model`.
+    """
+    if str(name) not in _given:
+        _given[str(name)] = load_model(data)
+
+
+def _found(name: str) -> tuple[Path, bool]:
+    """Return the path of a model, and whether it comes with sgacodec; see `load_by_name`."""
     path = Path(name)
     if path.suffix == SUFFIX and path.is_file():
-        return _load(path, path.stat().st_mtime_ns)
+        return path, False
     entries = installed()
     for entry in entries:
         if name in (entry.name, entry.model_id, entry.bits_back_id):
-            return _load(entry.path, entry.path.stat().st_mtime_ns)
+            return entry.path, entry.packaged
     known = ", ".join(sorted(entry.name for entry in entries)) or "none"
     raise ModelNotFoundError(f"no model is called {name!r}; installed are: {known}")
 
