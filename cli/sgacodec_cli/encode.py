@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from tqdm import tqdm
 
 from sgacodec import limits, many, on_ray, remote
@@ -298,6 +299,10 @@ def _output(result: many.EncodeResult) -> batch.Output:
     line = "" if result.n_bytes is None else f"{result.bpp:.4f} bpp, PSNR {result.psnr_db:.2f} dB"
     sizes = result.n_bytes, result.n_bytes_read
     return batch.Output(result.index, result.data, result.error, result.warnings, result.seconds, facts, line, *sizes)
+
+
+def _is_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _check_rate(options: Mapping[str, object]) -> None:
