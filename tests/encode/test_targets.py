@@ -112,6 +112,16 @@ def test_a_drawn_picture_keeps_its_target(tiny_options):
         assert len(sgacodec.encode(image, replace(tiny_options, target_size=n_bytes))) <= n_bytes
 
 
+def test_an_overlay_larger_than_the_target_gives_way_to_a_level_without_one(tiny_options):
+    wave = 178 + 50 * np.cos(np.arange(500)[:, None, None] / 7)
+    image = (wave + np.random.default_rng(0).normal(0, 6, (500, 1, 3))).astype(np.uint8)
+    options = replace(tiny_options, model="tiny-context")
+    without, with_overlay = (sgacodec.encode(image, replace(options, quality=q)) for q in (0, 100))
+    assert "overlay" not in sgacodec.read_info(without).sections
+    assert sgacodec.read_info(with_overlay).sections["overlay"] > len(without)
+    assert len(sgacodec.encode(image, replace(options, target_size=len(without)))) <= len(without)
+
+
 def test_files_get_smaller_than_the_lowest_level(scene, tiny_options):
     low, _ = sizes(scene, tiny_options)
     n_bytes = round(0.93 * low)
