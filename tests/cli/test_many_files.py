@@ -151,6 +151,14 @@ def test_what_is_no_regular_file_in_a_folder(run, picture):
     assert "does not exist" in lost["error"]
 
 
+def test_a_folder_that_is_missing_is_named_and_the_others_are_done(run, picture):
+    picture("a.png")
+    result = run(*ENCODE, "a.png", "missing/", "-o", "out/")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "sgacodec: missing does not exist"
+    assert below("out") == ["a.sga"]
+
+
 def test_a_folder_that_cannot_be_read(run, picture, monkeypatch):
     picture("in/a.png", "in/sub/b.png")
     honest = os.listdir
