@@ -91,7 +91,12 @@ def _expanded(name: str) -> list[str]:
 
 def is_one(paths: Sequence[str]) -> bool:
     """Say whether a command line names one file, or standard input, rather than several or a folder."""
-    return len(paths) == 1 and not os.path.isdir(paths[0])
+    return len(paths) == 1 and not _is_folder(paths[0])
+
+
+def _is_folder(name: str) -> bool:
+    """Say whether a name is that of a folder; `-` is standard input, even where a folder is called so."""
+    return name != "-" and os.path.isdir(name)
 
 
 def find(paths: Sequence[str], recursive: bool, kind: Kind, output: str | None = None) -> Found:
@@ -112,7 +117,7 @@ def find(paths: Sequence[str], recursive: bool, kind: Kind, output: str | None =
     search = _Search(recursive, kind.judge, identity(output))
     known = set[tuple[str, str]]()
     for path in paths:
-        for each in search.below(path) if os.path.isdir(path) else [Input(path)]:
+        for each in search.below(path) if _is_folder(path) else [Input(path)]:
             folder, name = os.path.split(each.path)
             key = os.path.realpath(folder), name
             if key not in known:

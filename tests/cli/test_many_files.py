@@ -200,6 +200,14 @@ def test_nothing_to_do(run, picture):
 # --- where it goes ---------------------------------------------------------------------------------------------------
 
 
+def test_a_folder_called_minus_does_not_take_the_place_of_standard_input(run, picture, encoded):
+    picture("-/a.png", "b.png")
+    assert run(*ENCODE, "-", "-o", "b.sga", data=Path("b.png").read_bytes()).exit_code == 0
+    assert run("decode", "-", "-o", "c.png", data=encoded).exit_code == 0
+    assert run("verify", "-", data=encoded).stdout == "standard input: ok, 32 x 24, RGB\n"
+    assert below() == ["-/a.png", "b.png", "b.sga", "c.png"]
+
+
 def test_the_output_folder_is_no_input(run, picture):
     picture("in/a.png", "in/out/b.png", "in/out/deep/c.png", "in/sub/d.png")
     for _ in range(2):
