@@ -202,7 +202,7 @@ class _File:
 
     @property
     def n_bytes_beside(self) -> int:
-        """What the sections take of it: metadata, message, alpha; an overlay is of the colours, and not of each level."""
+        """What the sections take of it: metadata, message, alpha. Overlays are colours, and not at each level."""
         filled = self._coded.container
         colours = tuple(section for section in filled.sections if section.kind == SectionType.OVERLAY)
         return self.n_bytes - len(container.serialize(replace(filled, sections=colours)))
