@@ -131,9 +131,9 @@ def refuse_urls(*names: str | None) -> None:
 
 
 def is_folder(name: str) -> bool:
-    """Say whether a path or a URL is that of a folder."""
+    """Say whether a path or a URL is that of a folder; `-` is standard input, even where a folder is called so."""
     if not remote.is_url(name):
-        return os.path.isdir(name)
+        return name != "-" and os.path.isdir(name)
     # A store is not asked of what is called as pictures are: that takes long for a list of many.
     return not _is_named_as_picture(name) and remote.is_folder(name)
 

@@ -129,7 +129,7 @@ def _check_folder(name: str | None) -> None:
 
 def renamed(path: str, suffix: str, keep: bool = False) -> str:
     """Return a file's own name with another suffix, or behind the suffix that it has."""
-    name = os.path.basename(path)
+    name = Path(path).name  # also of what only looks like a folder, as what is missing may
     return name + suffix if keep else str(Path(name).with_suffix(suffix))
 
 

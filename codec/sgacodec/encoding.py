@@ -202,8 +202,10 @@ class _File:
 
     @property
     def n_bytes_beside(self) -> int:
-        """What the sections take of it: metadata, message, alpha."""
-        return self.n_bytes - len(container.serialize(replace(self._coded.container, sections=())))
+        """What the sections take of it: metadata, message, alpha. Overlays are colours, and not at each level."""
+        filled = self._coded.container
+        colours = tuple(section for section in filled.sections if section.kind == SectionType.OVERLAY)
+        return self.n_bytes - len(container.serialize(replace(filled, sections=colours)))
 
     @cached_property
     def _decoded(self) -> _Decoded:

@@ -26,6 +26,11 @@ _WIDEST = 0.5
 
 _TRIMS = 8
 
+_MOST_DB = 1e3
+"""Stands for an infinite PSNR: no picture that differs at all comes near."""
+
+_MOST_BYTES = 2**63 - 1
+
 
 class File(Protocol):
     """A file that was made.
@@ -136,7 +141,7 @@ class AtMostBytes:
 
     def is_hopeless(self, file: File) -> bool:
         """Say whether no level can help."""
-        return file.n_bytes_beside >= self.n_bytes
+        return file.n_bytes_beside >= max(1, self.n_bytes)
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ class AtMostBpp:
 
     def of_size(self, n_pixels: int) -> AtMostBytes:
         """Return the limit for a picture of so many pixels."""
-        return AtMostBytes(math.floor(self.bpp * n_pixels / 8))
+        return AtMostBytes(math.floor(min(self.bpp * n_pixels / 8, _MOST_BYTES)))
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,7 @@ class AtLeastDb:
 
     def excess(self, file: File) -> float:
         """Return by how much a picture is too good; see `Goal`."""
-        return min(file.psnr_db, 1e3) - self.psnr_db
+        return min(file.psnr_db, _MOST_DB) - min(self.psnr_db, _MOST_DB)
 
     def keeps(self, excess: float) -> bool:
         """Say whether the target is kept."""

@@ -151,6 +151,14 @@ def test_what_is_no_regular_file_in_a_folder(run, picture):
     assert "does not exist" in lost["error"]
 
 
+def test_a_folder_that_is_missing_is_named_and_the_others_are_done(run, picture):
+    picture("a.png")
+    result = run(*ENCODE, "a.png", "missing/", "-o", "out/")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "sgacodec: missing does not exist"
+    assert below("out") == ["a.sga"]
+
+
 def test_a_folder_that_cannot_be_read(run, picture, monkeypatch):
     picture("in/a.png", "in/sub/b.png")
     honest = os.listdir
@@ -190,6 +198,14 @@ def test_nothing_to_do(run, picture):
 
 
 # --- where it goes ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_called_minus_does_not_take_the_place_of_standard_input(run, picture, encoded):
+    picture("-/a.png", "b.png")
+    assert run(*ENCODE, "-", "-o", "b.sga", data=Path("b.png").read_bytes()).exit_code == 0
+    assert run("decode", "-", "-o", "c.png", data=encoded).exit_code == 0
+    assert run("verify", "-", data=encoded).stdout == "standard input: ok, 32 x 24, RGB\n"
+    assert below() == ["-/a.png", "b.png", "b.sga", "c.png"]
 
 
 def test_the_output_folder_is_no_input(run, picture):

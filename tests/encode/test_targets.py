@@ -103,6 +103,26 @@ def test_a_large_target_gives_the_best_file(scene, tiny_options):
     assert sgacodec.encode(scene, replace(tiny_options, target_size=10**6)) == best
 
 
+@pytest.mark.parametrize("target", [{"target_bpp": 1e308}, {"target_size": 2**63 - 1}])
+def test_a_target_beyond_all_sizes_gives_the_best_file(scene, tiny_options, target):
+    best = sgacodec.encode(scene, replace(tiny_options, quality=100))
+    assert sgacodec.encode(scene, replace(tiny_options, **target)) == best
+
+
+def test_only_a_picture_without_loss_keeps_a_psnr_beyond_all(scene, tiny_options):
+    options = replace(tiny_options, target_psnr=1e308)
+    with pytest.raises(TargetNotReachedError, match=r"PSNR of 1e\+308 dB; the best file of it has \d\d\."):
+        sgacodec.encode(scene, options)
+    drawn = np.full((64, 64, 3), 255, np.uint8)
+    drawn[20:40, 10:50] = (200, 0, 0)
+    np.testing.assert_array_equal(np.asarray(sgacodec.decode(sgacodec.encode(drawn, options))), drawn)
+
+
+def test_less_than_a_byte_is_not_blamed_on_metadata(scene, tiny_options):
+    with pytest.raises(TargetNotReachedError, match="does not fit in 0 bytes; the smallest file of it has"):
+        sgacodec.encode(scene, replace(tiny_options, target_bpp=1e-9))
+
+
 def test_a_drawn_picture_keeps_its_target(tiny_options):
     image = np.full((128, 160, 3), 255, np.uint8)
     image[20:60, 30:90] = (200, 0, 0)
@@ -110,6 +130,16 @@ def test_a_drawn_picture_keeps_its_target(tiny_options):
     smallest, largest = sizes(image, tiny_options)
     for n_bytes in (smallest, largest, (smallest + largest) // 2):
         assert len(sgacodec.encode(image, replace(tiny_options, target_size=n_bytes))) <= n_bytes
+
+
+def test_an_overlay_larger_than_the_target_gives_way_to_a_level_without_one(tiny_options):
+    wave = 178 + 50 * np.cos(np.arange(500)[:, None, None] / 7)
+    image = (wave + np.random.default_rng(0).normal(0, 6, (500, 1, 3))).astype(np.uint8)
+    options = replace(tiny_options, model="tiny-context")
+    without, with_overlay = (sgacodec.encode(image, replace(options, quality=q)) for q in (0, 100))
+    assert "overlay" not in sgacodec.read_info(without).sections
+    assert sgacodec.read_info(with_overlay).sections["overlay"] > len(without)
+    assert len(sgacodec.encode(image, replace(options, target_size=len(without)))) <= len(without)
 
 
 def test_files_get_smaller_than_the_lowest_level(scene, tiny_options):
