@@ -106,8 +106,8 @@ class Goal(Protocol):
 class AtMostBytes:
     """A file of at most so many bytes, with all that is in it.
 
-    What is measured is the logarithm of what the colours take: what is beside them changes neither with the level nor by
-    refinement.
+    What is measured is the logarithm of what the colours take: neither the level nor refinement changes what is beside
+    them.
 
     Attributes:
         n_bytes: the limit.
