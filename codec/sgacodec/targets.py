@@ -104,7 +104,10 @@ class Goal(Protocol):
 
 @dataclass(frozen=True)
 class AtMostBytes:
-    """A file of at most so many bytes, with all that is in it. What is measured is the logarithm of the size.
+    """A file of at most so many bytes, with all that is in it.
+
+    What is measured is the logarithm of what the colours take: neither the level nor refinement changes what is beside
+    them.
 
     Attributes:
         n_bytes: the limit.
@@ -122,7 +125,8 @@ class AtMostBytes:
 
     def excess(self, file: File) -> float:
         """Return by how much a file is too large; see `Goal`."""
-        return math.log(file.n_bytes / max(1, self.n_bytes))
+        beside = file.n_bytes_beside
+        return math.log((file.n_bytes - beside) / max(1, self.n_bytes - beside))
 
     def keeps(self, excess: float) -> bool:
         """Say whether the target is kept."""

@@ -142,6 +142,16 @@ def test_an_overlay_larger_than_the_target_gives_way_to_a_level_without_one(tiny
     assert len(sgacodec.encode(image, replace(options, target_size=len(without)))) <= len(without)
 
 
+def test_a_size_is_reached_where_most_of_it_lies_beside_the_colours(scene, tiny_options):
+    image = Image.fromarray(scene)
+    image.info["icc_profile"] = np.random.default_rng(0).bytes(5000)
+    options = replace(tiny_options, iterations=3)
+    low, high = sizes(image, options)
+    n_bytes = low + (high - low) // 20
+    n_found = len(sgacodec.encode(image, replace(options, target_size=n_bytes)))
+    assert n_bytes - 0.03 * (n_bytes - 5000) <= n_found <= n_bytes
+
+
 def test_files_get_smaller_than_the_lowest_level(scene, tiny_options):
     low, _ = sizes(scene, tiny_options)
     n_bytes = round(0.93 * low)
