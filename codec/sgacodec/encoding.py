@@ -35,7 +35,7 @@ from sgacodec.format.container import Container, Section, SectionType
 from sgacodec.latents import streams
 from sgacodec.latents.symbols import Band
 from sgacodec.metrics import psnr_of, sum_of_squares
-from sgacodec.models.levels import level_lambda, level_lambdas
+from sgacodec.models.levels import LEVEL_STEPS, level_lambda, level_lambdas
 from sgacodec.nets.bits_back import BitsBackNets, CarryingNets
 from sgacodec.nets.pieces import analyse as analysed
 from sgacodec.nets.pieces import rated_pieces, to_tensor
@@ -171,7 +171,9 @@ class _Attempt:
 
     def _moved(self, before: _Attempt) -> tuple[Tensor, Tensor] | None:
         """Return the latents that another attempt ended with, scaled to this level, or None if they do not serve."""
-        if before._chosen.picture.overlay != self._chosen.picture.overlay:  # they are of another picture
+        here, there = self._chosen, before._chosen
+        is_far = abs(here.plan.target.level_q4 - there.plan.target.level_q4) > LEVEL_STEPS  # z does not only scale
+        if is_far or there.picture.overlay != here.picture.overlay:  # or they are of another picture
             return None
         return self._chosen.coding.moved(before._chosen.coding, before.refined.y, before.refined.z)
 
