@@ -85,7 +85,10 @@ class Objective:
         self._seen = seen
         # A weak reference: in a circle the picture would stay until the garbage collector comes by.
         evaluate = weakref.WeakMethod(self._synthesised_distortion)
-        self._distortion = Extrapolation(lambda y_hat: evaluate()(y_hat), synthesis_every)
+        self._distortion = Extrapolation(
+            lambda y_hat: evaluate()(y_hat),  # type: ignore[misc]  # it is there while it is called
+            synthesis_every,
+        )
 
     def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
         """Return a scalar whose gradient is that of the loss, and the loss of this sample.
