@@ -1,6 +1,8 @@
 """Large pictures in pieces: what is analysed, rated and refined is that of the whole picture."""
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -174,6 +176,18 @@ def test_tiles_look_drawn_whatever_rows_are_looked_at(size, monkeypatch):
     whole = tiles.look_drawn(rgb)
     monkeypatch.setattr(tiles, "_ROWS_AT_ONCE", tiles.TILE)
     np.testing.assert_array_equal(tiles.look_drawn(rgb), whole)
+
+
+def test_an_objective_lets_go_of_its_picture_at_once(nets):
+    plan = make_plan(sgacodec.EncodeOptions(model="tiny", preset="none", device="cpu"))
+    objective = encoding.make_objective(plan, to_picture(picture_of(64, 64)), nets)
+    picture = weakref.ref(objective.x)
+    gc.disable()
+    try:
+        del objective
+        assert picture() is None
+    finally:
+        gc.enable()
 
 
 def test_bands_are_those_of_the_size_alone():

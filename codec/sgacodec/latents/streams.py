@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec import memory
 from sgacodec.arrays import Int32Array
 from sgacodec.entropy import range_coder
 from sgacodec.entropy.tables import TableSet
@@ -21,6 +22,9 @@ from sgacodec.latents.entropy_model import Prediction, evaluator
 from sgacodec.latents.symbols import Band, Pass, Symbols, dequantise
 from sgacodec.limits import MAX_ESCAPE_BITS
 from sgacodec.models.model import Decoder
+
+_LARGE_BAND_BYTES = 2**22
+"""Behind a band of this size much memory is free that is not worth clearing again for small ones."""
 
 
 class Visitor(Protocol):
@@ -97,6 +101,8 @@ def _walk_band(
         for band, values in ((y, symbols), (y_hat_q, y_hat), (restored_q, part.restored(y_hat))):
             band[part.where] = values.reshape(band[part.where].shape)
     visitor.close()
+    if y.nbytes > _LARGE_BAND_BYTES:
+        memory.give_back()
     return Band(rows, y, restored_q)
 
 

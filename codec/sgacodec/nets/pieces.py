@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sgacodec import memory
 from sgacodec.latents.synthesis import Strip, strips
 from sgacodec.nets.registry import FloatModel, RefinedModel
 from sgacodec.picture import pad
@@ -92,6 +93,7 @@ def _analyse_pieces(nets: FloatModel, rgb: Pixels, shape: tuple[int, int]) -> tu
             y = torch.empty((*y_part.shape[:2], *(size * y_per_z for size in shape)), device=nets.device)
         for whole, part, scale in ((y, y_part, y_per_z), (z, z_part, 1)):
             whole[(..., *piece.inner(scale))] = part[(..., *piece.within(scale))]
+        memory.give_back()
     return y, z
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -82,7 +83,12 @@ class Objective:
         self.n_pixels = x.shape[2] * x.shape[3]
         self.n_seen = float(self.n_pixels) if seen is None else float(seen.sum())
         self._seen = seen
-        self._distortion = Extrapolation(self._synthesised_distortion, synthesis_every)
+        # A weak reference: in a circle the picture would stay until the garbage collector comes by.
+        evaluate = weakref.WeakMethod(self._synthesised_distortion)
+        self._distortion = Extrapolation(
+            lambda y_hat: evaluate()(y_hat),  # type: ignore[misc]  # it is there while it is called
+            synthesis_every,
+        )
 
     def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
         """Return a scalar whose gradient is that of the loss, and the loss of this sample.

@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass, replace
 import torch
 from torch import Tensor
 
+from sgacodec import memory
 from sgacodec.latents.synthesis import Strip
 from sgacodec.nets.pieces import Piece, Window, bits_alone, rated_pieces
 from sgacodec.nets.rates import Round
@@ -163,6 +164,7 @@ def _start(model: RefinedModel, make: MakeObjective, piece: Piece, y: Tensor, z:
     objective = make(window.model, *piece.window(scale), (rows, columns))
     found, n_bits = objective.rounded(window.y, window.z), bits_alone(model, piece, y, z)
     height, width = objective.x.shape[2:]
+    memory.give_back()
     return _Sums(
         (found.loss - found.bpp) * objective.n_pixels + n_bits,
         n_bits,
