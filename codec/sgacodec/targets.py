@@ -228,7 +228,8 @@ def search(goal: Goal, attempt_at: Callable[[int], Attempt[F]], last: int, step:
     unrefined = _unrefined(goal, attempt_at, Crossing(last, slope=goal.by_lambda * step))
     crossing = unrefined.again(goal.by_refinement if refines else 0)
     before: Attempt[F] | None = None
-    tried: list[Found[F]] = []
+    best: Found[F] | None = None  # others are let go of: a large picture's latents are large
+    n_attempts = 0
     while (level := crossing.next()) is not None:
         attempt = attempt_at(level)
         attempt.refine(before)
@@ -237,13 +238,14 @@ def search(goal: Goal, attempt_at: Callable[[int], Attempt[F]], last: int, step:
         close = level == 0 or found.excess <= _REACH * crossing.slope
         if attempt.trims and found.excess > 0 and close and not _is_near(goal, found):
             found = _trimmed(goal, attempt, found)
-        tried.append(found)
+        best = found if best is None else min(best, found, key=partial(_rank, goal))
+        n_attempts += 1
         if _is_near(goal, found):
             break
-    best = min(tried, key=partial(_rank, goal))
+    assert best is not None  # there is at least one level
     if not goal.keeps(best.excess):
         raise goal.unreachable(best.file)
-    return replace(best, attempts=len(tried))
+    return replace(best, attempts=n_attempts)
 
 
 def _unrefined(goal: Goal, attempt_at: Callable[[int], Attempt[F]], crossing: Crossing) -> Crossing:
