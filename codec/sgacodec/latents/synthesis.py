@@ -29,7 +29,7 @@ Pixels = npt.NDArray[np.uint8]
 _LARGE_BAND_BYTES = 2**23
 """Behind a band of this size much memory is free that is not worth clearing again for small ones."""
 
-TILE_PIXELS = 2**20
+TILE_PIXELS = 3 * 2**18
 """g_s runs on tiles of at most about this many pixels, which bounds memory."""
 
 MIN_ROWS = 4
