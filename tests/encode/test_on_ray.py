@@ -160,7 +160,7 @@ def test_interrupted_on_a_cluster_of_its_own(tmp_path):
     """Ctrl-C leaves whole files, says how many, and nothing of the cluster."""
     for index in range(200):
         Image.fromarray(render(24, 32, np.random.default_rng(0))).save(tmp_path / f"{index:03}.png")
-    command = [sys.executable, "-m", "sgacodec_cli", *ENCODE[:3], "--iterations", "20", ".", "-o", "out", "--ray", "local", "--jobs", "1"]  # fmt: skip
+    command = [sys.executable, "-m", "sgacodec_cli", *ENCODE[:3], "--iterations", "1000", ".", "-o", "out", "--ray", "local", "--jobs", "1"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **pipes)
