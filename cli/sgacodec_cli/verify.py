@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import click
 
+import sgacodec
 from sgacodec import limits, parallel, strict_json
-from sgacodec.decoding import decode
 from sgacodec.errors import SgacodecError
+from sgacodec.info import Info
 from sgacodec_cli import batch, inputs
 from sgacodec_cli.files import read_input, show, title
 from sgacodec_cli.main import exit_code
@@ -43,15 +44,6 @@ def command(sources: tuple[str, ...], recursive: bool, jobs: int, as_json: bool,
 
 
 @dataclass(frozen=True)
-class _Sound:
-    """What a sound file holds."""
-
-    width: int
-    height: int
-    mode: str
-
-
-@dataclass(frozen=True)
 class _Verify:
     """Decodes the file at a path, or standard input, which was read before; a `parallel.Work`."""
 
@@ -60,19 +52,18 @@ class _Verify:
     def prepare(self) -> None:
         """Nothing holds for all files: each names its model."""
 
-    def __call__(self, task: tuple[str, bytes | None], send: parallel.Send) -> _Sound:
+    def __call__(self, task: tuple[str, bytes | None], send: parallel.Send) -> Info:
         """Decode."""
         path, data = task
-        image = decode(path if data is None else data, max_pixels=self.max_pixels)
-        return _Sound(image.width, image.height, image.mode)
+        return sgacodec.verify(path if data is None else data, max_pixels=self.max_pixels)
 
 
-def _tell(path: str, error: Exception | None, sound: _Sound | None, as_json: bool) -> int:
+def _tell(path: str, error: Exception | None, sound: Info | None, as_json: bool) -> int:
     """Say what a file is; return the exit code that it stands for."""
     name = title(path)
     text = None if error is None else batch.reason(name, error)
     if as_json:
-        facts = dict.fromkeys(("width", "height", "mode")) if sound is None else vars(sound)
+        facts = {name: getattr(sound, name, None) for name in ("width", "height", "mode")}
         show(strict_json.dumps({"input": path, **facts, "error": text}))
     elif sound is not None:
         show(f"{batch.printable(name)}: ok, {sound.width} x {sound.height}, {sound.mode}")

@@ -171,8 +171,7 @@ class Latents:
             FormatError: the streams are damaged.
         """
         if self.carried is not None:
-            symbols = self.carried.symbols
-            return iter([Band(slice(0, symbols.y.shape[2]), symbols.y, symbols.y_hat_q)])
+            return iter([self.carried.symbols.as_band])
         decoder, y_streams = self.model.decoder, self.parsed.y_streams
         bands = zip(streams.y_bands(decoder, self.z.shape[2], len(y_streams)), y_streams, strict=True)
         needed = [(band, y) for band, y in bands if rows is None or (band.start < rows.stop and rows.start < band.stop)]
@@ -207,8 +206,7 @@ def reconstruct(parsed: Container, model: Model, symbols: Symbols, run: RunNetwo
         CorruptStreamError: the overlay is damaged, or not one of this picture.
     """
     whole = picture.region_of(None, parsed.width, parsed.height)
-    bands = iter([Band(slice(0, symbols.y.shape[2]), symbols.y, symbols.y_hat_q)])
-    return np.concatenate(list(colours(Latents(parsed, model, symbols.z), whole, bands, run)))
+    return np.concatenate(list(colours(Latents(parsed, model, symbols.z), whole, iter([symbols.as_band]), run)))
 
 
 def colours(

@@ -14,7 +14,7 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,6 +123,7 @@ def _encode_to(
     step = math.log(lambdas[-1] / lambdas[0]) / last if last else 1.0
     goal = wanted.of_size(picture.rgb.shape[0] * picture.rgb.shape[1])
 
+    @lru_cache(maxsize=1)  # the level that a search ends at without refinement is often the first that is refined
     def attempt_at(level_q4: int) -> _Attempt:
         target = Target(level_q4, level_lambda(model, level_q4))
         return _Attempt(replace(plan, target=target), picture, report, message)
@@ -175,7 +176,7 @@ class _Attempt:
         is_far = abs(here.plan.target.level_q4 - there.plan.target.level_q4) > LEVEL_STEPS  # z does not only scale
         if is_far or there.picture.overlay != here.picture.overlay:  # or they are of another picture
             return None
-        return self._chosen.coding.moved(before._chosen.coding, before.refined.y, before.refined.z)
+        return here.coding.moved(there.coding, before.refined.y, before.refined.z)
 
     def file(self, dead_zone: float = 0.0) -> _File:
         """Return the file of the refined latents; a dead zone is one of `streams.Writer`."""
@@ -197,12 +198,12 @@ class _File:
     def __init__(self, attempt: _Attempt, coded: _Coded) -> None:
         self._attempt, self._coded = attempt, coded
 
-    @property
+    @cached_property
     def n_bytes(self) -> int:
         """Its length."""
         return _n_bytes(self._coded)
 
-    @property
+    @cached_property
     def n_bytes_beside(self) -> int:
         """What the sections take of it: metadata, message, alpha. Overlays are colours, and not at each level."""
         filled = self._coded.container
@@ -426,8 +427,7 @@ class _Carrying:
             sections=(*embedded.sections, *self._picture.sections()),
         )
         symbols = embedded.symbols
-        bands = [Band(slice(0, symbols.y.shape[2]), symbols.y, symbols.y_hat_q)]
-        return _Coded(filled, _digests(symbols.z, bands), embedded.table_bits)
+        return _Coded(filled, _digests(symbols.z, [symbols.as_band]), embedded.table_bits)
 
 
 def _n_bytes(coded: _Coded) -> int:

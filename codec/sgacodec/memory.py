@@ -7,6 +7,15 @@ import sys
 from functools import cache
 from typing import Any
 
+_LARGE_BYTES = 2**22
+"""Behind an array of this size much memory is free that is not worth clearing again for small ones."""
+
+
+def give_back_behind(n_bytes: int) -> None:
+    """See `give_back`, where an array of so many bytes has been worked on; behind small ones it is not worth it."""
+    if n_bytes > _LARGE_BYTES:
+        give_back()
+
 
 def give_back() -> None:
     """Have glibc hand freed memory back to the system; with another C library nothing happens.

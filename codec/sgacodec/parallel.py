@@ -21,6 +21,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sgacodec.errors import OptionError, SgacodecError, one_line
+from sgacodec.exact.parallel import n_cores
 from sgacodec.picture.quiet import in_own_process
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def _run_in_processes(
 ) -> Generator[Done[R], None, None]:
     from multiprocessing.connection import wait
 
-    n_threads = max(1, _n_cores() // jobs)
+    n_threads = max(1, n_cores() // jobs)
     waiting = deque(enumerate(tasks))
     processes: dict[Any, _Process] = {}
 
@@ -292,13 +293,6 @@ def _serve(connection: Connection, work: Work[Any, Any]) -> None:
         while True:
             index, task = connection.recv()
             connection.send((_Kind.DONE, do(work, index, task, receive)))
-
-
-def _n_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from sgacodec_bench.report import pages
-from sgacodec_bench.speed import many
+from sgacodec_bench.speed import child, many
 from sgacodec_cli.main import main
 
 FILES = [Path("a.png"), Path("b.png")]
@@ -41,7 +41,7 @@ def test_the_table():
 
 def test_a_command_that_fails_ends_the_benchmark():
     with pytest.raises(SystemExit, match="failed"):
-        many.run([*many.SGACODEC, "encode", "none.png"])
+        child.run([*many.SGACODEC, "encode", "none.png"])
 
 
 def test_the_page_says_whether_files_are_the_same(tmp_path):

@@ -117,7 +117,7 @@ def test_what_holds_for_all_is_raised(jobs):
 
 
 def test_processes_share_the_cores(monkeypatch):
-    monkeypatch.setattr(parallel, "_n_cores", lambda: 7)
+    monkeypatch.setattr(parallel, "n_cores", lambda: 7)
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert values(["threads"] * 2, 2) == ["3", "3"]
     assert "OMP_NUM_THREADS" not in os.environ

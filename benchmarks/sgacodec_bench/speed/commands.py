@@ -13,11 +13,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import sgacodec
 from sgacodec_bench.measure.provenance import commit
+from sgacodec_bench.speed import child
 
 REPEATS = 5
 SGACODEC = [sys.executable, "-m", "sgacodec_cli"]
@@ -68,17 +68,11 @@ def main() -> None:
 
 def measure(command: list[str]) -> dict[str, float]:
     """Return the median wall time and the largest peak memory of a command."""
-    seconds, peak_bytes = [], []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)  # else Popen waits for it once more
-        if status:
-            raise SystemExit(f"{command} failed")
-        seconds.append(time.perf_counter() - start)
-        peak_bytes.append(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-    return {"median_seconds": round(statistics.median(seconds), 3), "peak_megabytes": round(max(peak_bytes) / 1e6)}
+    taken = [child.run(command) for _ in range(REPEATS)]
+    return {
+        "median_seconds": round(statistics.median(usage.wall_seconds for usage in taken), 3),
+        "peak_megabytes": round(max(usage.peak_bytes for usage in taken) / 1e6),
+    }
 
 
 def in_process(encoded: str) -> dict[str, float]:

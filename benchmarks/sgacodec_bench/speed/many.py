@@ -13,10 +13,8 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 import sgacodec
 from sgacodec_bench.measure.provenance import commit
 from sgacodec_bench.report.tables import Table, markdown
+from sgacodec_bench.speed import child
 
 SGACODEC = [sys.executable, "-m", "sgacodec_cli"]
 SUFFIXES = {"encode": ".sga", "decode": ".png"}
@@ -104,22 +103,11 @@ def measure(name: str, files: Sequence[Path], folder: Path, options: Sequence[st
     for way, commands in WAYS.items():
         out = folder / name / way
         out.mkdir(parents=True)
-        taken = [run(command) for command in commands(name, files, out, options)]
-        costs[way] = Cost(sum(cost.wall for cost in taken), sum(cost.cpu for cost in taken))
+        taken = [child.run(command) for command in commands(name, files, out, options)]
+        costs[way] = Cost(sum(usage.wall_seconds for usage in taken), sum(usage.cpu_seconds for usage in taken))
         contents.append({path.name: path.read_bytes() for path in out.iterdir()})
         print(f"{name}, {way}: {costs[way].wall:.1f} s, {costs[way].cpu:.1f} s of CPU", file=sys.stderr, flush=True)
     return Round(costs, all(content == contents[0] for content in contents))
-
-
-def run(command: list[str]) -> Cost:
-    """Return what a command took, its own processes included."""
-    start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)  # else Popen waits for it once more
-    if status:
-        raise SystemExit(f"{command} failed")
-    return Cost(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
 
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:

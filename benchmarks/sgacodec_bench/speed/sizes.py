@@ -12,10 +12,8 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -27,6 +25,7 @@ from PIL import Image
 import sgacodec
 from sgacodec.models import store
 from sgacodec_bench.measure.provenance import commit
+from sgacodec_bench.speed import child
 
 SGACODEC = [sys.executable, "-m", "sgacodec_cli"]
 _PIXEL_LIMIT = ["--max-pixels", str(2**40)]
@@ -85,16 +84,11 @@ def measured(
 
 def measure(command: list[str]) -> dict[str, float]:
     """Return the seconds and the peak memory of a command."""
-    start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)  # else Popen takes it for a child that still runs
-    if status:
-        raise SystemExit(f"{command} failed")
+    usage = child.run(command, stderr=None)
     return {
-        "wall_seconds": round(time.perf_counter() - start, 2),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_megabytes": round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6),
+        "wall_seconds": round(usage.wall_seconds, 2),
+        "cpu_seconds": round(usage.cpu_seconds, 2),
+        "peak_megabytes": round(usage.peak_bytes / 1e6),
     }
 
 

@@ -49,10 +49,11 @@ def n_threads() -> int:
     """Return how many threads share the work: as many as there are cores, at most `OMP_NUM_THREADS`, and few."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     most = int(asked) if asked.isdecimal() and int(asked) > 0 else _MOST_THREADS
-    return min(_MOST_THREADS, most, _n_cores())
+    return min(_MOST_THREADS, most, n_cores())
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -23,9 +23,6 @@ from sgacodec.latents.symbols import Band, Pass, Symbols, dequantise
 from sgacodec.limits import MAX_ESCAPE_BITS
 from sgacodec.models.model import Decoder
 
-_LARGE_BAND_BYTES = 2**22
-"""Behind a band of this size much memory is free that is not worth clearing again for small ones."""
-
 
 class Visitor(Protocol):
     """What the walk does at every pass: it makes symbols, or reads or writes them."""
@@ -101,8 +98,7 @@ def _walk_band(
         for band, values in ((y, symbols), (y_hat_q, y_hat), (restored_q, part.restored(y_hat))):
             band[part.where] = values.reshape(band[part.where].shape)
     visitor.close()
-    if y.nbytes > _LARGE_BAND_BYTES:
-        memory.give_back()
+    memory.give_back_behind(y.nbytes)
     return Band(rows, y, restored_q)
 
 

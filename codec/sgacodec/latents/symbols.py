@@ -30,6 +30,11 @@ class Symbols:
     y: Int32Array
     y_hat_q: Int64Array
 
+    @property
+    def as_band(self) -> Band:
+        """All rows of y, as one band."""
+        return Band(slice(0, self.y.shape[2]), self.y, self.y_hat_q)
+
 
 @dataclass(frozen=True, eq=False)
 class Band:

@@ -26,9 +26,6 @@ from sgacodec.models.model import Decoder
 RunNetwork = Callable[[Network, npt.NDArray[Any]], npt.NDArray[np.float64]]
 Pixels = npt.NDArray[np.uint8]
 
-_LARGE_BAND_BYTES = 2**23
-"""Behind a band of this size much memory is free that is not worth clearing again for small ones."""
-
 TILE_PIXELS = 3 * 2**18
 """g_s runs on tiles of at most about this many pixels, which bounds memory."""
 
@@ -171,9 +168,8 @@ class _Rows:
     def _next(self) -> tuple[int, Int32Array]:
         first, y_hat_q = next(self._bands)
         entering = g_s_input(self._decoder, y_hat_q, self._level_q4).astype(np.int32)
-        if entering.nbytes > _LARGE_BAND_BYTES:
-            del y_hat_q
-            memory.give_back()
+        del y_hat_q
+        memory.give_back_behind(entering.nbytes)
         return first, entering
 
 
