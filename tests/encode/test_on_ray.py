@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,10 +161,14 @@ def test_interrupted_on_a_cluster_of_its_own(tmp_path):
     """Ctrl-C leaves whole files, says how many, and nothing of the cluster."""
     for index in range(200):
         Image.fromarray(render(24, 32, np.random.default_rng(0))).save(tmp_path / f"{index:03}.png")
-    command = [sys.executable, "-m", "sgacodec_cli", *ENCODE[:3], "--iterations", "1000", ".", "-o", "out", "--ray", "local", "--jobs", "1"]  # fmt: skip
+    command = [sys.executable, "-m", "sgacodec_cli", *ENCODE[:3], "--iterations", "20", ".", "-o", "out", "--ray", "local", "--jobs", "1"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    running = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **pipes)
+    # In the background of a shell script, tests inherit that Ctrl-C is ignored.
+    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    running = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, start_new_session=True, preexec_fn=heard, **pipes
+    )
     until = time.monotonic() + 120
     while not list(tmp_path.glob("out/*.sga")) and time.monotonic() < until:
         time.sleep(0.1)
