@@ -35,9 +35,14 @@ def unwind() -> None:
 
 
 def ignore() -> None:
-    """Have Ctrl-C do nothing."""
+    """Have Ctrl-C do nothing, and one that was dealt with not end the process by its signal after all.
+
+    An interrupt that comes out of code in a string, of which imports run some, Python takes for one that nobody caught,
+    and `python -m` then ends as if killed. It forgets that as it runs the next string.
+    """
     if _can_be_set():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    exec("")
 
 
 @contextmanager

@@ -108,6 +108,23 @@ def test_ctrl_c_in_the_first_seconds(png, tmp_path, monkeypatch, delay):
 
 
 @pytest.mark.slow
+def test_ctrl_c_out_of_code_in_a_string_is_no_signal_at_the_end(tmp_path):
+    """Such code runs where torch's optimisers are imported."""
+    (tmp_path / "interrupted.py").write_text(
+        "from unittest import mock\n"
+        "from sgacodec_cli import __main__, main\n"
+        "def get(*_):\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "with mock.patch.object(main._LazyGroup, 'get_command', get):\n"
+        "    __main__.run()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-m", "interrupted", "info", "a.sga"]
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (130, b"sgacodec: interrupted; nothing was written\n")
+
+
+@pytest.mark.slow
 def test_bars_are_for_terminals(captioned):
     command = "sgacodec encode a.png -o new.sga --force --model tiny --iterations 3"
     done = shell(command)
