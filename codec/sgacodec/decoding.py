@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec import limits, overlay, picture
+from sgacodec import limits, memory, overlay, picture
 from sgacodec.arrays import Int32Array, Int64Array
 from sgacodec.errors import ChecksumError, CorruptStreamError, LimitError, SgacodecError
 from sgacodec.exact import fast
@@ -112,11 +112,11 @@ def decode_into(
     latents = decode_latents(parsed, model)
     output, crc = picture.Output(parsed, region), 0
     sink.begin(output.frame)
-    for rgb in colours(
-        latents, region, latents.bands(_rows_needed(model.decoder, region, latents)), _evaluator(device)
-    ):
-        crc = zlib.crc32(rgb, crc)
-        sink.write(output.pack(rgb))
+    bands = latents.bands(_rows_needed(model.decoder, region, latents))
+    with memory.freed_kept(memory.MUCH):
+        for rgb in colours(latents, region, bands, _evaluator(device)):
+            crc = zlib.crc32(rgb, crc)
+            sink.write(output.pack(rgb))
     if crc != parsed.pixel_crc and region == picture.region_of(None, parsed.width, parsed.height):
         raise ChecksumError("the decoded picture is not the one that was encoded", section="pixel CRC")
     return read_message(parsed, model, latents) if extract else None

@@ -8,8 +8,7 @@ import sys
 import pytest
 import torch
 
-from sgacodec import devices
-from sgacodec.devices import freed_memory_kept
+from sgacodec import memory
 
 if sys.platform != "linux" or not os.confstr_names.get("CS_GNU_LIBC_VERSION"):
     pytest.skip("needs glibc", allow_module_level=True)
@@ -33,24 +32,29 @@ def _new_pages() -> int:
 
 def test_a_tensor_takes_the_memory_of_the_one_before() -> None:
     assert _new_pages() > _N_PAGES / 2
-    with freed_memory_kept("cpu"):
+    with memory.freed_kept(memory.ALL):
         assert _fresh_pages() < _N_PAGES / 10
 
 
 def test_memory_is_given_back_when_the_last_user_is_done() -> None:
-    with freed_memory_kept("cpu"):
-        with freed_memory_kept("cpu"):
+    with memory.freed_kept(memory.ALL):
+        with memory.freed_kept(memory.ALL):
             pass
         assert _fresh_pages() < _N_PAGES / 10
     assert _new_pages() > _N_PAGES / 2  # the first tensor: glibc may have the next ones take its place in the heap
 
 
+def test_the_largest_request_decides() -> None:
+    with memory.freed_kept(1), memory.freed_kept(memory.ALL), memory.freed_kept(1):
+        assert _fresh_pages() < _N_PAGES / 10
+
+
 def test_other_devices_leave_it_as_it_is(monkeypatch) -> None:
     changes = []
-    monkeypatch.setattr(devices, "_use", lambda *change: changes.append(change))
-    with freed_memory_kept("cuda"):
+    monkeypatch.setattr(memory, "_apply", lambda libc: changes.append(list(memory._kept)))
+    with memory.freed_kept(memory.ALL, "cuda"):
         pass
     assert changes == []
-    with freed_memory_kept("cpu"):
+    with memory.freed_kept(memory.MUCH):
         pass
-    assert [change for _, change in changes] == [1, -1]
+    assert changes == [[memory.MUCH], []]

@@ -170,7 +170,7 @@ def test_halo_is_just_enough(tiny_model):
 def test_every_kind_is_known_to_every_evaluator():
     """A kind that one of them lacks would be noticed here, not when a model uses it."""
     exact = set(layers.KINDS.values()) - {layers.Gdn}
-    assert set(reference.RUN) == set(fast.RUN) == set(on_torch.EXACT) == exact
+    assert set(reference.RUN) == {*fast.WHOLE, *fast.POINTWISE} == set(on_torch.EXACT) == exact
     assert set(on_torch.REAL) == set(layers.KINDS.values())
     assert {layer.kind for network in LAYERS.values() for layer in network} == {cls.kind for cls in exact}
 

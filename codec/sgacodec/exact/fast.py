@@ -1,13 +1,17 @@
 """Integer networks in float64 matrix products: equal to `reference` to the last bit, and fast.
 
 Every accumulator of a loaded model is proven below 2^53 (`proof.check_integers`), so float64 is exact whatever the
-order of summation. Matrix products are numpy's BLAS, best on one thread: parts of a layer share the cores (`parallel`).
+order of summation. Matrix products are numpy's BLAS, best on one thread. A layer that looks around, and all that
+follow it and do not, are evaluated together tile by tile: what they pass on to each other stays in a core's cache, and
+the tiles share the cores (`parallel`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,13 +40,14 @@ from sgacodec.exact.layers import (
 )
 
 Kept = Mapping[int, Float64Array]
-Emit = Callable[[int, int, Float64Array], None]
+Tile = tuple[slice, slice]
+"""Rows and columns of a piece's output."""
 
-_STRIP = 512
-"""Output positions per matrix product: its operands then stay in a core's cache."""
+_TILE_VALUES = 1 << 17
+"""Values of a tile in the widest layer of a piece: its operands then stay in a core's cache."""
 
-_PART = 1 << 16
-"""Values of whole channels that are worked on at once where there is no product; fewer are not worth a thread."""
+_LEAST_PLACES = 256
+"""Matrix products of fewer columns are slow."""
 
 
 def run(network: Network, x: npt.NDArray[Any]) -> Float64Array:
@@ -55,16 +60,81 @@ def run(network: Network, x: npt.NDArray[Any]) -> Float64Array:
     Returns:
         Integers as float64 [1, C', H', W'], equal to `reference.run`.
     """
-    sources = {layer.source for layer in network if isinstance(layer, Add)}
+    sources = _sources(network)
     a = np.array(x[0], np.float64)
-    kept = {0: a.copy()} if 0 in sources else {}
-    for index, layer in enumerate(network, start=1):
-        if type(layer) not in RUN:
-            raise ModelError(f"{layer.kind} is not an integer layer")
-        a = RUN[type(layer)](layer, a, kept)
+    kept = {0: a} if 0 in sources else {}
+    for index, layers in _pieces(network):
+        whole = WHOLE.get(type(layers[0]))
+        a = _by_tiles(layers, a, kept) if whole is None else whole(layers[0], a)
         if index in sources:
-            kept[index] = a.copy()
+            kept[index] = a
     return a[None]
+
+
+def _sources(network: Network) -> set[int]:
+    return {layer.source for layer in network if isinstance(layer, Add)}
+
+
+def _pieces(network: Network) -> Iterator[tuple[int, list[Layer]]]:
+    """Yield the layers that are evaluated together, and the index of their output, which later layers may need."""
+    sources, piece = _sources(network), list[Layer]()
+    for index, layer in enumerate(network):
+        if type(layer) not in WHOLE and type(layer) not in POINTWISE:
+            raise ModelError(f"{layer.kind} is not an integer layer")
+        if piece and (index in sources or type(piece[-1]) in WHOLE or type(layer) in WHOLE or _looks_around(layer)):
+            yield index, piece
+            piece = []
+        piece.append(layer)
+    if piece:
+        yield len(network), piece
+
+
+def _looks_around(layer: Layer) -> bool:
+    return isinstance(layer, Conv) and not layer.weight.shape[2] == layer.stride == layer.groups == 1
+
+
+def _by_tiles(layers: Sequence[Layer], a: Float64Array, kept: Kept) -> Float64Array:
+    """Evaluate a piece on a, [C, H, W], which stays as it is."""
+    first, widths = layers[0], _channels(layers, len(a))
+    if isinstance(first, Conv) and _looks_around(first):
+        begin, (height, width) = _correlation(first, a)
+        pointwise = layers[1:]
+    else:
+        begin, (height, width) = partial(_cut, a), a.shape[1:]
+        pointwise = layers
+    steps = [(layer, _Product.of(layer) if isinstance(layer, Conv) else layer) for layer in pointwise]
+    out = np.empty((widths[-1], height, width))
+
+    def evaluate(tile: Tile) -> None:
+        part = begin(tile)
+        for layer, step in steps:
+            beside = _cut(kept[layer.source], tile) if isinstance(layer, Add) else None
+            part = POINTWISE[type(layer)](step, part, beside)
+        out[:, tile[0], tile[1]] = part
+
+    parallel.each(evaluate, _tiles(height, width, max(widths)))
+    return out
+
+
+def _cut(a: Float64Array, tile: Tile) -> Float64Array:
+    return a[:, tile[0], tile[1]].copy()
+
+
+def _channels(layers: Sequence[Layer], channels: int) -> list[int]:
+    """Return the channels of each output of a piece that these many enter."""
+    widths = []
+    for layer in layers:
+        channels = len(layer.weight) if isinstance(layer, Conv) else channels * (1 + isinstance(layer, AppendAbs))
+        widths.append(channels)
+    return widths
+
+
+def _tiles(height: int, width: int, channels: int) -> Iterator[Tile]:
+    places = max(_LEAST_PLACES, _TILE_VALUES // channels)
+    rows, columns = max(1, places // width), min(width, places)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
 
 
 def _shift_right(a: Float64Array, shift: int) -> Float64Array:
@@ -78,12 +148,37 @@ def _clamp_bits(a: Float64Array, bits: int) -> Float64Array:
     return np.clip(a, low, high, out=a)
 
 
-def _requantise(acc: Float64Array, layer: Conv | Deconv, outputs: slice = slice(None)) -> Float64Array:
-    """Overwrite acc, [O, rows, W] of these output channels, with clamp((acc + bias) >> shift)."""
-    offset, factor = offset_and_factor(layer)
-    acc += offset[outputs]
-    acc *= factor[outputs]
-    return _clamp_bits(np.floor(acc, out=acc), layer.bits)
+@dataclass(frozen=True, eq=False)
+class _Product:
+    """A 1x1 convolution: acc = matrix a, then clamp((acc + bias) >> shift).
+
+    Attributes:
+        matrix: [O, I].
+        offset, factor: see `offset_and_factor`.
+        bits: of the result.
+    """
+
+    matrix: Float64Array
+    offset: Float64Array
+    factor: Float64Array
+    bits: int
+
+    @classmethod
+    def of(cls, layer: Conv) -> _Product:
+        """Convert what a layer stores."""
+        return cls(layer.weight[:, :, 0, 0].astype(np.float64), *offset_and_factor(layer), layer.bits)
+
+
+def _multiply(product: _Product, part: Float64Array, beside: Float64Array | None) -> Float64Array:
+    acc = product.matrix @ part.reshape(len(part), -1)
+    return _requantise(acc.reshape(-1, *part.shape[1:]), product.offset, product.factor, product.bits)
+
+
+def _requantise(acc: Float64Array, offset: Float64Array, factor: Float64Array, bits: int) -> Float64Array:
+    """Overwrite acc, [O, rows, W], with clamp((acc + bias) >> shift)."""
+    acc += offset
+    acc *= factor
+    return _clamp_bits(np.floor(acc, out=acc), bits)
 
 
 def offset_and_factor(layer: Conv | Deconv) -> tuple[Float64Array, Float64Array]:
@@ -93,102 +188,69 @@ def offset_and_factor(layer: Conv | Deconv) -> tuple[Float64Array, Float64Array]
     return offset, np.ldexp(1.0, -shift)
 
 
-def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
-    rows = max(1, _STRIP // width)
-    return ((first, min(first + rows, height)) for first in range(0, height, rows))
-
-
-def _correlate(
-    padded: Float64Array,
-    taps: list[tuple[int, int]],
-    matrix: Float64Array,
-    shape: tuple[int, int],
-    stride: int,
-    emit: Emit,
-) -> None:
-    """Sum matrix-weighted taps of a padded image and emit the accumulators strip by strip.
-
-    Args:
-        padded: [I, H', W'].
-        taps: row and column of each tap for output (0, 0).
-        matrix: [O, len(taps) * I].
-        shape: height and width of the output.
-        stride: input step per output.
-        emit: called with first row, end row, accumulators [O, rows, W].
-    """
-    (height, width), channels = shape, padded.shape[0]
-
-    def multiply(strip: tuple[int, int]) -> None:
-        first, end = strip
-        columns = np.empty((len(taps), channels, end - first, width))
-        for column, (dy, dx) in zip(columns, taps, strict=True):
-            rows = slice(dy + stride * first, dy + stride * (end - 1) + 1, stride)
-            column[...] = padded[:, rows, dx : dx + stride * (width - 1) + 1 : stride]
-        acc = matrix @ columns.reshape(matrix.shape[1], -1)
-        emit(first, end, acc.reshape(-1, end - first, width))
-
-    parallel.each(multiply, _strips(height, width))
-
-
-def _channels(a: Float64Array) -> Iterator[slice]:
-    """Cut a, [C, ...], into parts of some channels."""
-    each = max(1, _PART // max(1, a[0].size))
-    return (slice(first, first + each) for first in range(0, len(a), each))
-
-
-def _conv(layer: Conv, a: Float64Array, kept: Kept) -> Float64Array:
-    weight, stride, padding = layer.weight.astype(np.float64), layer.stride, layer.padding
-    channels, per_group, kernel, _ = weight.shape
-    if kernel == stride == layer.groups == 1:
-        return _pointwise(layer, a, weight[:, :, 0, 0])
+def _correlation(layer: Conv, a: Float64Array) -> tuple[Callable[[Tile], Float64Array], tuple[int, int]]:
+    """Return what evaluates a tile of a convolution of a, [C, H, W], and the height and width of all tiles."""
+    stride, padding, kernel = layer.stride, layer.padding, layer.weight.shape[2]
     padded = np.pad(a, ((0, 0), (padding, padding), (padding, padding)))
-    height = (padded.shape[1] - kernel) // stride + 1
-    width = (padded.shape[2] - kernel) // stride + 1
-    if layer.groups == channels and per_group == 1:
-        return _depthwise(layer, padded, weight[:, 0], (height, width))
+    size = tuple((side - kernel) // stride + 1 for side in padded.shape[1:])
     taps = [(ky, kx) for ky in range(kernel) for kx in range(kernel)]
-    out = np.empty((channels, height, width))
-    each = channels // layer.groups
-    for group in range(layer.groups):
-        outputs = slice(group * each, (group + 1) * each)
-        matrix = weight[outputs].transpose(0, 2, 3, 1).reshape(each, -1)
+    weight, (offset, factor) = layer.weight.astype(np.float64), offset_and_factor(layer)
+    is_depthwise = layer.groups == len(a) == len(weight)
+    accumulate = _weighted(weight[:, 0], taps) if is_depthwise else _multiplied(weight, taps, layer.groups)
 
-        def emit(first: int, end: int, acc: Float64Array, outputs: slice = outputs) -> None:
-            out[outputs, first:end] = _requantise(acc, layer, outputs)
+    def correlate(tile: Tile) -> Float64Array:
+        return _requantise(accumulate([_at(padded, tap, tile, stride) for tap in taps]), offset, factor, layer.bits)
 
-        inputs = padded[group * per_group : (group + 1) * per_group]
-        _correlate(inputs, taps, matrix, (height, width), stride, emit)
-    return out
+    return correlate, (size[0], size[1])
 
 
-def _pointwise(layer: Conv, a: Float64Array, matrix: Float64Array) -> Float64Array:
-    """Multiply the channels of each place by a matrix [O, I]: nothing has to be gathered."""
-    flat, out = a.reshape(len(a), 1, -1), np.empty((len(matrix), *a.shape[1:]))
-    flat_out = out.reshape(len(matrix), 1, -1)
-
-    def multiply(first: int) -> None:
-        strip = slice(first, first + _STRIP)
-        flat_out[:, :, strip] = _requantise((matrix @ flat[:, 0, strip])[:, None], layer)
-
-    parallel.each(multiply, range(0, flat.shape[2], _STRIP))
-    return out
+def _at(padded: Float64Array, tap: tuple[int, int], tile: Tile, stride: int) -> Float64Array:
+    """Return what a tap sees of a padded image, [C, H', W'], for a tile of the output."""
+    rows, columns = (
+        slice(first + stride * part.start, first + stride * (part.stop - 1) + 1, stride)
+        for first, part in zip(tap, tile, strict=True)
+    )
+    return padded[:, rows, columns]
 
 
-def _depthwise(layer: Conv, padded: Float64Array, weight: Float64Array, shape: tuple[int, int]) -> Float64Array:
+Accumulate = Callable[[list[Float64Array]], Float64Array]
+
+
+def _weighted(weight: Float64Array, taps: list[tuple[int, int]]) -> Accumulate:
     """Correlate each channel with a kernel of its own, [C, K, K]: no matrix, so taps are added one by one."""
-    (height, width), stride, out = shape, layer.stride, np.zeros((len(weight), *shape))
+    first, *others = (weight[:, ky, kx, None, None] for ky, kx in taps)
 
-    def correlate(channels: slice) -> None:
-        acc = out[channels]
-        for ky in range(weight.shape[1]):
-            rows = slice(ky, ky + stride * (height - 1) + 1, stride)
-            for kx in range(weight.shape[2]):
-                tap = padded[channels, rows, kx : kx + stride * (width - 1) + 1 : stride]
-                acc += weight[channels, ky, kx, None, None] * tap
-        _requantise(acc, layer, channels)
+    def accumulate(seen: list[Float64Array]) -> Float64Array:
+        acc = first * seen[0]
+        product = np.empty_like(acc)
+        for factor, tap in zip(others, seen[1:], strict=True):
+            acc += np.multiply(factor, tap, out=product)
+        return acc
 
-    parallel.each(correlate, _channels(out))
-    return out
+    return accumulate
+
+
+def _multiplied(weight: Float64Array, taps: list[tuple[int, int]], groups: int) -> Accumulate:
+    """Multiply all taps of a group's inputs by one matrix; kernels are [O, I / groups, K, K]."""
+    each, per_group = len(weight) // groups, weight.shape[1]
+    matrices = weight.transpose(0, 2, 3, 1).reshape(groups, each, -1)
+
+    def accumulate(seen: list[Float64Array]) -> Float64Array:
+        parts = (slice(group * per_group, (group + 1) * per_group) for group in range(groups))
+        return np.concatenate(
+            [
+                _columns_product(matrix, [tap[part] for tap in seen])
+                for matrix, part in zip(matrices, parts, strict=True)
+            ]
+        )
+
+    return accumulate
+
+
+def _columns_product(matrix: Float64Array, seen: list[Float64Array]) -> Float64Array:
+    """Return a matrix, [O, taps * I], times what the taps see, [I, rows, W] each: [O, rows, W]."""
+    columns = np.stack(seen)
+    return (matrix @ columns.reshape(matrix.shape[1], -1)).reshape(-1, *columns.shape[2:])
 
 
 def is_narrow(layer: Deconv) -> bool:
@@ -196,7 +258,7 @@ def is_narrow(layer: Deconv) -> bool:
     return int(layer.weight.shape[1]) * layer.stride**2 < int(layer.weight.shape[0])
 
 
-def _deconv(layer: Deconv, a: Float64Array, kept: Kept) -> Float64Array:
+def _deconv(layer: Deconv, a: Float64Array) -> Float64Array:
     return _deconv_scatter(a, layer) if is_narrow(layer) else _deconv_gather(a, layer)
 
 
@@ -206,18 +268,25 @@ def _deconv_gather(a: Float64Array, layer: Deconv) -> Float64Array:
     _, channels, kernel, _ = weight.shape
     _, height, width = a.shape
     margin = kernel // stride + 1
-    padded = np.pad(a, ((0, 0), (margin, margin), (margin, margin)))
+    padded, requantised = np.pad(a, ((0, 0), (margin, margin), (margin, margin))), offset_and_factor(layer)
     out = np.empty((channels, height * stride, width * stride))
     for py in range(stride):
         for px in range(stride):
             kys, kxs = phase_taps(layer, py), phase_taps(layer, px)
             taps = [(dy + margin, dx + margin) for _, dy in kys for _, dx in kxs]
             matrix = np.concatenate([weight[:, :, ky, kx].T for ky, _ in kys for kx, _ in kxs], axis=1)
+            phase = out[:, py::stride, px::stride]
 
-            def emit(first: int, end: int, acc: Float64Array, py: int = py, px: int = px) -> None:
-                out[:, stride * first + py : stride * end : stride, px::stride] = _requantise(acc, layer)
+            def evaluate(
+                tile: Tile,
+                taps: list[tuple[int, int]] = taps,
+                matrix: Float64Array = matrix,
+                phase: Float64Array = phase,
+            ) -> None:
+                acc = _columns_product(matrix, [_at(padded, tap, tile, 1) for tap in taps])
+                phase[:, tile[0], tile[1]] = _requantise(acc, *requantised, layer.bits)
 
-            _correlate(padded, taps, matrix, (height, width), 1, emit)
+            parallel.each(evaluate, _tiles(height, width, len(matrix)))
     return out
 
 
@@ -235,106 +304,92 @@ def _deconv_scatter(a: Float64Array, layer: Deconv) -> Float64Array:
     _, height, width = a.shape
     matrix = weight.transpose(2, 3, 1, 0).reshape(-1, channels_in)
     acc = np.zeros((channels, stride * height + kernel, stride * width + kernel))
-    for first, end in _strips(height, width):
-        products = (matrix @ a[:, first:end].reshape(channels_in, -1)).reshape(
-            kernel, kernel, channels, end - first, width
-        )
+    for rows, columns in _tiles(height, width, len(matrix)):
+        seen = a[:, rows, columns]
+        products = (matrix @ seen.reshape(channels_in, -1)).reshape(kernel, kernel, channels, *seen.shape[1:])
         for ky in range(kernel):
             for kx in range(kernel):
-                rows = slice(ky + stride * first, ky + stride * (end - 1) + 1, stride)
-                acc[:, rows, kx : kx + stride * width : stride] += products[ky, kx]
-    return _requantise(acc[:, padding : padding + stride * height, padding : padding + stride * width], layer)
+                acc[:, _spread(rows, ky, stride), _spread(columns, kx, stride)] += products[ky, kx]
+    whole = acc[:, padding : padding + stride * height, padding : padding + stride * width]
+    return _requantise(whole, *offset_and_factor(layer), layer.bits)
 
 
-def _igdn(layer: Igdn, a: Float64Array, kept: Kept) -> Float64Array:
-    gamma = layer.gamma.astype(np.float64)
-    beta = layer.beta.astype(np.float64)[:, None]
-    flat = a.reshape(a.shape[0], -1)
-
-    def normalise(first: int) -> None:
-        part = flat[:, first : first + _STRIP]
-        norm = gamma @ (part * part)
-        norm += beta
-        np.floor(np.sqrt(norm, out=norm), out=norm)
-        norm *= part
-        part[...] = _clamp_bits(_shift_right(norm, layer.shift), layer.bits)
-
-    parallel.each(normalise, range(0, flat.shape[1], _STRIP))
-    return flat.reshape(a.shape)
+def _spread(places: slice, tap: int, stride: int) -> slice:
+    return slice(tap + stride * places.start, tap + stride * (places.stop - 1) + 1, stride)
 
 
-def _pixel_shuffle(layer: PixelShuffle, a: Float64Array, kept: Kept) -> Float64Array:
+def _pixel_shuffle(layer: PixelShuffle, a: Float64Array) -> Float64Array:
     factor, (channels, height, width) = layer.factor, a.shape
     split = a.reshape(channels // factor**2, factor, factor, height, width)
     return split.transpose(0, 3, 1, 4, 2).reshape(channels // factor**2, height * factor, width * factor)
 
 
-def _leaky_relu(layer: LeakyRelu, a: Float64Array, kept: Kept) -> Float64Array:
-    def bend(channels: slice) -> None:
-        # The slope is below one, so the larger one of both is the right one on either side of zero.
-        part = a[channels]
-        np.maximum(part, _shift_right(part * layer.numerator, layer.shift), out=part)
-
-    parallel.each(bend, _channels(a))
-    return a
-
-
-def _scale(layer: Scale, a: Float64Array, kept: Kept) -> Float64Array:
-    return _clamp_bits(_shift_right(a * layer.multiplier[:, None, None], layer.shift), layer.bits)
-
-
-def _add(layer: Add, a: Float64Array, kept: Kept) -> Float64Array:
-    def add(channels: slice) -> None:
-        part = a[channels]
-        part += kept[layer.source][channels]
-        _clamp_bits(part, layer.bits)
-
-    parallel.each(add, _channels(a))
-    return a
-
-
-def _clamp(layer: Clamp, a: Float64Array, kept: Kept) -> Float64Array:
-    return np.clip(a, layer.low, layer.high, out=a)
-
-
-def _pixel_unshuffle(layer: PixelUnshuffle, a: Float64Array, kept: Kept) -> Float64Array:
+def _pixel_unshuffle(layer: PixelUnshuffle, a: Float64Array) -> Float64Array:
     factor, (channels, height, width) = layer.factor, a.shape
     split = a.reshape(channels, height // factor, factor, width // factor, factor)
     return split.transpose(0, 2, 4, 1, 3).reshape(channels * factor**2, height // factor, width // factor)
 
 
-def _append_abs(layer: AppendAbs, a: Float64Array, kept: Kept) -> Float64Array:
-    return np.concatenate([a, np.abs(a)])
+def _leaky_relu(layer: LeakyRelu, part: Float64Array, beside: Float64Array | None) -> Float64Array:
+    # The slope is below one, so the larger one of both is the right one on either side of zero.
+    return np.maximum(part, _shift_right(part * layer.numerator, layer.shift), out=part)
 
 
-def _log(layer: Log, a: Float64Array, kept: Kept) -> Float64Array:
-    last, table = a[len(a) - len(layer.offset) :], layer.table.astype(np.float64)
-
-    def take_logarithm(channels: slice) -> None:
-        # exact: 0.5 <= mantissa < 1
-        mantissa, exponent = np.frexp(np.maximum(last[channels], 0) + layer.offset[channels, None, None])
-        mantissa = (mantissa * 2 - 1) * 2**LOG_TABLE_BITS
-        index = mantissa.astype(np.intp)
-        rest = (mantissa - index) * 2.0 ** (LOG_MANTISSA_BITS - LOG_TABLE_BITS)
-        between = _shift_right(np.diff(table)[index] * rest, LOG_MANTISSA_BITS - LOG_TABLE_BITS)
-        octaves = (exponent - 1) * (table[-1] - table[0])
-        last[channels] = _clamp_bits(octaves + table[index] + between, layer.bits)
-
-    parallel.each(take_logarithm, _channels(last))
-    return a
+def _igdn(layer: Igdn, part: Float64Array, beside: Float64Array | None) -> Float64Array:
+    norm = (layer.gamma.astype(np.float64) @ (part * part).reshape(len(part), -1)).reshape(part.shape)
+    norm += layer.beta.astype(np.float64)[:, None, None]
+    np.floor(np.sqrt(norm, out=norm), out=norm)
+    norm *= part
+    return _clamp_bits(_shift_right(norm, layer.shift), layer.bits)
 
 
-RUN: dict[type[Layer], Callable[[Any, Float64Array, Kept], Float64Array]] = {
-    Conv: _conv,
+def _scale(layer: Scale, part: Float64Array, beside: Float64Array | None) -> Float64Array:
+    return _clamp_bits(_shift_right(part * layer.multiplier[:, None, None], layer.shift), layer.bits)
+
+
+def _add(layer: Add, part: Float64Array, beside: Any) -> Float64Array:
+    return _clamp_bits(np.add(part, beside, out=part), layer.bits)
+
+
+def _clamp(layer: Clamp, part: Float64Array, beside: Float64Array | None) -> Float64Array:
+    return np.clip(part, layer.low, layer.high, out=part)
+
+
+def _append_abs(layer: AppendAbs, part: Float64Array, beside: Float64Array | None) -> Float64Array:
+    return np.concatenate([part, np.abs(part)])
+
+
+def _log(layer: Log, part: Float64Array, beside: Float64Array | None) -> Float64Array:
+    last, table = part[len(part) - len(layer.offset) :], layer.table.astype(np.float64)
+    # exact: 0.5 <= mantissa < 1
+    mantissa, exponent = np.frexp(np.maximum(last, 0) + layer.offset[:, None, None])
+    mantissa = (mantissa * 2 - 1) * 2**LOG_TABLE_BITS
+    index = mantissa.astype(np.intp)
+    rest = (mantissa - index) * 2.0 ** (LOG_MANTISSA_BITS - LOG_TABLE_BITS)
+    between = _shift_right(np.diff(table)[index] * rest, LOG_MANTISSA_BITS - LOG_TABLE_BITS)
+    octaves = (exponent - 1) * (table[-1] - table[0])
+    last[...] = _clamp_bits(octaves + table[index] + between, layer.bits)
+    return part
+
+
+WHOLE: dict[type[Layer], Callable[[Any, Float64Array], Float64Array]] = {
     Deconv: _deconv,
+    PixelShuffle: _pixel_shuffle,
+    PixelUnshuffle: _pixel_unshuffle,
+}
+"""What evaluates the kinds of integer layers that move places, on a [C, H, W], which stays as it is."""
+
+POINTWISE: dict[type[Layer], Callable[[Any, Float64Array, Float64Array | None], Float64Array]] = {
+    Conv: _multiply,
     LeakyRelu: _leaky_relu,
     Igdn: _igdn,
     Add: _add,
-    PixelShuffle: _pixel_shuffle,
-    PixelUnshuffle: _pixel_unshuffle,
     Scale: _scale,
     Clamp: _clamp,
     AppendAbs: _append_abs,
     Log: _log,
 }
-"""What evaluates each kind of integer layer on a [C, H, W], which it may overwrite, given what `Add` needs."""
+"""What evaluates the other kinds on a part of the places, [C, rows, W], which it may overwrite.
+
+`Add` gets what it adds besides, and a convolution comes as a `_Product`.
+"""

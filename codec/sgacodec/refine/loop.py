@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sgacodec.devices import freed_memory_kept
+from sgacodec import memory
 from sgacodec.refine.objective import Quality, Refinable
 from sgacodec.refine.rounding import Rounding
 from sgacodec.refine.schedule import Schedule
@@ -116,7 +116,7 @@ def refine(
     result = Refined(y, z, start, start)
     if settings.schedule.iterations == 0:
         return result  # creating an optimiser costs a second of imports
-    with freed_memory_kept(y.device.type):
+    with memory.freed_kept(memory.ALL, y.device.type):
         return _descend(_Descent(objective, y, z, settings), result, settings, report)
 
 

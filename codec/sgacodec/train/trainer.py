@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sgacodec.devices import freed_memory_kept, has_fast_bfloat16
+from sgacodec import memory
+from sgacodec.devices import has_fast_bfloat16
 from sgacodec.errors import TrainError
 from sgacodec.train import checkpoint, loss, optim, schedule
 from sgacodec.train.checkpoint import Checkpoint
@@ -122,7 +123,7 @@ class Trainer:
     def run(self) -> Trained:
         """Train; see `train`."""
         self._emit(Started(self._step, self._facts()))
-        with freed_memory_kept(self._worker.device.type):
+        with memory.freed_kept(memory.ALL, self._worker.device.type):
             self._steps()
         self._save()
         return Trained(self._average, self._fraction >= 1, self._step, self._seen_pixels, self._validate())
@@ -148,7 +149,8 @@ class Trainer:
         if job.resume is not None:
             checkpoint.load_weights(net, job.resume.raw)
         elif job.start is not None:
-            checkpoint.load_weights(net, job.start.state)
+            lacking = checkpoint.load_weights(net, job.start.state)
+            family(self._options.family).complete(net, lacking, self._first_patches)
             base.prepare(net, self._options, self._first_patches)
         else:
             self._start(net)
