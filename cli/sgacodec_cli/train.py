@@ -109,6 +109,10 @@ class _Request:
               help=f"Channels of the hyper-latents.  [default: 96; mean-scale: {TrainOptions.N}]")  # fmt: skip
 @click.option("--M", "M", type=int, default=None,
               help=f"Channels of the latents.  [default: 320; mean-scale: {TrainOptions.M}]")  # fmt: skip
+@click.option("--blocks", type=int, nargs=4, default=None, metavar="A8 A16 S16 S8",
+              help="Residual blocks: of the analysis at an eighth and a sixteenth of the size, of the synthesis at a "
+                   "sixteenth and an eighth.  [default: 3 2 2 3, or those of the weights; more than the weights have "
+                   "start as nothing]")  # fmt: skip
 @click.option("--batch-size", type=int, default=None,
               help=f"Patches per step, all processes together.  [default: {TrainOptions.batch_size}]")  # fmt: skip
 @click.option("--patch-size", type=int, default=None,

@@ -139,6 +139,45 @@ def test_a_model_with_early_passes_codes_and_comes_back(n_passes, x, scene, tmp_
         torch.testing.assert_close(again(x, LEVELS).y_bits, net(x, LEVELS).y_bits, atol=2, rtol=5e-3)
 
 
+def _with_blocks(*blocks):
+    return dataclasses.replace(SIZES, analysis=blocks[:2], synthesis=blocks[2:])
+
+
+def test_added_blocks_change_nothing_at_the_start(net, x):
+    net.start(x)
+    more = context.create(_with_blocks(2, 1, 1, 3), LAMBDAS, 1)
+    lacking = checkpoint.load_weights(more, checkpoint.copy_weights(net))
+    new = {name.removesuffix(".unit") for name in lacking if name.endswith(".unit")}
+    assert new == {"transform.a8.1", "transform.s8.1", "transform.s8.2"}
+    context_files.FAMILY.complete(more, lacking, lambda: x)
+    with torch.no_grad():
+        torch.testing.assert_close(more(x, LEVELS).x_hat, net(x, LEVELS).x_hat)
+    first, second = more.transform.s8[1].unit, more.transform.s8[2].unit
+    torch.testing.assert_close(first, second)  # they see the same, as long as the first one says nothing
+    assert not torch.equal(first, torch.ones(8))
+
+
+def test_blocks_that_the_weights_have_must_stay(net):
+    larger = context.create(_with_blocks(1, 1, 2, 1), LAMBDAS, 0)
+    with pytest.raises(TrainError, match="leave --blocks as it is"):
+        checkpoint.load_weights(net, checkpoint.copy_weights(larger))
+
+
+def test_a_run_may_add_blocks(trained, tmp_path):
+    job, _ = trained
+    given = {"steps": 2, "batch_size": 4, "patch_size": 64, "blocks": (3, 3, 2, 4)}
+    start = run.start(run.Request(given, resume=job.run.output, warm=True))
+    further = start.job(RunOptions(tmp_path / "more.pt", device="cpu"), job.dataset, job.worker)
+    model = run.export(further, run.train(further), "more")
+    assert context_files.FAMILY.options_of(context_files.from_model(model).state)["blocks"] == (3, 3, 2, 4)
+
+
+def test_blocks_are_of_the_context_family_alone():
+    for wrong in ({"blocks": (1, 1, 1, 1)}, {"family": "context", "blocks": (0, 1, 1, 1)}):
+        with pytest.raises(TrainError, match="four numbers from 1 to 16"):
+            TrainOptions(steps=1, **wrong)
+
+
 def test_noise_has_the_latents_shapes(net):
     noise = net.draw_noise(3, 128, torch.Generator())
     assert noise.y.shape == (3, 12, 8, 8)

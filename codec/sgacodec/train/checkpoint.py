@@ -87,20 +87,28 @@ def copy_weights(net: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().cpu().clone() for name, parameter in net.named_parameters()}
 
 
-_MAY_LACK = ("gain_", "context.early")
+_MAY_LACK = ("gain_", "context.early", "transform.a8.", "transform.a16.", "transform.s16.", "transform.s8.")
 """Parts of names that older weights may be without: those parameters start so that they change nothing."""
 
 
 @torch.no_grad()
-def load_weights(net: nn.Module, state: Mapping[str, Any]) -> None:
-    """Copy a state dict into a network; gains and early passes that it lacks stay as they are, all else must be there.
+def load_weights(net: nn.Module, state: Mapping[str, Any]) -> list[str]:
+    """Copy a state dict into a network; gains, early passes and blocks that it lacks stay as they are.
+
+    Returns:
+        the names of the parameters that the state dict lacks.
 
     Raises:
-        TrainError: a parameter is missing or has another shape.
+        TrainError: another parameter is missing, or one has another shape.
     """
+    lacking = []
+    own = {name for name, _ in net.named_parameters()}
+    if more := sorted(name for name in state if name.startswith("transform.") and name not in own):
+        raise TrainError(f"the weights have blocks that the network lacks, {more[0]} first; leave --blocks as it is")
     for name, parameter in net.named_parameters():
         stored = state.get(name)
         if stored is None and any(part in name for part in _MAY_LACK):
+            lacking.append(name)
             continue
         if stored is None:
             raise TrainError(f"the weights are not those of a mean-scale hyperprior: {name} is missing")
@@ -110,3 +118,4 @@ def load_weights(net: nn.Module, state: Mapping[str, Any]) -> None:
                 "and the number of lambdas as they are"
             )
         parameter.copy_(stored)
+    return lacking

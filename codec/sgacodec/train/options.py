@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class TrainOptions:
         family: kind of network, see `families.registry`.
         N: channels of the hyper-latents and inside g_a and g_s.
         M: channels of the latents.
+        blocks: residual blocks of the context family's g_a at an eighth and a sixteenth of the size, and of its g_s at
+            a sixteenth and an eighth; None is the family's own.
         lambdas: R-D trade-off of each level; one trains a single-rate model without gains.
         optimizer: a key of `LEARNING_RATES`.
         lr: learning rate after warm-up; None is the optimiser's default.
@@ -70,6 +72,7 @@ class TrainOptions:
     family: str = "mean-scale"
     N: int = 128
     M: int = 192
+    blocks: tuple[int, int, int, int] | None = None
     lambdas: tuple[float, ...] = LAMBDAS
     optimizer: str = "adam"
     lr: float | None = None
@@ -105,6 +108,10 @@ class TrainOptions:
             ("only the stage bits-back takes a model", self.stage == "bits-back" or self.model is None),
             ("N and M must be at least 8", min(self.N, self.M) >= 8),
             (
+                "blocks are four numbers from 1 to 16, and only the context family has them",
+                self.blocks is None or (self.family == "context" and _are_counts(self.blocks)),
+            ),
+            (
                 "the batch size and the number of validation images must be positive",
                 min(self.batch_size, self.n_validation) >= 1,
             ),
@@ -134,6 +141,10 @@ class TrainOptions:
     def learning_rate(self) -> float:
         """Learning rate after warm-up."""
         return LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
+
+
+def _are_counts(blocks: Sequence[int]) -> bool:
+    return len(blocks) == 4 and all(1 <= count <= 16 for count in blocks)
 
 
 def _rising(lambdas: tuple[float, ...]) -> bool:

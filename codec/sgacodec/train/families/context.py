@@ -56,6 +56,9 @@ _LATENT_GAIN = 15.0
 _WIDE_CHANNELS = 64
 """Groups of up to so many channels look at 5x5 anchors around a place, larger ones at 3x3."""
 
+BLOCKS = (3, 2, 2, 3)
+"""Residual blocks of g_a at an eighth and a sixteenth of the size, and of g_s at a sixteenth and an eighth."""
+
 _FIRST_PASSES = 5
 """The first group has no other to go by: of its places only every sixteenth is coded without neighbours."""
 
@@ -92,8 +95,8 @@ class Architecture:
     first_passes: int = 2
 
 
-def architecture(n_channels: int, m_channels: int) -> Architecture:
-    """Return the family's sizes for N channels of z and M of y; the standard ones are 96 and 320.
+def architecture(n_channels: int, m_channels: int, blocks: Sequence[int] = BLOCKS) -> Architecture:
+    """Return the family's sizes for N channels of z and M of y, standard are 96 and 320, and numbers as in `BLOCKS`.
 
     Raises:
         TrainError: M is not a multiple of 20, or out of range.
@@ -104,7 +107,8 @@ def architecture(n_channels: int, m_channels: int) -> Architecture:
         raise TrainError(f"the context family takes M from 20 to {4 * _PATCH_VALUES}, not {m_channels}")
     part, width = m_channels // 20, min(m_channels * 3 // 5, _PATCH_VALUES)
     groups = (part, 3 * part, 6 * part, 10 * part)
-    return Architecture(width, m_channels, n_channels, width, width, (3, 2), (2, 3), groups, _FIRST_PASSES)
+    a8, a16, s16, s8 = blocks
+    return Architecture(width, m_channels, n_channels, width, width, (a8, a16), (s16, s8), groups, _FIRST_PASSES)
 
 
 def _conv(n_in: int, n_out: int, kernel: int = 1, groups: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -124,7 +128,7 @@ class Block(nn.Module):
     """x + 0.03 W2 leaky_relu(W1 D (x / unit)), D depthwise 3x3; the identity at the start.
 
     Attributes:
-        unit: standard deviation of each channel at the start.
+        unit: standard deviation of each channel of x when the block was new.
     """
 
     def __init__(self, channels: int) -> None:
@@ -202,6 +206,10 @@ def klt(x: Tensor, n_most: int) -> Tensor:
 
 def _deviation(x: Tensor) -> Tensor:
     return x.square().mean((0, 2, 3)).sqrt().clamp_min(_LEAST_DEVIATION)
+
+
+def _set_unit(block: nn.Module, inputs: tuple[Tensor]) -> None:
+    block.unit.copy_(_deviation(inputs[0]))  # type: ignore[operator, union-attr]
 
 
 class Around(nn.Conv2d):
@@ -400,6 +408,19 @@ class ContextNetwork(nn.Module):
     def start(self, x: Tensor) -> None:
         """Make the transforms a KLT of these patches, float32 [B, 3, P, P] in 0..1, and set the units."""
         self.unit.copy_(_deviation(self.transform.start(x)))
+
+    @torch.no_grad()
+    def start_blocks(self, names: Sequence[str], x: Tensor) -> None:
+        """Set the units of blocks that were added to trained transforms.
+
+        Args:
+            names: of the blocks, as in `named_modules`.
+            x: float32 [B, 3, P, P] in 0..1.
+        """
+        hooks = [self.get_submodule(name).register_forward_pre_hook(_set_unit) for name in names]
+        self(x, torch.arange(len(x), device=x.device) % len(self.gain_y))
+        for hook in hooks:
+            hook.remove()
 
     def draw_noise(self, count: int, size: int, generator: torch.Generator) -> Noise:
         """Return noise for `count` square patches of side `size`, on the generator's device."""

@@ -6,7 +6,7 @@ Model -> float layers -> state dict
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ from sgacodec.train.export.tables import (
 )
 from sgacodec.train.families import context
 from sgacodec.train.families.base import Family
-from sgacodec.train.families.context_layers import FloatLayers, to_layers, to_state
+from sgacodec.train.families.context_layers import FloatLayers, count_of, to_layers, to_state
 from sgacodec.train.options import TrainOptions
 
 _UNIT_BITS = 22
@@ -240,7 +240,8 @@ def _to_floats(model: Model, prior: ContextModel) -> FloatLayers:
 
 
 def _create(options: TrainOptions) -> nn.Module:
-    return context.create(context.architecture(options.N, options.M), options.lambdas, options.seed)
+    sizes = context.architecture(options.N, options.M, options.blocks or context.BLOCKS)
+    return context.create(sizes, options.lambdas, options.seed)
 
 
 def _start(net: nn.Module, options: TrainOptions, patches: Tensor) -> None:
@@ -248,9 +249,16 @@ def _start(net: nn.Module, options: TrainOptions, patches: Tensor) -> None:
         net.start(patches)  # type: ignore[operator]
 
 
-def _widths(state: Mapping[str, Any]) -> dict[str, int]:
+def _complete(net: nn.Module, lacking: Sequence[str], patches: Callable[[], Tensor]) -> None:
+    blocks = [name.removesuffix(".unit") for name in lacking if name.endswith(".unit")]
+    if blocks:
+        net.start_blocks(blocks, patches())  # type: ignore[operator]
+
+
+def _sizes(state: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return {"N": len(state["h_a.2.weight"]), "M": len(state["unit"])}
+        blocks = tuple(count_of(state, f"transform.{part}") for part in ("a8", "a16", "s16", "s8"))
+        return {"N": len(state["h_a.2.weight"]), "M": len(state["unit"]), "blocks": blocks}
     except (KeyError, TypeError) as err:
         raise TrainError(f"the weights are not those of the context family: {err} is missing") from err
 
@@ -268,7 +276,8 @@ def _export(
 FAMILY = Family(
     create=_create,
     start=_start,
-    options_of=_widths,
+    complete=_complete,
+    options_of=_sizes,
     to_model=_export,
     from_model=from_model,
     entropy_model=ContextModel,

@@ -87,12 +87,12 @@ def to_layers(state: Mapping[str, Any]) -> FloatLayers:
 
 
 def _read(arrays: Mapping[str, Array]) -> FloatLayers:
-    sizes = [len(arrays[f"context.out.{k}.weight"]) // 4 for k in range(_count(arrays, "context.out"))]
+    sizes = [len(arrays[f"context.out.{k}.weight"]) // 4 for k in range(count_of(arrays, "context.out"))]
     ends = np.cumsum(sizes).tolist()
     gains = {name: np.exp(arrays[name]) for name in ("gain_y", "inv_gain_y", "gain_z", "inv_gain_z")}
     prefix = "prior."
     prior = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    k_groups, n_early = range(len(sizes)), _count(arrays, "context.early")
+    k_groups, n_early = range(len(sizes)), count_of(arrays, "context.early")
     passes = _passes(n_early, len(sizes))
     return FloatLayers(
         networks={
@@ -125,7 +125,8 @@ def _passes(n_early: int, n_groups: int) -> list[tuple[str, int]]:
     return [("early", k) for k in range(n_early)] + [("near", k) for k in range(n_groups)]
 
 
-def _count(arrays: Mapping[str, Array], stem: str) -> int:
+def count_of(arrays: Mapping[str, Any], stem: str) -> int:
+    """Return how many numbered parts of a name a state dict has."""
     return len({name[len(stem) :].split(".")[1] for name in arrays if name.startswith(stem + ".")})
 
 
@@ -154,7 +155,7 @@ def _log(channels: int) -> Log:
 
 def _with_blocks(arrays: Mapping[str, Array], name: str, layers: list[Layer]) -> None:
     """Append the residual blocks x + 0.03 W2 leaky_relu(W1 D (x / unit)) of a name."""
-    for index in range(_count(arrays, name)):
+    for index in range(count_of(arrays, name)):
         block, source = f"{name}.{index}", len(layers)
         depthwise = _conv(arrays, f"{block}.dw")
         scaled = depthwise.weight / arrays[f"{block}.unit"][:, None, None, None]
