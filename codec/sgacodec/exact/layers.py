@@ -4,8 +4,8 @@ A network is an explicit list of layers, never inferred from shapes. The same cl
 integer kernels with `shift`, evaluated exactly) and the float networks of the encoder (g_a, h_a: float16 kernels,
 `shift` zero). Arrays are NCHW with N = 1.
 
-A new kind is a class here with `shape` and `bound`, one entry in each of the tables `reference.RUN`, `fast.WHOLE` or
-`fast.POINTWISE`, `on_torch.EXACT` and `on_torch.REAL`, and where it holds numbers one in `train.export.integers.LAYERS`.
+A new kind is a class here with `shape` and `bound`, an entry each in `reference.RUN`, `fast.WHOLE` or
+`fast.POINTWISE`, `on_torch.EXACT` and `on_torch.REAL`, and where it holds numbers in `train.export.integers.LAYERS`.
 Source: format_spec.md, section 4.
 """
 
