@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sgacodec import limits, parallel
-from sgacodec.decoding import Crop, decode, decode_into
+from sgacodec.decoding import Crop, decode, decode_into, preview
 from sgacodec.errors import SgacodecError
 from sgacodec.format.container import parse_header
 from sgacodec.picture import ImageSink, NoSink, Sink
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
               help="Quality of a lossy image file.  [default: 95 for JPEG and AVIF; WebP is lossless]")  # fmt: skip
 @click.option("--crop", type=values.crop, metavar="X,Y,W,H", default=None,
               help="Decode this part alone: W x H pixels from column X and row Y on.")  # fmt: skip
+@click.option("--preview", "small", is_flag=True,
+              help="Write the picture at an eighth of its size, in a quarter of the time.")  # fmt: skip
 @click.option("--device", default=None, help="Run the synthesis on a torch device, e.g. cuda; the pixels are the same.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
@@ -58,6 +60,7 @@ def command(
     extract: str | None,
     output_quality: int | None,
     crop: Crop | None,
+    small: bool,
     device: str | None,
     max_pixels: int,
     recursive: bool,
@@ -73,12 +76,14 @@ def command(
     IN may also be a folder, whose .sga files are taken, or a pattern such as '*.sga'. Of several files those that fail
     are named, and the others are done; -o then names a folder.
     """
+    if small and (crop is not None or device is not None or caption or extract is not None):
+        raise click.UsageError("--preview goes without --crop, --device, --caption and --extract")
     inputs.refuse_urls(*sources, output)
     paths = inputs.expand(sources)
     is_one = inputs.is_one(paths)
     one = _One(paths[0], output, suffix, output_quality, caption, extract, force)
     if is_one and not (skip_existing or as_json):
-        _decode_one(one, max_pixels, device, crop)
+        _decode_one(one, max_pixels, device, crop, small)
         return
     if one.carried:
         raise click.UsageError("--caption and --extract go with one file, without the options of several")
@@ -86,7 +91,7 @@ def command(
     target = pictures.target(f"x{_dotted(suffix)}", output_quality) if named is None else named[1]
     wanted = outputs.Wanted(paths, output, recursive, None, skip_existing, force)
     display = batch.Display("decoded", ("width", "height", "mode"), quiet, progress, as_json)
-    _decode_several(wanted, display, _Decode(target, max_pixels, device, crop), jobs)
+    _decode_several(wanted, display, _Decode(target, max_pixels, device, crop, small), jobs)
 
 
 def _dotted(suffix: str | None) -> str:
@@ -127,7 +132,7 @@ class _One:
         return name, named
 
 
-def _decode_one(one: _One, max_pixels: int, device: str | None, crop: Crop | None) -> None:
+def _decode_one(one: _One, max_pixels: int, device: str | None, crop: Crop | None, small: bool) -> None:
     if [one.output == "-", one.extract == "-", one.caption].count(True) > 1:
         raise click.UsageError("standard output takes one of the image, --caption and --extract -")
     wanted = one.image()
@@ -143,13 +148,18 @@ def _decode_one(one: _One, max_pixels: int, device: str | None, crop: Crop | Non
 
     if wanted is None:
         carried = decode_to(NoSink())
+    elif small:
+        with about(one.source):
+            image = preview(data, max_pixels=max_pixels)
+        write_output(wanted[0], pictures.image_bytes(image, wanted[1]), one.force)
+        return
     elif rows.takes(wanted[1], header.width, header.height):
         carried = _write_rows(*wanted, decode_to, one.force)
     else:
         name, target = wanted
-        image = ImageSink()
-        carried = decode_to(image)
-        write_output(name, pictures.image_bytes(image.image, target), one.force)
+        sink = ImageSink()
+        carried = decode_to(sink)
+        write_output(name, pictures.image_bytes(sink.image, target), one.force)
     if one.extract is not None:
         write_output(one.extract, carried.encode() if isinstance(carried, str) else carried, one.force)
     if one.caption:
@@ -186,13 +196,17 @@ class _Decode:
     max_pixels: int
     device: str | None
     crop: Crop | None
+    small: bool
 
     def prepare(self) -> None:
         """Nothing holds for all files: each names its model."""
 
     def __call__(self, path: str, send: parallel.Send) -> _Image:
         """Read, decode and write into memory."""
-        image = decode(path, max_pixels=self.max_pixels, device=self.device, crop=self.crop)
+        if self.small:
+            image = preview(path, max_pixels=self.max_pixels)
+        else:
+            image = decode(path, max_pixels=self.max_pixels, device=self.device, crop=self.crop)
         lost: list[str] = []
         data = pictures.image_bytes(image, self.target, lost.append)
         return _Image(data, tuple(lost), {"width": image.width, "height": image.height, "mode": image.mode})

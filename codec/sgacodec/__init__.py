@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sgacodec import limits, many
-from sgacodec.decoding import decode, decode_into
+from sgacodec.decoding import decode, decode_into, preview
 from sgacodec.errors import (
     BadMagicError,
     ChecksumError,
@@ -117,6 +117,7 @@ __all__ = [
     "decode_into",
     "encode",
     "encode_many",
+    "preview",
     "read_info",
     "verify",
 ]

@@ -13,6 +13,7 @@ from sgacodec import limits
 from sgacodec.errors import FormatError, OptionError, SgacodecError
 from sgacodec.format import container
 from sgacodec.format.container import MAGIC, Container, SectionType
+from sgacodec.latents.preview import FACTOR
 from sgacodec.options import EncodeOptions
 from sgacodec.picture import pillow_limit
 
@@ -44,6 +45,7 @@ class SgaImageFile(ImageFile.ImageFile):
             raise SgaPluginError(str(err)) from err
         self._size = (info.width, info.height)
         self._mode = info.mode
+        self._drafted = False
         self.info["carries_message"] = bool({"message", "bits_back"} & info.sections.keys())
         try:
             self.info.update(_metadata(container.parse(self._data, _max_pixels())))
@@ -51,6 +53,25 @@ class SgaImageFile(ImageFile.ImageFile):
             SgacodecError
         ):  # a damaged file can be opened, as others can; what is wrong is for load and verify to say
             return
+
+    def draft(
+        self, mode: str | None, size: tuple[int, int] | None
+    ) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Have `load` decode a preview, if its sides are at least as long as `size`; `thumbnail` asks for it.
+
+        Args:
+            mode: ignored: the mode stays.
+            size: width and height in pixels.
+
+        Returns:
+            The mode, and where the picture lies in the preview, as for Pillow's own formats; None if nothing changes.
+        """
+        width, height = self.size
+        if self._drafted or not self._data or size is None or min(width // size[0], height // size[1]) < FACTOR:
+            return None
+        self._drafted = True
+        self._size = (-(-width // FACTOR), -(-height // FACTOR))
+        return self.mode, (0, 0, width / FACTOR, height / FACTOR)
 
     def verify(self) -> None:
         """Check the file's checksum, without decoding pixels.
@@ -71,7 +92,8 @@ class SgaImageFile(ImageFile.ImageFile):
         """
         if self._data:
             with _errors_of_pillow():
-                decoded = sgacodec.decode(self._data, max_pixels=_max_pixels())
+                decode = sgacodec.preview if self._drafted else sgacodec.decode
+                decoded = decode(self._data, max_pixels=_max_pixels())
             self._data = b""
             self.im = decoded.im
             self.info.update(decoded.info)

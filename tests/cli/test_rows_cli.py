@@ -155,3 +155,23 @@ def test_crops_that_are_none(run, small_file, crop, code, message):
     (line,) = result.stderr.splitlines()
     assert message in line
     assert not Path("a.png").exists()
+
+
+def test_previews_of_one_and_of_several(run, tmp_path):
+    data = file_of("context")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.sga").write_bytes(data)
+    small = sgacodec.preview(data)
+    assert run("decode", "a.sga", "--preview").exit_code == 0
+    assert run("decode", "a.sga", "b.sga", "--preview", "-o", "out").exit_code == 0
+    for name in ("a.png", "out/a.png", "out/b.png"):
+        with Image.open(tmp_path / name) as image:
+            assert (image.size, image.tobytes()) == (small.size, small.tobytes())
+
+
+@pytest.mark.parametrize("other", [("--crop", "0,0,1,1"), ("--device", "cpu"), ("--caption",), ("--extract", "x")])
+def test_a_preview_goes_without_what_needs_the_whole(run, tmp_path, other):
+    (tmp_path / "a.sga").write_bytes(file_of("context"))
+    result = run("decode", "a.sga", "--preview", *other)
+    assert result.exit_code == 2
+    assert "--preview goes without" in result.output

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
+from support.golden import file_of
 
 import sgacodec
 from sgacodec import pillow_plugin
@@ -179,3 +180,31 @@ def test_files_are_closed(small_file, tmp_path):
     with path.open("rb") as file:
         Image.open(file).load()
         assert not file.closed
+
+
+@pytest.fixture
+def context_file():
+    return file_of("context")
+
+
+def test_a_thumbnail_is_made_of_a_preview(context_file, never_decode, monkeypatch):
+    whole = opened(context_file).size
+    with opened(context_file) as image:
+        image.thumbnail((whole[0] // 16, whole[1] // 16))
+        assert image.size == (whole[0] // 16, round(whole[1] * (whole[0] // 16) / whole[0]))
+        assert image.mode == "RGB"
+
+
+def test_a_draft_is_at_least_as_large_as_asked_for(context_file):
+    with opened(context_file) as image:
+        width, height = image.size
+        assert image.draft(None, (width // 8 + 1, 1)) is None
+        assert image.draft("L", None) is None
+        assert image.draft("L", (width // 8, height // 8)) == ("RGB", (0, 0, width / 8, height / 8))
+        assert image.size == (-(-width // 8), -(-height // 8))
+        assert image.draft(None, (1, 1)) is None
+        assert image.tobytes() == sgacodec.preview(context_file).tobytes()
+    with opened(context_file) as image:
+        image.load()
+        assert image.draft(None, (1, 1)) is None
+        assert image.size == (width, height)

@@ -43,7 +43,12 @@ def walk(decoder: Decoder, level_q4: int, z: Int32Array, bands: Sequence[slice],
 
 
 def walk_bands(
-    decoder: Decoder, level_q4: int, z: Int32Array, bands: Sequence[slice], visitor: Visitor
+    decoder: Decoder,
+    level_q4: int,
+    z: Int32Array,
+    bands: Sequence[slice],
+    visitor: Visitor,
+    n_passes: int | None = None,
 ) -> Iterator[Band]:
     """Go through y as far as bands are asked for: nothing is kept of those that were yielded.
 
@@ -53,12 +58,13 @@ def walk_bands(
         z: int32 [1, N, H/64, W/64].
         bands: the y rows of each band, all of them or some.
         visitor: gives the symbols of each pass.
+        n_passes: the walk leaves each band after so many; y is zero where the others lie. None stands for all.
 
     Raises:
         CorruptStreamError: the level is beyond the model's last.
     """
     model = evaluator(decoder, level_q4)
-    return walk_predicted(Prediction(model, partial(model.begin, z)), decoder, z, bands, visitor)
+    return walk_predicted(Prediction(model, partial(model.begin, z)), decoder, z, bands, visitor, n_passes)
 
 
 def joined(z: Int32Array, bands: Iterable[Band]) -> Symbols:
@@ -69,7 +75,12 @@ def joined(z: Int32Array, bands: Iterable[Band]) -> Symbols:
 
 
 def walk_predicted(
-    prediction: Prediction, decoder: Decoder, z: Int32Array, bands: Sequence[slice], visitor: Visitor
+    prediction: Prediction,
+    decoder: Decoder,
+    z: Int32Array,
+    bands: Sequence[slice],
+    visitor: Visitor,
+    n_passes: int | None = None,
 ) -> Iterator[Band]:
     """Go through y as `walk_bands` does, with a prediction that need not be that of the decoder's own entropy model.
 
@@ -79,25 +90,32 @@ def walk_predicted(
         z: int32 [1, N, H/64, W/64].
         bands: the y rows of each band.
         visitor: gives the symbols of each pass.
+        n_passes: as in `walk_bands`.
     """
     _, channels, _, width = y_shape(decoder, z)
     # A generator keeps its variables while it waits, so a band is none of them.
-    return (_walk_band(prediction, decoder, rows, (channels, width), visitor) for rows in bands)
+    return (_walk_band(prediction, decoder, rows, (channels, width), visitor, n_passes) for rows in bands)
 
 
 def _walk_band(
-    prediction: Prediction, decoder: Decoder, rows: slice, channels_and_width: tuple[int, int], visitor: Visitor
+    prediction: Prediction,
+    decoder: Decoder,
+    rows: slice,
+    channels_and_width: tuple[int, int],
+    visitor: Visitor,
+    n_passes: int | None,
 ) -> Band:
     channels, width = channels_and_width
     shape = (1, channels, rows.stop - rows.start, width)
     y, y_hat_q, restored_q = np.zeros(shape, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     visitor.open(rows)
-    for part in prediction.model.passes(prediction.begin(rows), y_hat_q):
+    for part in itertools.islice(prediction.model.passes(prediction.begin(rows), y_hat_q), n_passes):
         symbols = visitor.visit(part, prediction.model.tables)
         y_hat = dequantise(symbols, part.centre_q, decoder.y_frac_bits)
         for band, values in ((y, symbols), (y_hat_q, y_hat), (restored_q, part.restored(y_hat))):
             band[part.where] = values.reshape(band[part.where].shape)
-    visitor.close()
+    if n_passes is None:
+        visitor.close()
     memory.give_back_behind(y.nbytes)
     return Band(rows, y, restored_q)
 

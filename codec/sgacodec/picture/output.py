@@ -77,6 +77,16 @@ class Output:
         self._n_done += len(rgb)
         return np.dstack([colours, self._alpha[first : first + len(rgb), self._region.left : self._region.right]])
 
+    def reduced(self, rgb: Pixels, factor: int) -> Image.Image:
+        """Return the image made smaller by a factor, sizes rounded up, from its colours there, uint8 [h, w, 3]."""
+        width, height = (-(-side // factor) for side in (self.frame.width, self.frame.height))
+        colours = rgb[:height, :width]
+        image = Image.fromarray(to_gray(colours) if self._gray else colours)
+        if self._alpha is not None:
+            image.putalpha(Image.fromarray(self._alpha).reduce(factor))
+        image.info.update(self.frame.info)
+        return image
+
 
 class ImageSink:
     """Makes a Pillow image.
