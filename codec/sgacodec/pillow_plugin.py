@@ -54,9 +54,7 @@ class SgaImageFile(ImageFile.ImageFile):
         ):  # a damaged file can be opened, as others can; what is wrong is for load and verify to say
             return
 
-    def draft(
-        self, mode: str | None, size: tuple[int, int] | None
-    ) -> tuple[str, tuple[int, int, float, float]] | None:
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
         """Have `load` decode a preview, if its sides are at least as long as `size`; `thumbnail` asks for it.
 
         Args:
