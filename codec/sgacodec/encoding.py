@@ -1,6 +1,6 @@
 """From an image to bytes.
 
-picture -> plan -> prepared -> analyse (g_a, h_a) -> drawn/choice -> refine -> latents/streams -> container
+picture -> plan -> prepared -> coding (g_a, h_a) -> drawn/choice -> refine -> coding (streams) -> container
         -> decode again -> file
 
 `drawn.choice` may take parts of a drawn picture out, fill what they leave, and put an overlay over them. For a target,
@@ -9,13 +9,12 @@ picture -> plan -> prepared -> analyse (g_a, h_a) -> drawn/choice -> refine -> l
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,34 +22,25 @@ import torch
 from torch import Tensor
 
 from sgacodec import decoding, targets
-from sgacodec.arrays import Int32Array
 from sgacodec.bitsback import embed
 from sgacodec.bitsback.distributions import bits_back_of
-from sgacodec.bitsback.message import Message, frame
+from sgacodec.bitsback.message import Message
+from sgacodec.codings import Coded, Plain, choose_coding, digest_of, n_bytes_of, whole
 from sgacodec.devices import as_by_default
 from sgacodec.drawn import choice, hidden
-from sgacodec.errors import CorruptStreamError, EncodeError, ModelMismatchError, SymbolRangeError
+from sgacodec.errors import CorruptStreamError, EncodeError, ModelMismatchError
 from sgacodec.format import container
-from sgacodec.format.container import Container, Section, SectionType
-from sgacodec.latents import streams
+from sgacodec.format.container import Container, SectionType
 from sgacodec.latents.symbols import Band
 from sgacodec.metrics import psnr_of, sum_of_squares
 from sgacodec.models.levels import LEVEL_STEPS, level_lambda, level_lambdas
-from sgacodec.nets.bits_back import BitsBackNets, CarryingNets
-from sgacodec.nets.pieces import analyse as analysed
 from sgacodec.nets.pieces import rated_pieces, to_tensor
-from sgacodec.nets.registry import FloatModel, RefinedModel, float_model
+from sgacodec.nets.registry import RefinedModel
 from sgacodec.options import EncodeOptions
 from sgacodec.picture import Picture, alpha_of, region_of, to_picture
 from sgacodec.plan import Plan, Target, make_plan
 from sgacodec.refine import loop, pieces
 from sgacodec.refine.objective import Objective
-
-_BAND_PIXELS = 2**21
-"""A decoder holds what it knows of a band: some 150 bytes a pixel. A border between bands costs 0.004 % of the file."""
-
-_DEAD_ZONE_OF_THE_EDGE = 3.0
-"""Of places just outside of a picture: without refinement, thumbnails of 16 to 96 pixels gain 0.2 to 0.8 dB by it."""
 
 Report = loop.Report
 
@@ -182,7 +172,7 @@ class _Attempt:
         """Return the file of the refined latents; a dead zone is one of `streams.Writer`."""
         return _File(self, self._chosen.coding.code(self.refined.y, self.refined.z, dead_zone))
 
-    def read_back(self, coded: _Coded) -> _Decoded:
+    def read_back(self, coded: Coded) -> _Decoded:
         """Decode what was coded, and compare it with the picture."""
         return _decode_own(coded, self._chosen.plan, self._message, self._picture)
 
@@ -195,13 +185,13 @@ class _Attempt:
 class _File:
     """A file of an attempt, read back when its picture is first asked for; a `targets.File`."""
 
-    def __init__(self, attempt: _Attempt, coded: _Coded) -> None:
+    def __init__(self, attempt: _Attempt, coded: Coded) -> None:
         self._attempt, self._coded = attempt, coded
 
     @cached_property
     def n_bytes(self) -> int:
         """Its length."""
-        return _n_bytes(self._coded)
+        return n_bytes_of(self._coded)
 
     @cached_property
     def n_bytes_beside(self) -> int:
@@ -270,207 +260,6 @@ def _objective(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Coded:
-    """A picture's latents as streams; the container's pixel CRC is still to come.
-
-    Attributes:
-        container: has the streams.
-        digests: of z, and of y of each band.
-        table_bits: see `Encoded`.
-    """
-
-    container: Container
-    digests: list[bytes]
-    table_bits: float
-
-
-class Coding(Protocol):
-    """A way to code latents.
-
-    Attributes:
-        y, z: where refinement starts, float32 [1, M, H/16, W/16] and [1, N, H/64, W/64].
-        trims: whether `code` has a use for a dead zone.
-    """
-
-    y: Tensor
-    z: Tensor
-    trims: bool
-
-    @property
-    def model(self) -> RefinedModel:
-        """What rates and synthesises the latents while they are refined."""
-
-    @property
-    def unrefined(self) -> _Coded:
-        """The latents without refinement as a container, about as long as it will be."""
-
-    def moved(self, other: Any, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return latents of another coding scaled to the level of this one, or None if they do not serve."""
-
-    def code(self, y: Tensor, z: Tensor, dead_zone: float = 0.0) -> _Coded:
-        """Return latents, refined or not, as a container; shapes are those of the attributes."""
-
-
-def choose_coding(plan: Plan, picture: Picture, message: Message | None = None) -> Coding:
-    """Return how a picture is coded: a message goes to the latents where that makes a shorter file, else to a section.
-
-    Either way the latents are refined for what was chosen, so the lengths are compared before.
-    """
-    if message is None:
-        return _Plain(plan, picture)
-    plain = _Plain(plan, picture, (Section(SectionType.MESSAGE, frame(message)),))
-    if plan.model.bits_back is None:
-        return plain
-    carrying = _Carrying(plan, picture, message, plain)
-    if plan.embedding.always_carries or _n_bytes(carrying.unrefined) < _n_bytes(plain.unrefined):
-        return carrying
-    return plain
-
-
-class _Plain:
-    """z and y in streams of their own; a message, if any, in a section."""
-
-    trims = True
-
-    def __init__(self, plan: Plan, picture: Picture, sections: tuple[Section, ...] = ()) -> None:
-        self._plan, self._picture, self._sections = plan, picture, sections
-        self.model = nets = float_model(plan.model, plan.target.level_q4, plan.device)
-        self.y, self.z = analyse(nets, picture)
-
-    @cached_property
-    def unrefined(self) -> _Coded:
-        """The latents without refinement."""
-        return self.code(self.y, self.z)
-
-    def moved(self, other: Coding, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Scale by what the levels' inverse gains differ in."""
-        if not isinstance(other, _Plain):
-            return None
-        ours, theirs = self.model, other.model
-        return (
-            y * (theirs.inverse_gain_y / ours.inverse_gain_y),
-            z * (theirs.inverse_gain_z / ours.inverse_gain_z),
-        )
-
-    def code(self, y: Tensor, z: Tensor, dead_zone: float = 0.0) -> _Coded:
-        """Round z, then y around the mu that the decoder will compute."""
-        decoder, level_q4 = self._plan.model.decoder, self._plan.target.level_q4
-        prior = decoder.entropy
-        median = prior.z_median[:, None, None] * 2.0**-prior.z_frac_bits
-        z_symbols = streams.to_symbols(z.cpu().numpy() - median)
-        z_stream, z_bits = streams.write_z(decoder, z_symbols)
-        height, width = self._picture.rgb.shape[:2]
-        n_bands = streams.number_of_bands(z.shape[2], round(height * width / _BAND_PIXELS))
-        writer = streams.Writer(y.cpu().numpy(), decoder.y_frac_bits, self._dead_zone(y, dead_zone))
-        bands = streams.y_bands(decoder, z.shape[2], n_bands)
-        digests = _digests(z_symbols, streams.walk_bands(decoder, level_q4, z_symbols, bands, writer))
-        filled = Container(
-            **_described(self._plan, self._picture, self._plan.model.model_id),
-            z_stream=z_stream,
-            y_streams=tuple(writer.streams),
-            sections=(*self._picture.sections(), *self._sections),
-        )
-        return _Coded(filled, digests, z_bits + writer.table_bits)
-
-    def _dead_zone(self, y: Tensor, inside: float) -> npt.NDArray[np.float32]:
-        """Return the dead zone of each place, [H/16, W/16]: what lies outside of the picture is taken as predicted.
-
-        Places that begin less than half a stride outside still reach into the picture, so they have a wide one.
-        """
-        stride = self._plan.model.decoder.y_stride
-        zones = np.full(y.shape[2:], np.inf, np.float32)
-        for margin, zone in ((stride // 2, _DEAD_ZONE_OF_THE_EDGE), (0, inside)):
-            rows, columns = (-(-(side + margin) // stride) for side in self._picture.rgb.shape[:2])
-            zones[:rows, :columns] = zone
-        return zones
-
-
-class _Carrying:
-    """The z's carry a message, y lies on the integers."""
-
-    trims = False
-
-    def __init__(self, plan: Plan, picture: Picture, message: Message, plain: _Plain) -> None:
-        """Take what was analysed for plain streams: y is the same."""
-        self._plan, self._picture, self._message = plan, picture, message
-        level_q4 = plan.target.level_q4
-        self._bits_back = bits_back_of(plan.model, level_q4)
-        bits_back_nets = BitsBackNets(plan.model, level_q4, plan.device)
-        self.y = plain.y
-        with torch.no_grad():
-            self.z, _ = bits_back_nets.posterior(torch.round(self.y))
-        mask = embed.likely_carriers(self._bits_back, _whole(self.y), message, plan.embedding)
-        is_carrier = torch.from_numpy(mask).to(plan.device)
-        self.model = CarryingNets(plain.model, bits_back_nets, is_carrier, plan.settings.seed)
-
-    @cached_property
-    def unrefined(self) -> _Coded:
-        """The latents without refinement, of one variant of the message's bits."""
-        return self._embed(self.y, self.z, replace(self._plan.embedding, tries=1))
-
-    def moved(self, other: Coding, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return None: what carries a message depends on the level."""
-        return None
-
-    def code(self, y: Tensor, z: Tensor, dead_zone: float = 0.0) -> _Coded:
-        """Embed the message in the z's."""
-        return self._embed(y, z, self._plan.embedding)
-
-    def _embed(self, y: Tensor, z: Tensor, settings: embed.Settings) -> _Coded:
-        embedded = embed.embed(self._bits_back, _whole(y), self._message, settings, _whole(z))
-        model = self._plan.model
-        filled = Container(
-            **_described(self._plan, self._picture, model.bits_back_id or model.model_id),
-            z_stream=b"",
-            y_streams=(embedded.stream,),
-            sections=(*embedded.sections, *self._picture.sections()),
-        )
-        symbols = embedded.symbols
-        return _Coded(filled, _digests(symbols.z, [symbols.as_band]), embedded.table_bits)
-
-
-def _n_bytes(coded: _Coded) -> int:
-    return len(container.serialize(coded.container))
-
-
-def _whole(latent: Tensor) -> npt.NDArray[np.int32]:
-    return streams.to_symbols(latent.cpu().numpy())
-
-
-def _described(plan: Plan, picture: Picture, model_id: bytes) -> dict[str, Any]:
-    """Return what a container says of its picture; the pixel CRC is still to come."""
-    height, width = picture.rgb.shape[:2]
-    return {
-        "width": width,
-        "height": height,
-        "grayscale": picture.grayscale,
-        "model_id": model_id,
-        "level_q4": plan.target.level_q4,
-        "pixel_crc": 0,
-    }
-
-
-def analyse(nets: FloatModel, picture: Picture) -> tuple[Tensor, Tensor]:
-    """Return y and z of a picture of any size, scaled to the level.
-
-    Raises:
-        SymbolRangeError: a latent is not finite.
-    """
-    y, z = analysed(nets, picture.rgb)
-    if not torch.isfinite(y.sum() + z.sum()):
-        raise SymbolRangeError("a latent is not finite; this model does not suit this image")
-    return y, z
-
-
-def _digests(z: Int32Array, bands: Iterable[Band]) -> list[bytes]:
-    return [_digest(z), *(_digest(band.y) for band in bands)]
-
-
-def _digest(symbols: Int32Array) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(symbols).data).digest()
-
-
 @dataclass(frozen=True)
 class _Decoded:
     """What decoding has shown.
@@ -484,7 +273,7 @@ class _Decoded:
     psnr_db: float
 
 
-def _decode_own(coded: _Coded, plan: Plan, message: Message | None, picture: Picture) -> _Decoded:
+def _decode_own(coded: Coded, plan: Plan, message: Message | None, picture: Picture) -> _Decoded:
     """Decode the bytes that were just made, row by row.
 
     Args:
@@ -498,7 +287,7 @@ def _decode_own(coded: _Coded, plan: Plan, message: Message | None, picture: Pic
     """
     reread = container.parse(container.serialize(coded.container))
     latents = decoding.decode_latents(reread, plan.model)
-    digests = [_digest(latents.z)]
+    digests = [digest_of(latents.z)]
     bands = _watched(latents.bands(), digests)
     decoded = _measure(picture, decoding.colours(latents, region_of(None, reread.width, reread.height), bands))
     same = digests == coded.digests and _comes_back(reread, picture.alpha)
@@ -511,7 +300,7 @@ def _watched(bands: Iterable[Band], digests: list[bytes]) -> Iterator[Band]:
     """Yield bands, and append their digests."""
 
     def watch(band: Band) -> Band:
-        digests.append(_digest(band.y))
+        digests.append(digest_of(band.y))
         return band
 
     return map(watch, bands)
@@ -557,6 +346,6 @@ def _capacity_bytes(picture: Picture, plan: Plan) -> tuple[int, ...]:
         raise ModelMismatchError(
             f"model {plan.model.name} has no bits-back model; its files carry nothing in their latents"
         )
-    chosen = choice.choose(plan, prepared(plan, picture), _Plain)  # what is under an overlay carries nothing
+    chosen = choice.choose(plan, prepared(plan, picture), Plain)  # what is under an overlay carries nothing
     bits_back = bits_back_of(plan.model, chosen.plan.target.level_q4)
-    return embed.capacity_bytes(bits_back, _whole(chosen.coding.y))
+    return embed.capacity_bytes(bits_back, whole(chosen.coding.y))

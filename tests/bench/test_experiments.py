@@ -14,7 +14,7 @@ from sgacodec.plan import make_plan
 pytest.importorskip("matplotlib")
 pytest.importorskip("bjontegaard")
 
-from sgacodec import encoding
+from sgacodec import codings, encoding
 from sgacodec.exact.layers import Clamp, Conv, Deconv, Igdn, LeakyRelu, PixelShuffle
 from sgacodec.options import METHODS
 from sgacodec.refine import schedule
@@ -39,7 +39,7 @@ def test_the_yardstick_is_the_same_objective(plan, scene):
     picture = to_picture(scene)
     reference = reference_loop.Reference(plan, picture)
     assert all(parameter.requires_grad for parameter in reference.g_s.parameters())
-    objective = encoding.make_objective(plan, picture, encoding.choose_coding(plan, picture).model)
+    objective = encoding.make_objective(plan, picture, codings.choose_coding(plan, picture).model)
     expected = objective.rounded(reference.y.detach(), reference.z.detach()).loss
     assert reference.true_loss() == pytest.approx(expected, rel=1e-5)
     reference.loss(lambda v: v).backward()

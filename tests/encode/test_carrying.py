@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sgacodec
-from sgacodec import encoding
+from sgacodec import codings, encoding
 from sgacodec.bitsback import distributions as heads
 from sgacodec.bitsback import embed, message
 from sgacodec.entropy.lattice import lattice_tables
@@ -56,7 +56,7 @@ def prepared(plan, scene):
 @pytest.fixture(scope="module")
 def y(prepared):
     """y of the scene on the integers, int32."""
-    return torch.round(encoding.analyse(*prepared)[0]).int().numpy()
+    return torch.round(codings.analyse(*prepared)[0]).int().numpy()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from support.golden import load_model_of
 
 import sgacodec
-from sgacodec import encoding
+from sgacodec import codings, encoding
 from sgacodec.errors import ModelError
 from sgacodec.exact.layers import AppendAbs, Conv, PixelShuffle, PixelUnshuffle
 from sgacodec.format import container
@@ -43,7 +43,7 @@ def prior(model):
 @pytest.mark.parametrize("n_bands", [1, 2, 4])
 def test_any_number_of_bands_is_read_back(level, n_bands, monkeypatch):
     picture = render(230, 70, np.random.default_rng(3))
-    monkeypatch.setattr(encoding, "_BAND_PIXELS", 230 * 70 / n_bands)
+    monkeypatch.setattr(codings, "_BAND_PIXELS", 230 * 70 / n_bands)
     data = encoding.encode(picture, dataclasses.replace(OPTIONS, level=level))
     assert len(container.parse(data).y_streams) == n_bands
     assert sgacodec.decode(data).size == (70, 230)
@@ -71,7 +71,7 @@ def test_the_float_model_rates_and_restores_what_the_file_holds(level, scene):
     scene = scene[:64, :128]  # without padding, whose latents are coded as they are predicted
     plan = make_plan(dataclasses.replace(OPTIONS, level=level))
     nets = float_model(plan.model, plan.target.level_q4, plan.device)
-    y, z = encoding.analyse(nets, to_picture(scene))
+    y, z = codings.analyse(nets, to_picture(scene))
     with torch.no_grad():
         bits, restored = nets.rate(y, z, torch.round)
     coded = encoding.encode_with(plan, to_picture(scene))

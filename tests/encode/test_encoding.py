@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import sgacodec
-from sgacodec import EncodeOptions, devices, encoding
+from sgacodec import EncodeOptions, codings, devices, encoding
 from sgacodec.devices import has_fast_bfloat16, torch_device
 from sgacodec.errors import EncodeError, InvalidImageError, TargetNotReachedError
 from sgacodec.format import container
@@ -129,7 +129,7 @@ def test_strips_change_neither_loss_nor_gradient(n_strips, scene, tiny_model, mo
     nets = HyperpriorNets(tiny_model, 40, torch.device("cpu"))
     tall = np.concatenate([scene] * 4)[:370]
     x = torch.from_numpy(tall.transpose(2, 0, 1)[None].astype(np.float32))
-    y, z = (latent.detach() for latent in encoding.analyse(nets, to_picture(tall)))
+    y, z = (latent.detach() for latent in codings.analyse(nets, to_picture(tall)))
     heights = []
     synthesise = nets.synthesise
     monkeypatch.setattr(nets, "synthesise", lambda y_hat: heights.append(y_hat.shape[2]) or synthesise(y_hat))

@@ -11,7 +11,7 @@ from support.damage import older_than
 from support.golden import V1
 
 import sgacodec
-from sgacodec import encoding
+from sgacodec import codings, encoding
 from sgacodec.bitsback import embed
 from sgacodec.drawn import choice, reductions, tiles
 from sgacodec.drawn.fill import fill
@@ -150,8 +150,8 @@ def test_a_version_that_does_not_know_overlays_refuses_them(tiny_options, monkey
 def test_photographs_do_not_change(scene, tiny_options, monkeypatch):
     """Not even what is measured on the way: the networks analyse them once."""
     analysed = []
-    analyse = encoding.analyse
-    monkeypatch.setattr(encoding, "analyse", lambda *a: analysed.append(a) or analyse(*a))
+    analyse = codings.analyse
+    monkeypatch.setattr(codings, "analyse", lambda *a: analysed.append(a) or analyse(*a))
     with_choice = [sgacodec.encode(scene, replace(tiny_options, quality=q, iterations=2)) for q in QUALITIES]
     assert len(analysed) == 3
     monkeypatch.setattr(choice, "choose", lambda plan, picture, code: choice.Choice(plan, picture, code(plan, picture)))
@@ -230,7 +230,7 @@ def test_nothing_is_refined_below_an_overlay_of_everything(tiny_options):
 def test_capacity_does_not_count_what_is_replaced(mixed, monkeypatch):
     """It is that of the picture which the network codes: the drawn part is filled."""
     found = encoding.capacity_bytes(to_picture(mixed), HEADED)
-    chosen = choice.choose(make_plan(HEADED), to_picture(mixed), encoding._Plain)
+    chosen = choice.choose(make_plan(HEADED), to_picture(mixed), codings.Plain)
     assert chosen.picture.overlay is not None
     filled = replace(chosen.picture, overlay=None)
     monkeypatch.setattr(choice.tiles, "enough", lambda drawn: False)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import sgacodec
-from sgacodec import encoding, targets
+from sgacodec import codings, encoding, targets
 from sgacodec.errors import OptionError, TargetNotReachedError
 from sgacodec.metrics import psnr_db
 from sgacodec.picture import to_picture
@@ -70,7 +70,7 @@ def test_refinement_starts_where_the_last_level_ended(scene, tiny_options):
 
 def test_latents_keep_their_meaning_from_level_to_level(scene, tiny_options):
     plans = [make_plan(replace(tiny_options, level=level)) for level in (0.5, 0.75)]
-    here, there = (encoding.choose_coding(plan, to_picture(scene)) for plan in plans)
+    here, there = (codings.choose_coding(plan, to_picture(scene)) for plan in plans)
     moved_y, _ = there.moved(here, here.y, here.z)  # z is that of the other y, so it is not the same
     np.testing.assert_allclose(moved_y.numpy(), there.y.numpy(), rtol=2e-2, atol=2e-2)
     assert not np.allclose(here.y.numpy(), there.y.numpy(), rtol=2e-2, atol=2e-2)
@@ -162,7 +162,7 @@ def test_files_get_smaller_than_the_lowest_level(scene, tiny_options):
 def test_what_lies_outside_of_a_picture_costs_next_to_nothing(scene, tiny_options, model):
     options = replace(tiny_options, model=model, quality=100)
     plan, picture = make_plan(options), to_picture(scene[:20, :36])
-    coding = encoding.choose_coding(plan, picture)
+    coding = codings.choose_coding(plan, picture)
     y, z = coding.y, coding.z
     shape = y.shape[2:]
     coded = coding.code(y, z)
@@ -176,7 +176,7 @@ def test_what_lies_outside_of_a_picture_costs_next_to_nothing(scene, tiny_option
 
 
 def test_the_dead_zone_takes_bits_off(scene, tiny_options):
-    coding = encoding.choose_coding(make_plan(tiny_options), to_picture(scene))
+    coding = codings.choose_coding(make_plan(tiny_options), to_picture(scene))
     bits = [coding.code(coding.y, coding.z, zone).table_bits for zone in (0, 0.01, 0.03, 0.06)]
     assert bits == sorted(bits, reverse=True)
     assert bits[0] > bits[-1]

@@ -23,7 +23,7 @@ from support import tiny_context_head, tiny_head  # noqa: E402
 from support.golden import BANDS, model_of  # noqa: E402
 
 import sgacodec  # noqa: E402
-from sgacodec import encoding  # noqa: E402
+from sgacodec import codings, encoding  # noqa: E402
 from sgacodec.bitsback import embed  # noqa: E402
 from sgacodec.models.file import dump_model, load_model_file  # noqa: E402
 from sgacodec.picture import to_picture  # noqa: E402
@@ -93,7 +93,7 @@ def write(name: str, source: object, quality: float, iterations: int, message: s
     model = model_of(name)
     options = sgacodec.EncodeOptions(quality=quality, iterations=iterations, model=model, device="cpu")
     plan = replace(make_plan(options), embedding=embed.Settings(must_carry=True))
-    with mock.patch.object(encoding, "_BAND_PIXELS", 64 * 64 if name in BANDS else encoding._BAND_PIXELS):
+    with mock.patch.object(codings, "_BAND_PIXELS", 64 * 64 if name in BANDS else codings._BAND_PIXELS):
         data = encoding.encode_with(plan, to_picture(source), None, message).data
     stages = slow_decoder.decode(data, (HERE / f"{model}.safetensors").read_bytes())
     (folder / "file.sga").write_bytes(data)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sgacodec.encoding import analyse
+from sgacodec.codings import analyse
 from sgacodec.exact import layers, proof
 from sgacodec.nets.hyperprior import HyperpriorNets
 from sgacodec.nets.rates import LIKELIHOOD_BOUND

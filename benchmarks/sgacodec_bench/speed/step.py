@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from sgacodec import encoding
+from sgacodec import codings, encoding
 from sgacodec.models import store
 from sgacodec.models.levels import LEVEL_STEPS
 from sgacodec.options import EncodeOptions
@@ -99,7 +99,7 @@ def measure(plan: Plan, picture: Picture, blocks: int) -> dict:
 
 def engine_steps(plan: Plan, picture: Picture) -> list[tuple[str, float]]:
     """Return what took how many seconds: steps with the synthesis, extrapolated ones, and a truly rounded loss."""
-    coding = encoding.choose_coding(plan, picture)
+    coding = codings.choose_coding(plan, picture)
     objective, y, z = encoding.make_objective(plan, picture, coding.model), coding.y, coding.z
     stamps: list[tuple[float, loop.Progress]] = []
     settings = replace(plan.settings, check_every=plan.settings.schedule.iterations)  # checks are timed apart, below
