@@ -20,7 +20,10 @@ import click
 from sgacodec.errors import SgacodecError
 
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
-_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL}
+_BINARY = getattr(os, "O_BINARY", 0)
+"""Without it Windows writes two bytes for every line feed."""
+
 # A file that is a mount point, as in containers, or another user's in a folder like /tmp.
 _CANNOT_BE_REPLACED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES}
 Fill = Callable[[IO[bytes]], object]
@@ -288,7 +291,7 @@ def _is_kept(path: Path, status: os.stat_result) -> bool:
 
 
 def _write_into(path: Path, temporary: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY), "wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | _BINARY), "wb") as file:
         _copy(temporary, file)
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.truncate()
@@ -336,7 +339,7 @@ def _create_in_place(target: Path, temporary: str) -> None:
 
 def _replace(target: Path, content: bytes | Fill, status: os.stat_result) -> None:
     with _temporary(target.parent, content) as temporary:
-        with suppress(OSError):  # only root gives files away
+        with suppress(OSError, AttributeError):  # only root gives files away, and Windows has no owners
             os.chown(temporary, status.st_uid, status.st_gid)
         os.chmod(temporary, status.st_mode & 0o777)
         try:
