@@ -32,7 +32,7 @@ from sgacodec.picture import Picture
 from sgacodec.plan import Plan
 
 _BAND_PIXELS = 2**21
-"""A decoder holds what it knows of a band: some 150 bytes a pixel. A border between bands costs 0.004 % of the file."""
+"""A decoder holds what it knows of a band, some 100 bytes a pixel. Of 3.9 Mpx in two bands, the border costs 0.1 %."""
 
 _DEAD_ZONE_OF_THE_EDGE = 3.0
 """Of places just outside of a picture: without refinement, thumbnails of 16 to 96 pixels gain 0.2 to 0.8 dB by it."""
