@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -16,7 +17,14 @@ from sgacodec_cli.files import check_distinct, check_output, package, show, writ
 from sgacodec_cli.loaded import Loaded, load
 from sgacodec_cli.pair_page import Side
 
-Facts = dict[str, float | None]
+
+@dataclass(frozen=True)
+class Facts:
+    """How far two pictures are apart; for JSON."""
+
+    psnr_db: float
+    ms_ssim: float | None
+    max_error: int
 
 
 @click.command("compare")
@@ -45,15 +53,12 @@ def command(first: str, second: str, as_json: bool, target: str | None, force: b
     facts = _facts(a.rgb, b.rgb)
     if target is not None:
         write_output(target, _page(a, b, facts), force)
-    show(strict_json.dumps(facts) if as_json else "\n".join(_line(*fact) for fact in facts.items()))
+    named = asdict(facts)
+    show(strict_json.dumps(named) if as_json else "\n".join(_line(*fact) for fact in named.items()))
 
 
 def _facts(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> Facts:
-    return {
-        "psnr_db": metrics.psnr_db(a, b),
-        "ms_ssim": _ms_ssim(a, b),
-        "max_error": int(np.abs(a.astype(int) - b).max()),
-    }
+    return Facts(metrics.psnr_db(a, b), _ms_ssim(a, b), int(np.abs(a.astype(int) - b).max()))
 
 
 def _ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None:
@@ -76,9 +81,11 @@ def _page(a: Loaded, b: Loaded, facts: Facts) -> bytes:
     """Return the page that `--html` asks for."""
     names = [Path(each.name).name for each in (a, b)]
     names = names if names[0] != names[1] else ["A", "B"]
-    details = [f"{each.n_bytes:,} bytes" for each in (a, b)]
+    hidden = ", colours under alpha 0 included" if a.alpha is not None or b.alpha is not None else ""
+    psnr = pair_page.decibels(facts.psnr_db)
+    details = [f"{a.n_bytes:,} bytes", f"{b.n_bytes:,} bytes, {psnr}"]
     sides = [Side(*each) for each in zip(names, details, (a, b), strict=True)]
     sources = [page.data_uri(side.loaded.image, side.scale(page.EMBEDDED_PIXELS)) for side in sides]
-    rows = [("PSNR", f"{_text(facts['psnr_db'])} dB"), ("MS-SSIM", _text(facts["ms_ssim"])),
-            ("largest error", _text(facts["max_error"]))]  # fmt: skip
+    rows = [("PSNR", psnr + hidden), ("MS-SSIM", _text(facts.ms_ssim)),
+            ("largest error", _text(facts.max_error))]  # fmt: skip
     return pair_page.make(sides, sources, page.EMBEDDED_PIXELS, rows)

@@ -37,7 +37,7 @@ class Loaded:
     @property
     def rgb(self) -> npt.NDArray[np.uint8]:
         """Its colours, uint8 [H, W, 3], made anew each time."""
-        return np.asarray(self.image.convert("RGB"))
+        return np.asarray(self.image if self.image.mode == "RGB" else self.image.convert("RGB"))
 
     @property
     def alpha(self) -> npt.NDArray[np.uint8] | None:

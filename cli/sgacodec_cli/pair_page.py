@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,11 @@ class Side:
     def scale(self, most_pixels: int) -> int:
         """Return what its sides are divided by; see `page.scale_of`."""
         return page.scale_of(*self.loaded.image.size, most_pixels)
+
+
+def decibels(psnr_db: float) -> str:
+    """Return a PSNR in words."""
+    return "the same colours" if math.isinf(psnr_db) else f"{psnr_db:.2f} dB"
 
 
 def _rows(side: Side) -> list[tuple[str, str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import click
 
 from sgacodec import limits, metrics
@@ -76,7 +74,7 @@ def _psnr(reference: Loaded, picture: Loaded) -> str:
     a, b = reference.rgb, picture.rgb
     mask = seen(Picture(a, alpha=reference.alpha))
     psnr_db = metrics.psnr_db(a, b) if mask is None else metrics.psnr_db(a[mask], b[mask])
-    value = "the same pixels" if math.isinf(psnr_db) else f"{psnr_db:.2f} dB"
+    value = pair_page.decibels(psnr_db)
     return value if mask is None else f"{value} where it is not transparent"
 
 

@@ -96,7 +96,7 @@ class Page:
         return self.one("[role=status]").get_attribute("textContent")
 
     def scale(self):
-        return self.one("output").text
+        return self.one(".scale").text
 
     def names(self):
         """Role and name of everything that assistive technology is told of."""
@@ -128,6 +128,8 @@ def test_the_slider_moves_by_keys_and_by_the_mouse(show):
     assert shown.value("input").startswith("25 %")
     shown.one("input").send_keys(Keys.END)
     assert shown.colour(180) == BEFORE
+    shown.press("d", "d")  # the slider had the focus and was gone for a while
+    assert shown.status() == "Slider"
 
 
 def test_the_difference_is_amplified(show):

@@ -33,7 +33,7 @@ def test_the_page_holds_both_pictures_and_the_numbers(run, png, sga, scene):
     assert [each["name"] for each in shown["pictures"]] == ["scene.png", "a.sga"]
     np.testing.assert_array_equal(embedded(shown["pictures"][0]["source"]), scene)
     np.testing.assert_array_equal(embedded(shown["pictures"][1]["source"]), np.asarray(sgacodec.decode(sga)))
-    assert result.stdout.split()[1] in text_of(content)
+    assert f"{float(result.stdout.split()[1]):.2f} dB" in text_of(content)
     assert b"http:" not in content
     assert b"https:" not in content
 

@@ -28,7 +28,7 @@ const MARKUP = `
         data-zoom="fit" aria-keyshortcuts="0">Fit</button><button type="button" data-zoom="1" aria-keyshortcuts="1"
         >1:1</button><button type="button" data-zoom="2" aria-keyshortcuts="2">2×</button><button type="button"
         data-zoom="4" aria-keyshortcuts="4">4×</button><button type="button" data-zoom="in" aria-label="Zoom in"
-        aria-keyshortcuts="+">+</button><output aria-label="Scale"></output>
+        aria-keyshortcuts="+">+</button><span class="scale"></span>
     </span>
     <button type="button" class="hold" data-of="pair" aria-pressed="false" aria-keyshortcuts="o"></button>
     <button type="button" class="help end" aria-label="Help: keys" aria-keyshortcuts="?" aria-haspopup="dialog">?</button>
@@ -155,7 +155,7 @@ class PictureViewer extends HTMLElement {
     this.x += left * pixels * (1 / now - 1 / this.scale());
     this.y += top * pixels * (1 / now - 1 / this.scale());
     this.draw();
-    this.say(`Scale ${this.find("output").textContent}`);
+    this.say(`Scale ${this.find(".scale").textContent}`);
   }
 
   // Moves what is shown, in CSS pixels.
@@ -233,7 +233,7 @@ class PictureViewer extends HTMLElement {
   // Shows the state in the controls.
   tell(place, slides) {
     const percent = 100 * place.scale;
-    this.find("output").textContent = `${percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`;
+    this.find(".scale").textContent = `${percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`;
     for (const button of this.querySelectorAll("[data-mode]")) button.setAttribute("aria-pressed", button.dataset.mode === this.mode);
     for (const button of this.querySelectorAll("[data-zoom]:not([aria-label])")) {
       button.setAttribute("aria-pressed", button.dataset.zoom === String(this.zoom));
@@ -246,7 +246,11 @@ class PictureViewer extends HTMLElement {
     }
     const shown = { scenes: this.scenes.length > 1, pictures: this.scene.pictures.length > 2, pair: this.isPair,
       difference: this.isPair && this.mode === "difference", slider: slides };
-    for (const element of this.querySelectorAll("[data-of]")) element.hidden = !shown[element.dataset.of];
+    for (const element of this.querySelectorAll("[data-of]")) {
+      const hidden = !shown[element.dataset.of];
+      if (hidden && element.contains(document.activeElement)) this.stage.focus(); // so that keys go on working
+      element.hidden = hidden;
+    }
   }
 
   press(event) {
@@ -271,6 +275,7 @@ class PictureViewer extends HTMLElement {
     if (slides) {
       this.slider.value = Number(this.slider.value) + right;
       this.draw();
+      this.say(`${this.slider.value} %`);
     } else if (this.place().pans) this.pan(64 * right, 64 * down);
     else return false;
     return true;
