@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -9,29 +10,55 @@ import numpy as np
 import numpy.typing as npt
 
 from sgacodec import metrics, strict_json
-from sgacodec.decoding import decode
 from sgacodec.errors import InvalidImageError
-from sgacodec.format.container import MAGIC
-from sgacodec.picture import read_picture
-from sgacodec_cli.files import about, check_input, package, show
+from sgacodec.viewer import page
+from sgacodec_cli import pair_page
+from sgacodec_cli.files import check_distinct, check_output, package, show, write_output
+from sgacodec_cli.loaded import Loaded, load
+from sgacodec_cli.pair_page import Side
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How far two pictures are apart; for JSON."""
+
+    psnr_db: float
+    ms_ssim: float | None
+    max_error: int
 
 
 @click.command("compare")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(first: str, second: str, as_json: bool) -> None:
-    """Compare A and B, each an image or an .sga file, as 8-bit RGB."""
+@click.option("--html", "target", metavar="PAGE.html", default=None,
+              help="Write a page that shows both, with a slider and their difference; it needs no server.")  # fmt: skip
+@click.option("-f", "--force", is_flag=True, help="Overwrite PAGE.html if it exists.")
+def command(first: str, second: str, as_json: bool, target: str | None, force: bool) -> None:
+    """Compare A and B, each an image or an .sga file, as 8-bit RGB.
+
+    \b
+    sgacodec compare photo.jpg photo.sga
+    sgacodec compare photo.jpg photo.sga --html page.html
+    """  # noqa: D301
+    if target is not None:
+        if target == "-":
+            raise click.UsageError("standard output has the numbers; name a file with --html")
+        check_output(target, force)
+        check_distinct({"the page": target}, {"A": first, "B": second})
     a, b = load(first), load(second)
-    if a.shape != b.shape:
-        sizes = " and ".join(f"{rgb.shape[1]}x{rgb.shape[0]}" for rgb in (a, b))
+    if a.image.size != b.image.size:
+        sizes = " and ".join(f"{each.image.width}x{each.image.height}" for each in (a, b))
         raise InvalidImageError(f"the images have different sizes: {sizes}")
-    facts = {
-        "psnr_db": metrics.psnr_db(a, b),
-        "ms_ssim": _ms_ssim(a, b),
-        "max_error": int(np.abs(a.astype(int) - b).max()),
-    }
-    show(strict_json.dumps(facts) if as_json else "\n".join(_line(*fact) for fact in facts.items()))
+    facts = _facts(a.rgb, b.rgb)
+    if target is not None:
+        write_output(target, _page(a, b, facts), force)
+    named = asdict(facts)
+    show(strict_json.dumps(named) if as_json else "\n".join(_line(*fact) for fact in named.items()))
+
+
+def _facts(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> Facts:
+    return Facts(metrics.psnr_db(a, b), _ms_ssim(a, b), int(np.abs(a.astype(int) - b).max()))
 
 
 def _ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None:
@@ -43,16 +70,22 @@ def _ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None
 
 
 def _line(key: str, value: float | None) -> str:
-    shown = "not available" if value is None else f"{value:g}"
-    return f"{key:<10}{shown}"
+    return f"{key:<10}{_text(value)}"
 
 
-def load(name: str) -> npt.NDArray[np.uint8]:
-    """Return the pixels of an image or an .sga file, uint8 [H, W, 3]."""
-    check_input(name)
-    path = Path(name)
-    data = path.read_bytes() if path.is_file() else b""
-    if data.startswith(MAGIC):
-        with about(name):
-            return np.asarray(decode(data).convert("RGB"))
-    return read_picture(path).rgb
+def _text(value: float | None) -> str:
+    return "not available" if value is None else f"{value:g}"
+
+
+def _page(a: Loaded, b: Loaded, facts: Facts) -> bytes:
+    """Return the page that `--html` asks for."""
+    names = [Path(each.name).name for each in (a, b)]
+    names = names if names[0] != names[1] else ["A", "B"]
+    hidden = ", colours under alpha 0 included" if a.alpha is not None or b.alpha is not None else ""
+    psnr = pair_page.decibels(facts.psnr_db)
+    details = [f"{a.n_bytes:,} bytes", f"{b.n_bytes:,} bytes, {psnr}"]
+    sides = [Side(*each) for each in zip(names, details, (a, b), strict=True)]
+    sources = [page.data_uri(side.loaded.image, side.scale(page.EMBEDDED_PIXELS)) for side in sides]
+    rows = [("PSNR", psnr + hidden), ("MS-SSIM", _text(facts.ms_ssim)),
+            ("largest error", _text(facts.max_error))]  # fmt: skip
+    return pair_page.make(sides, sources, page.EMBEDDED_PIXELS, rows)

@@ -34,8 +34,8 @@ def command(source: str, as_json: bool, extract: bool) -> None:
         present = {} if len(data) == info.n_bytes else {"present_bytes": len(data)}
         show(strict_json.dumps(dataclasses.asdict(info) | present | extracted))
     else:
-        rows = _rows(info) + _present(len(data), info) + (_extracted(found) if extract else [])
-        show("\n".join(f"{name:<18}{value}" for name, value in rows))
+        shown = rows(info) + _present(len(data), info) + (_extracted(found) if extract else [])
+        show("\n".join(f"{name:<18}{value}" for name, value in shown))
 
 
 def _present(n_bytes: int, info: Info) -> list[tuple[str, str]]:
@@ -88,7 +88,8 @@ def _extracted(found: _Found | None) -> list[tuple[str, str]]:
     ]
 
 
-def _rows(info: Info) -> list[tuple[str, str]]:
+def rows(info: Info) -> list[tuple[str, str]]:
+    """Return what a header says, in words."""
     return [
         ("size", f"{info.width} x {info.height}, {info.mode}"),
         ("file", f"{info.n_bytes} bytes, {info.bpp:.4f} bpp"),

@@ -52,6 +52,12 @@ def _info() -> click.Command:
     return command
 
 
+def _view() -> click.Command:
+    from sgacodec_cli.view import command
+
+    return command
+
+
 def _capacity() -> click.Command:
     from sgacodec_cli.capacity import command
 
@@ -98,11 +104,14 @@ COMMANDS = {
     "encode": Command(_encode, "Encode an image to an .sga file."),
     "decode": Command(_decode, "Decode an .sga file to an image."),
     "info": Command(_info, "Show what an .sga file says of itself."),
+    "view": Command(_view, "Show an .sga file in the browser, beside the original."),
     "capacity": Command(_capacity, "Say how many bytes an image's latents can carry."),
     "verify": Command(_verify, "Check .sga files by decoding them."),
     "models": Command(_models, "List, show and import models.", "train"),
     "train": Command(_train, "Train a model on photographs.", "train"),
-    "compare": Command(_compare, "PSNR, MS-SSIM and largest error between two images.", "bench"),
+    "compare": Command(
+        _compare, "PSNR, MS-SSIM and largest error between two images; a page that shows them.", "bench"
+    ),
     "race": Command(_race, "Encode with two codecs at equal size, say which is better.", "bench"),
     "bench": Command(_bench, "Measure codecs against each other on your images.", "bench"),
 }

@@ -1,18 +1,16 @@
-"""One self-contained HTML report: tables, plots, and pictures at equal file size with a slider; works offline."""
+"""One self-contained HTML report: tables, plots, and pictures at equal file size in the viewer; works offline."""
 
 from __future__ import annotations
 
 import base64
 import html
-import io
-import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
+from sgacodec.viewer import page
 from sgacodec_bench.codecs import Absent
 from sgacodec_bench.codecs.base import Rgb
 from sgacodec_bench.measure.equal_size import Candidate
@@ -46,18 +44,19 @@ def write(
         "CODECS": _html_table(
             [("codec", "version", "call"), *((r["codec"], r["version"], r["argv"]) for r in results.values())]
         ),
-        "PICTURES": json.dumps({name: _entry(*entry) for name, entry in pictures.items()}),
+        "PICTURES": _pictures([_scene(name, *entry) for name, entry in pictures.items()]),
     }
     for key, value in parts.items():
         template = template.replace(f"@@{key}@@", value)
-    path.write_text(template, encoding="utf-8", errors="backslashreplace")  # a file's name may be no text
+    path.write_bytes(page.page("sgacodec benchmark", template))
 
 
 def _html_table(rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    return "<table>" + line(rows[0], "th") + "".join(line(row, "td") for row in rows[1:]) + "</table>"
+    table = "<table>" + line(rows[0], "th") + "".join(line(row, "td") for row in rows[1:]) + "</table>"
+    return f'<div class="scroll" tabindex="0">{table}</div>'
 
 
 def _svg(path: Path) -> str:
@@ -82,16 +81,25 @@ def _failed(results: Mapping[str, Result]) -> str:
     return _html_table([("codec", "image", "setting", "left out because"), *rows]) if rows else ""
 
 
-def _entry(original: Rgb, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-    shown = [{"label": "original", "src": _data_uri(original)}]
-    for each in candidates:
-        similarity = "" if each.ms_ssim is None else f", MS-SSIM {each.ms_ssim:.4f}"
-        label = f"{each.codec}: {len(each.data):,} bytes, {each.psnr_db:.2f} dB{similarity}"
-        shown.append({"label": label, "src": _data_uri(each.picture)})
-    return shown
+def _pictures(scenes: Sequence[page.Scene]) -> str:
+    return f"<h2>Pictures at equal file size</h2>\n{page.viewer(scenes)}" if scenes else ""
 
 
-def _data_uri(rgb: Rgb) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "WEBP", lossless=True)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _scene(name: str, original: Rgb, candidates: Sequence[Candidate]) -> page.Scene:
+    height, width = original.shape[:2]
+    scale = page.scale_of(width, height, page.EMBEDDED_PIXELS)
+
+    def shown(name: str, detail: str, rgb: Rgb) -> page.Shown:
+        return page.Shown(name, detail, page.data_uri(Image.fromarray(rgb), scale))
+
+    pictures = [
+        shown("original", "", original),
+        *(shown(each.codec, _detail(each), each.picture) for each in candidates),
+    ]
+    last = len(pictures) - 1
+    return page.Scene(name, -(-width // scale), -(-height // scale), pictures, min(2, last), min(1, last))
+
+
+def _detail(candidate: Candidate) -> str:
+    similarity = "" if candidate.ms_ssim is None else f", MS-SSIM {candidate.ms_ssim:.4f}"
+    return f"{len(candidate.data):,} bytes, {candidate.psnr_db:.2f} dB{similarity}"
