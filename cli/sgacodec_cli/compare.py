@@ -14,7 +14,7 @@ from sgacodec.errors import InvalidImageError
 from sgacodec.viewer import page
 from sgacodec_cli import pair_page
 from sgacodec_cli.files import check_distinct, check_output, package, show, write_output
-from sgacodec_cli.loaded import Loaded, load
+from sgacodec_cli.loaded import Loaded, load, psnr_db
 from sgacodec_cli.pair_page import Side
 
 
@@ -35,7 +35,7 @@ class Facts:
               help="Write a page that shows both, with a slider and their difference; it needs no server.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite PAGE.html if it exists.")
 def command(first: str, second: str, as_json: bool, target: str | None, force: bool) -> None:
-    """Compare A and B, each an image or an .sga file, as 8-bit RGB.
+    """Compare A and B, each an image or an .sga file, as 8-bit RGB; what is transparent in A does not count.
 
     \b
     sgacodec compare photo.jpg photo.sga
@@ -50,15 +50,18 @@ def command(first: str, second: str, as_json: bool, target: str | None, force: b
     if a.image.size != b.image.size:
         sizes = " and ".join(f"{each.image.width}x{each.image.height}" for each in (a, b))
         raise InvalidImageError(f"the images have different sizes: {sizes}")
-    facts = _facts(a.rgb, b.rgb)
+    facts = _facts(a, b)
     if target is not None:
         write_output(target, _page(a, b, facts), force)
     named = asdict(facts)
     show(strict_json.dumps(named) if as_json else "\n".join(_line(*fact) for fact in named.items()))
 
 
-def _facts(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> Facts:
-    return Facts(metrics.psnr_db(a, b), _ms_ssim(a, b), int(np.abs(a.astype(int) - b).max()))
+def _facts(a: Loaded, b: Loaded) -> Facts:
+    mask, reference, shown = a.seen, a.rgb, b.rgb
+    if mask is not None:
+        shown = np.where(mask[..., None], shown, reference)
+    return Facts(psnr_db(a, b), _ms_ssim(reference, shown), int(np.abs(reference.astype(int) - shown).max()))
 
 
 def _ms_ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float | None:
@@ -81,11 +84,10 @@ def _page(a: Loaded, b: Loaded, facts: Facts) -> bytes:
     """Return the page that `--html` asks for."""
     names = [Path(each.name).name for each in (a, b)]
     names = names if names[0] != names[1] else ["A", "B"]
-    hidden = ", colours under alpha 0 included" if a.alpha is not None or b.alpha is not None else ""
-    psnr = pair_page.decibels(facts.psnr_db)
+    psnr = pair_page.psnr(a, b)
     details = [f"{a.n_bytes:,} bytes", f"{b.n_bytes:,} bytes, {psnr}"]
     sides = [Side(*each) for each in zip(names, details, (a, b), strict=True)]
     sources = [page.data_uri(side.loaded.image, side.scale(page.EMBEDDED_PIXELS)) for side in sides]
-    rows = [("PSNR", psnr + hidden), ("MS-SSIM", _text(facts.ms_ssim)),
+    rows = [("PSNR", psnr), ("MS-SSIM", _text(facts.ms_ssim)),
             ("largest error", _text(facts.max_error))]  # fmt: skip
     return pair_page.make(sides, sources, page.EMBEDDED_PIXELS, rows)

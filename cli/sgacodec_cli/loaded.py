@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sgacodec import limits
+from sgacodec import limits, metrics
 from sgacodec.bitsback.message import Message
 from sgacodec.decoding import decode
+from sgacodec.drawn.hidden import seen
 from sgacodec.format.container import MAGIC
 from sgacodec.info import Info, read_info
 from sgacodec.picture import Picture, parse_picture, read_picture, to_gray
@@ -45,9 +46,20 @@ class Loaded:
         return np.asarray(self.image.getchannel("A")) if self.image.mode.endswith("A") else None
 
     @property
+    def seen(self) -> npt.NDArray[np.bool_] | None:
+        """Where it is not transparent, [H, W], or None where that is everywhere."""
+        return seen(Picture(self.rgb, alpha=self.alpha))
+
+    @property
     def message(self) -> Message | None:
         """What the file carries, if that was asked for."""
         return self.image.info.get("message")
+
+
+def psnr_db(reference: Loaded, picture: Loaded) -> float:
+    """Return the PSNR of a picture as `encode` tells it, which counts what is seen of the reference."""
+    a, b, mask = reference.rgb, picture.rgb, reference.seen
+    return metrics.psnr_db(a, b) if mask is None else metrics.psnr_db(a[mask], b[mask])
 
 
 def load(name: str, max_pixels: int = limits.MAX_PIXELS) -> Loaded:

@@ -14,7 +14,7 @@ from sgacodec.viewer import page
 from sgacodec_cli import info
 from sgacodec_cli.batch import printable
 from sgacodec_cli.files import title
-from sgacodec_cli.loaded import Loaded
+from sgacodec_cli.loaded import Loaded, psnr_db
 
 _MOST_CHARACTERS = 20_000
 """Of a longer message the page has its start."""
@@ -39,9 +39,11 @@ class Side:
         return page.scale_of(*self.loaded.image.size, most_pixels)
 
 
-def decibels(psnr_db: float) -> str:
-    """Return a PSNR in words."""
-    return "the same colours" if math.isinf(psnr_db) else f"{psnr_db:.2f} dB"
+def psnr(reference: Loaded, picture: Loaded) -> str:
+    """Return the PSNR of two pictures of one size in words."""
+    found = psnr_db(reference, picture)
+    value = "the same colours" if math.isinf(found) else f"{found:.2f} dB"
+    return value if reference.seen is None else f"{value} where it is not transparent"
 
 
 def _rows(side: Side) -> list[tuple[str, str]]:

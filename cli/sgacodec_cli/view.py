@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import click
 
-from sgacodec import limits, metrics
+from sgacodec import limits
 from sgacodec.bitsback.message import Message
-from sgacodec.drawn.hidden import seen
 from sgacodec.info import Info
 from sgacodec.models import store
 from sgacodec.models.levels import LEVEL_STEPS, max_level_q4
-from sgacodec.picture import Picture
 from sgacodec.viewer import page
 from sgacodec_cli import pair_page
 from sgacodec_cli.files import read_input, show
@@ -68,14 +66,9 @@ def _files(picture: Loaded, reference: Loaded | None) -> dict[str, File]:
 
 
 def _psnr(reference: Loaded, picture: Loaded) -> str:
-    """Return the PSNR as `encode` tells it, which counts what is seen of the original."""
     if reference.image.size != picture.image.size:
         return "no PSNR, as the sizes differ"
-    a, b = reference.rgb, picture.rgb
-    mask = seen(Picture(a, alpha=reference.alpha))
-    psnr_db = metrics.psnr_db(a, b) if mask is None else metrics.psnr_db(a[mask], b[mask])
-    value = pair_page.decibels(psnr_db)
-    return value if mask is None else f"{value} where it is not transparent"
+    return pair_page.psnr(reference, picture)
 
 
 def _quality(info: Info | None) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,19 @@ def test_no_page_of_pictures_of_two_sizes(run, png, sga):
     assert result.exit_code == 1
     assert "different sizes" in result.stderr
     assert not Path("page.html").exists()
+
+
+def test_what_is_transparent_in_the_first_does_not_count(run, tmp_path):
+    first = np.full((12, 16, 4), 200, np.uint8)
+    first[:, :8, 3] = 0
+    second = first.copy()
+    second[:, :8, :3] = 0
+    for name, pixels in (("a.png", first), ("b.png", second)):
+        Image.fromarray(pixels).save(tmp_path / name)
+    facts = json.loads(run("compare", "a.png", "b.png", "--json").output)
+    assert facts["max_error"] == 0
+    second[0, 8, 0] = 190
+    Image.fromarray(second).save(tmp_path / "b.png")
+    facts = json.loads(run("compare", "a.png", "b.png", "--json").output)
+    assert facts["max_error"] == 10
+    assert facts["psnr_db"] == pytest.approx(10 * np.log10(255**2 * 12 * 8 * 3 / 100), abs=0.01)
