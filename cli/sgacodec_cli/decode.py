@@ -13,7 +13,7 @@ from sgacodec import limits, parallel
 from sgacodec.decoding import Crop, decode, decode_into
 from sgacodec.errors import SgacodecError
 from sgacodec.format.container import parse_header
-from sgacodec.picture import ImageSink, NoSink, Sink
+from sgacodec.picture import ImageSink, NoSink, Sink, Strip
 from sgacodec_cli import batch, inputs, outputs, pictures, rows, values
 from sgacodec_cli.files import (
     about,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
               help="Quality of a lossy image file.  [default: 95 for JPEG and AVIF; WebP is lossless]")  # fmt: skip
 @click.option("--crop", type=values.crop, metavar="X,Y,W,H", default=None,
               help="Decode this part alone: W x H pixels from column X and row Y on.")  # fmt: skip
+@click.option("--strip", type=values.strip, metavar=values.STRIP_METAVAR, default="", help=values.STRIP_HELP)
 @click.option("--device", default=None, help="Run the synthesis on a torch device, e.g. cuda; the pixels are the same.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
@@ -58,6 +59,7 @@ def command(
     extract: str | None,
     output_quality: int | None,
     crop: Crop | None,
+    strip: Strip,
     device: str | None,
     max_pixels: int,
     recursive: bool,
@@ -76,9 +78,10 @@ def command(
     inputs.refuse_urls(*sources, output)
     paths = inputs.expand(sources)
     is_one = inputs.is_one(paths)
+    how = _How(max_pixels, device, crop, strip)
     one = _One(paths[0], output, suffix, output_quality, caption, extract, force)
     if is_one and not (skip_existing or as_json):
-        _decode_one(one, max_pixels, device, crop)
+        _decode_one(one, how)
         return
     if one.carried:
         raise click.UsageError("--caption and --extract go with one file, without the options of several")
@@ -86,7 +89,7 @@ def command(
     target = pictures.target(f"x{_dotted(suffix)}", output_quality) if named is None else named[1]
     wanted = outputs.Wanted(paths, output, recursive, None, skip_existing, force)
     display = batch.Display("decoded", ("width", "height", "mode"), quiet, progress, as_json)
-    _decode_several(wanted, display, _Decode(target, max_pixels, device, crop), jobs)
+    _decode_several(wanted, display, _Decode(target, how), jobs)
 
 
 def _dotted(suffix: str | None) -> str:
@@ -127,7 +130,17 @@ class _One:
         return name, named
 
 
-def _decode_one(one: _One, max_pixels: int, device: str | None, crop: Crop | None) -> None:
+@dataclass(frozen=True)
+class _How:
+    """Arguments of `decode`; see the options."""
+
+    max_pixels: int
+    device: str | None
+    crop: Crop | None
+    strip: Strip
+
+
+def _decode_one(one: _One, how: _How) -> None:
     if [one.output == "-", one.extract == "-", one.caption].count(True) > 1:
         raise click.UsageError("standard output takes one of the image, --caption and --extract -")
     wanted = one.image()
@@ -138,7 +151,7 @@ def _decode_one(one: _One, max_pixels: int, device: str | None, crop: Crop | Non
 
     def decode_to(sink: Sink) -> bytes | str:
         with about(one.source):
-            message = decode_into(data, sink, max_pixels=max_pixels, device=device, extract=one.carried, crop=crop)
+            message = decode_into(data, sink, extract=one.carried, **vars(how))
         return _carried(message, one.source, one.caption) if one.carried else b""
 
     if wanted is None:
@@ -183,16 +196,14 @@ class _Decode:
     """Decodes the file at a path to an image file; a `parallel.Work`."""
 
     target: pictures.Target
-    max_pixels: int
-    device: str | None
-    crop: Crop | None
+    how: _How
 
     def prepare(self) -> None:
         """Nothing holds for all files: each names its model."""
 
     def __call__(self, path: str, send: parallel.Send) -> _Image:
         """Read, decode and write into memory."""
-        image = decode(path, max_pixels=self.max_pixels, device=self.device, crop=self.crop)
+        image = decode(path, **vars(self.how))
         lost: list[str] = []
         data = pictures.image_bytes(image, self.target, lost.append)
         return _Image(data, tuple(lost), {"width": image.width, "height": image.height, "mode": image.mode})

@@ -51,6 +51,7 @@ def decode(
     device: str | None = None,
     extract: bool = False,
     crop: Crop | None = None,
+    strip: picture.Strip = (),
 ) -> Image.Image:
     """Decode an .sga file.
 
@@ -61,6 +62,8 @@ def decode(
         extract: whether to recover the message, which takes longer.
         crop: left, top, width and height in pixels, to decode this part alone: the same pixels as in the whole picture.
             The checksum of the file is checked; that of the picture cannot be, as it is one of all its pixels.
+        strip: metadata to leave out: "all", "gps" (the position alone), "exif", "xmp" or "icc", or several of these, as
+            a text with commas or as texts. Where an ICC profile is left out, the colours are converted to sRGB.
 
     Returns:
         Image of mode L, LA, RGB or RGBA with its ICC profile, EXIF and XMP in `info`, and a message that was asked for
@@ -70,11 +73,11 @@ def decode(
         FormatError: the bytes are not a sound .sga file.
         UnsupportedVersionError: the file needs a newer sgacodec.
         ModelNotFoundError: its model is not installed.
-        OptionError: the crop is no part of the picture.
+        OptionError: the crop is no part of the picture, or `strip` names what there is not.
         OSError: a path or an open file cannot be read.
     """
     sink = picture.ImageSink()
-    message = decode_into(source, sink, max_pixels=max_pixels, device=device, extract=extract, crop=crop)
+    message = decode_into(source, sink, max_pixels=max_pixels, device=device, extract=extract, crop=crop, strip=strip)
     if message is not None:
         sink.image.info["message"] = message
     return sink.image
@@ -88,6 +91,7 @@ def decode_into(
     device: str | None = None,
     extract: bool = False,
     crop: Crop | None = None,
+    strip: picture.Strip = (),
 ) -> Message | None:
     """Decode an .sga file row by row, in memory that hardly grows with the picture; arguments and errors as `decode`.
 
@@ -100,6 +104,7 @@ def decode_into(
         device: where g_s runs.
         extract: whether to recover the message.
         crop: left, top, width and height in pixels.
+        strip: metadata to leave out.
 
     Returns:
         The message that was asked for, if there is one.
@@ -110,7 +115,7 @@ def decode_into(
     region = picture.region_of(crop, parsed.width, parsed.height)
     model = store.load_by_id(parsed.model_id)
     latents = decode_latents(parsed, model)
-    output, crc = picture.Output(parsed, region), 0
+    output, crc = picture.Output(parsed, region, strip), 0
     sink.begin(output.frame)
     bands = latents.bands(_rows_needed(model.decoder, region, latents))
     with memory.freed_kept(memory.MUCH):
