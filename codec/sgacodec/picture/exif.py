@@ -123,12 +123,17 @@ def _text(exif: bytes, entry: tiff.Entry) -> str:
 
 def _position(structure: tiff.Structure, tags: dict[int, tiff.Entry]) -> Iterator[str]:
     """Yield what there is of a position, in words."""
-    if _GPS_DIRECTORY in tags:
-        for offset in structure.numbers(tags[_GPS_DIRECTORY]):
-            found = structure.directory(offset)
-            yield from (_GPS_NAMES[entry.tag] for entry in (found.entries if found else ()) if entry.tag in _GPS_NAMES)
+    for found in _gps_directories(structure, [tags[_GPS_DIRECTORY]] if _GPS_DIRECTORY in tags else []):
+        yield from (_GPS_NAMES[tag] for tag in dict.fromkeys(entry.tag for entry in found.entries) if tag in _GPS_NAMES)
     if (_POSITION_TAGS - {_GPS_DIRECTORY}) & set(tags):
         yield _GEOTIFF
+
+
+def _gps_directories(structure: tiff.Structure, entries: Iterable[tiff.Entry]) -> Iterator[tiff.Directory]:
+    """Yield the GPS directories that tags point to: one, but in damaged EXIF, of which some are looked at."""
+    pointers = (entry for entry in entries if entry.tag == _GPS_DIRECTORY)
+    offsets = dict.fromkeys(offset for entry in pointers for offset in structure.numbers(entry)[:1])
+    yield from filter(None, map(structure.directory, list(offsets)[:_MOST_DIRECTORIES]))
 
 
 def without_position(exif: bytes) -> bytes | None:
@@ -157,21 +162,15 @@ def _clear_position(patched: bytearray, start: int) -> None:
     tables = [slice(start, start + tiff.HEADER_BYTES), *(directory.span for directory in directories)]
     kept = [(table, patched[table]) for table in tables]
     entries = [entry for directory in directories for entry in directory.entries if entry.tag in _POSITION_TAGS]
-    for span in _joined(place for entry in entries for place in _spans(structure, entry)):
+    gone = [entry.value for entry in entries]
+    for directory in _gps_directories(structure, entries):
+        gone += [directory.span, *(entry.value for entry in directory.entries)]
+    for span in _joined(gone):
         patched[span] = bytes(span.stop - span.start)
     for table, content in kept:  # only in damaged EXIF have these been hit
         patched[table] = content
     for directory in directories:
         _drop_entries(patched, directory, structure.order)
-
-
-def _spans(structure: tiff.Structure, entry: tiff.Entry) -> Iterator[slice]:
-    """Yield where the value of a tag stands, and where what it points to does."""
-    yield entry.value
-    if entry.tag == _GPS_DIRECTORY:
-        for directory in filter(None, map(structure.directory, structure.numbers(entry))):
-            yield directory.span
-            yield from (each.value for each in directory.entries)
 
 
 def _joined(spans: Iterable[slice]) -> list[slice]:

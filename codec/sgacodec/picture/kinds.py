@@ -56,7 +56,8 @@ _OF_SENSORS = {32803, 34892}
 """Values of the tag PhotometricInterpretation: a colour filter array, and linear samples of one."""
 
 _MOST_DIRECTORIES = 32
-_SVG = re.compile(rb"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*<(?:\w+:)?svg[\s>]", re.DOTALL)
+_SVG_STARTS = (b"<?xml", b"<!--", b"<!DOCTYPE svg", b"<svg")
+_SVG = re.compile(rb"<svg[\s>]")
 
 
 def kind_of(data: bytes, surely: bool = False) -> Kind | None:
@@ -84,7 +85,8 @@ def advice(data: bytes) -> str | None:
         )
     if data.startswith(b"%PDF-"):
         return "this is a PDF document; save its pages as PNG first, for example with pdftoppm -png"
-    if _SVG.match(data[:N_BYTES].removeprefix(b"\xef\xbb\xbf")):
+    head = data[:N_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(_SVG_STARTS) and _SVG.search(head) and b"<html" not in head:
         return "this is an SVG drawing; save it as PNG in the size that it should have first, for example with Inkscape"
     return None
 

@@ -7,7 +7,9 @@ Source: TIFF 6.0, section 2.
 
 from __future__ import annotations
 
+import itertools
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -109,15 +111,15 @@ class Structure:
             inside: the tags whose numbers are offsets of directories.
             most: so many directories.
         """
-        waiting, known = [self.first], set[int]()
+        waiting, known = deque([self.first]), set[int]()
         while waiting and len(known) < most:
-            offset = waiting.pop(0)
+            offset = waiting.popleft()
             found = None if offset in known else self.directory(offset)
             known.add(offset)
             if found is not None:
                 yield found
-                pointed = (offset for entry in found.entries if entry.tag in inside for offset in self.numbers(entry))
-                waiting += [found.following, *pointed]
+                pointing = itertools.islice((entry for entry in found.entries if entry.tag in inside), most)
+                waiting += [found.following, *(offset for entry in pointing for offset in self.numbers(entry))]
 
     def _entry(self, at: int) -> Entry:
         tag, kind, count = struct.unpack_from(self.order + "HHI", self._data, at)
