@@ -95,7 +95,7 @@ def _open_jxl(data: bytes, max_pixels: int) -> Opened:
         log.debug("libjxl: %s", one_line(err))  # which advises to build it from source
         raise InvalidImageError("the JPEG XL file is damaged, or of a kind that libjxl cannot decode") from err
     if header.is_animated:
-        log.warning("the image is animated; lost: all frames but the first")
+        log.warning("the image is animated; lost: all frames but one")
     if is_jpeg:
         return Image.open(io.BytesIO(content)), content
     image = _image_of(found, content)
