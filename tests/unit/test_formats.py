@@ -18,7 +18,13 @@ from sgacodec.picture import jxl, kinds, opening, parse_colours, parse_picture, 
 RNG = np.random.default_rng(0)
 RGB = np.kron(RNG.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
 PHOTO = Image.fromarray(RGB)
-UPRIGHT = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 6: lambda a: np.rot90(a, -1), 8: np.rot90}
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    6: lambda a: np.rot90(a, -1),
+    8: np.rot90,
+}
 
 
 def needs(module, package):
@@ -144,7 +150,9 @@ def test_damaged_heic_is_refused():
 @needs_avif
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_an_avif_is_upright_once(orientation, caplog):
-    data = saved(PHOTO, "AVIF", quality=100, subsampling="4:4:4", exif=phone_exif(orientation), icc_profile=display_p3())
+    data = saved(
+        PHOTO, "AVIF", quality=100, subsampling="4:4:4", exif=phone_exif(orientation), icc_profile=display_p3()
+    )
     picture = parse_picture(data)
     expected = UPRIGHT[orientation](RGB)
     assert np.abs(picture.rgb.astype(int) - expected).max() <= 8
@@ -157,7 +165,9 @@ def test_an_avif_is_upright_once(orientation, caplog):
 def test_a_deep_avif_is_told(caplog, monkeypatch):
     data = saved(PHOTO, "AVIF", quality=100)
     at = data.index(b"av1C") + 6
-    depths = {flags: opening._avif_depth(data[:at] + bytes([data[at] | flags]) + data[at + 1 :]) for flags in (0, 64, 96)}
+    depths = {
+        flags: opening._avif_depth(data[:at] + bytes([data[at] | flags]) + data[at + 1 :]) for flags in (0, 64, 96)
+    }
     assert depths == {0: 8, 64: 10, 96: 12}
     monkeypatch.setattr(opening, "_avif_depth", lambda _: 10)  # Pillow writes none of these
     parse_picture(data)
@@ -249,7 +259,7 @@ def test_a_huge_jpeg_xl_is_refused_before_it_is_decoded(monkeypatch):
 @pytest.mark.parametrize("cut", [2, 5, 14, 60, 150])
 def test_damaged_jpeg_xl_is_refused(cut):
     data = jpeg_xl(use_container=True)
-    with pytest.raises(InvalidImageError, match="photo: the JPEG XL file|not an image") as caught:
+    with pytest.raises(InvalidImageError, match=r"photo: the JPEG XL file") as caught:
         parse_picture((data if cut > 11 else b"\xff\n" + bytes(3))[:cut], name="photo")
     assert "\n" not in str(caught.value)
 
@@ -281,7 +291,11 @@ def test_kinds_are_told_by_content(start, kind):
     ("module", "data", "package"),
     [
         ("pillow_heif", FTYP.format("heic", "heic").encode("latin-1"), "HEIC pictures takes the package pillow-heif"),
-        ("pillow_jxl", bits((1, 1), (3, 5), (1, 3), (1, 1), (0, 9)), "JPEG XL pictures takes the package pillow-jxl-plugin"),
+        (
+            "pillow_jxl",
+            bits((1, 1), (3, 5), (1, 3), (1, 1), (0, 9)),
+            "JPEG XL pictures takes the package pillow-jxl-plugin",
+        ),
     ],
 )
 def test_a_package_that_is_missing_is_named(monkeypatch, module, data, package):
