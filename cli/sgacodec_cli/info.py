@@ -16,8 +16,7 @@ from sgacodec.picture import exif, xmp
 from sgacodec_cli.files import about, read_input, show
 
 _SECTIONS = {
-    "message": "a message; --extract shows more",
-    "bits_back": "for the message in the picture",
+    "message": "a message, or the rest of one",
     "overlay": "a PNG over parts of the picture",
     "alpha": "the alpha plane",
     "coded_alpha": "the alpha plane",
