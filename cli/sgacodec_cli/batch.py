@@ -18,7 +18,7 @@ from sgacodec import strict_json
 from sgacodec.errors import SgacodecError
 from sgacodec_cli import interrupts
 from sgacodec_cli.files import show
-from sgacodec_cli.inputs import skipped_files
+from sgacodec_cli.inputs import skipped_files, why_skipped
 from sgacodec_cli.outputs import Job, Planned, write_new_output
 from sgacodec_cli.progress import is_hidden
 
@@ -102,7 +102,7 @@ class Account:
         self._failures: list[str] = []
         self._n_done = self._n_bytes_in = self._n_bytes_out = 0
         for path in planned.found.skipped:
-            self._write_json({"input": path, "skipped": "it is no picture"})
+            self._write_json({"input": path, "skipped": why_skipped(path)})
         for job in planned.existing:
             self._write_json({"input": job.path, "output": job.output, "skipped": "its output exists"})
         for path, error in planned.found.unread:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,7 @@ from sgacodec import limits, parallel
 from sgacodec.decoding import Crop, decode, decode_into, preview
 from sgacodec.errors import SgacodecError
 from sgacodec.format.container import parse_header
-from sgacodec.picture import ImageSink, NoSink, Sink
+from sgacodec.picture import ImageSink, NoSink, Sink, Strip
 from sgacodec_cli import batch, inputs, outputs, pictures, rows, values
 from sgacodec_cli.files import (
     about,
@@ -26,6 +26,8 @@ from sgacodec_cli.files import (
 )
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from sgacodec.bitsback.message import Message
 
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
               help="Decode this part alone: W x H pixels from column X and row Y on.")  # fmt: skip
 @click.option("--preview", "small", is_flag=True,
               help="Write the picture at an eighth of its size, in a quarter of the time.")  # fmt: skip
+@click.option("--strip", type=values.strip, metavar=values.STRIP_METAVAR, default="", help=values.STRIP_HELP)
 @click.option("--device", default=None, help="Run the synthesis on a torch device, e.g. cuda; the pixels are the same.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
@@ -61,6 +64,7 @@ def command(
     output_quality: int | None,
     crop: Crop | None,
     small: bool,
+    strip: Strip,
     device: str | None,
     max_pixels: int,
     recursive: bool,
@@ -81,9 +85,10 @@ def command(
     inputs.refuse_urls(*sources, output)
     paths = inputs.expand(sources)
     is_one = inputs.is_one(paths)
+    how = _How(max_pixels, device, crop, strip, small)
     one = _One(paths[0], output, suffix, output_quality, caption, extract, force)
     if is_one and not (skip_existing or as_json):
-        _decode_one(one, max_pixels, device, crop, small)
+        _decode_one(one, how)
         return
     if one.carried:
         raise click.UsageError("--caption and --extract go with one file, without the options of several")
@@ -91,7 +96,7 @@ def command(
     target = pictures.target(f"x{_dotted(suffix)}", output_quality) if named is None else named[1]
     wanted = outputs.Wanted(paths, output, recursive, None, skip_existing, force)
     display = batch.Display("decoded", ("width", "height", "mode"), quiet, progress, as_json)
-    _decode_several(wanted, display, _Decode(target, max_pixels, device, crop, small), jobs)
+    _decode_several(wanted, display, _Decode(target, how), jobs)
 
 
 def _dotted(suffix: str | None) -> str:
@@ -132,7 +137,29 @@ class _One:
         return name, named
 
 
-def _decode_one(one: _One, max_pixels: int, device: str | None, crop: Crop | None, small: bool) -> None:
+@dataclass(frozen=True)
+class _How:
+    """Arguments of `decode`, and whether a preview is wanted; see the options."""
+
+    max_pixels: int
+    device: str | None
+    crop: Crop | None
+    strip: Strip
+    small: bool
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """Those of `decode`."""
+        return {key: value for key, value in vars(self).items() if key != "small"}
+
+    def image(self, source: bytes | str) -> Image.Image:
+        """Return the image of a file: its bytes or its path."""
+        if self.small:
+            return preview(source, max_pixels=self.max_pixels, strip=self.strip)
+        return decode(source, **self.whole)
+
+
+def _decode_one(one: _One, how: _How) -> None:
     if [one.output == "-", one.extract == "-", one.caption].count(True) > 1:
         raise click.UsageError("standard output takes one of the image, --caption and --extract -")
     wanted = one.image()
@@ -143,14 +170,14 @@ def _decode_one(one: _One, max_pixels: int, device: str | None, crop: Crop | Non
 
     def decode_to(sink: Sink) -> bytes | str:
         with about(one.source):
-            message = decode_into(data, sink, max_pixels=max_pixels, device=device, extract=one.carried, crop=crop)
+            message = decode_into(data, sink, extract=one.carried, **how.whole)
         return _carried(message, one.source, one.caption) if one.carried else b""
 
     if wanted is None:
         carried = decode_to(NoSink())
-    elif small:
+    elif how.small:
         with about(one.source):
-            image = preview(data, max_pixels=max_pixels)
+            image = how.image(data)
         write_output(wanted[0], pictures.image_bytes(image, wanted[1]), one.force)
         return
     elif rows.takes(wanted[1], header.width, header.height):
@@ -193,20 +220,14 @@ class _Decode:
     """Decodes the file at a path to an image file; a `parallel.Work`."""
 
     target: pictures.Target
-    max_pixels: int
-    device: str | None
-    crop: Crop | None
-    small: bool
+    how: _How
 
     def prepare(self) -> None:
         """Nothing holds for all files: each names its model."""
 
     def __call__(self, path: str, send: parallel.Send) -> _Image:
         """Read, decode and write into memory."""
-        if self.small:
-            image = preview(path, max_pixels=self.max_pixels)
-        else:
-            image = decode(path, max_pixels=self.max_pixels, device=self.device, crop=self.crop)
+        image = self.how.image(path)
         lost: list[str] = []
         data = pictures.image_bytes(image, self.target, lost.append)
         return _Image(data, tuple(lost), {"width": image.width, "height": image.height, "mode": image.mode})

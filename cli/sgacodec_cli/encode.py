@@ -18,7 +18,7 @@ from sgacodec import limits, many, on_ray, remote
 from sgacodec.errors import EncodeError, OptionError
 from sgacodec.options import DEFAULT_QUALITY, MAX_ITERATIONS, METHODS, PRESETS, EncodeOptions
 from sgacodec.refine import log
-from sgacodec_cli import batch, inputs, outputs
+from sgacodec_cli import batch, inputs, outputs, values
 from sgacodec_cli.files import (
     check_distinct,
     check_input,
@@ -29,7 +29,6 @@ from sgacodec_cli.files import (
 )
 from sgacodec_cli.interrupts import leaving_at_once
 from sgacodec_cli.progress import is_hidden
-from sgacodec_cli.values import size
 
 if TYPE_CHECKING:
     from sgacodec.encoding import Encoded
@@ -58,7 +57,7 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
               help="The .sga file, '-' for standard output, or a folder.  [default: IN with .sga]")  # fmt: skip
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), default=None,
               help=f"0 is smallest, 100 is best.  [default: {DEFAULT_QUALITY}]")  # fmt: skip
-@click.option("--target-size", type=size, metavar="SIZE", default=None,
+@click.option("--target-size", type=values.size, metavar="SIZE", default=None,
               help="Instead of a quality: the most bytes that OUT may have; 50k is 50000, 50Ki is 51200.")  # fmt: skip
 @click.option("--target-bpp", type=click.FloatRange(min=0, min_open=True), default=None,
               help="The same in bits per pixel.")  # fmt: skip
@@ -87,6 +86,8 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 @click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1 ...")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the rounding noise.")
 @click.option("--exact", is_flag=True, help="Keep the colours of invisible pixels (alpha 0).")
+@click.option("--strip", type=values.strip, metavar=values.STRIP_METAVAR, default="",
+              help=values.STRIP_HELP)  # fmt: skip
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip
 @batch.options
@@ -118,7 +119,7 @@ def command(
     progress: bool,
     **options: float | int | str | None,
 ) -> None:
-    """Encode each IN, an image of any format that Pillow reads ('-' is standard input), to an .sga file.
+    """Encode each IN, an image of any format that Pillow reads, HEIC or JPEG XL ('-' is standard input), to .sga.
 
     IN may also be a folder, whose pictures are taken, or a pattern such as '*.png'. Of several pictures those that fail
     are named, and the others are done; -o then names a folder. IN, OUT and DIR may be URLs, such as s3://bucket/folder.

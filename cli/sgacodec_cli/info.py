@@ -12,7 +12,16 @@ from sgacodec.bitsback.carriers import Carriers
 from sgacodec.bitsback.message import Message
 from sgacodec.decoding import decode
 from sgacodec.info import Info, read_info
+from sgacodec.picture import exif, xmp
 from sgacodec_cli.files import about, read_input, show
+
+_SECTIONS = {
+    "message": "a message, or the rest of one",
+    "overlay": "a PNG over parts of the picture",
+    "alpha": "the alpha plane",
+    "coded_alpha": "the alpha plane",
+}
+"""What sections are that are not read here."""
 
 
 @click.command("info")
@@ -98,8 +107,41 @@ def rows(info: Info) -> list[tuple[str, str]]:
         ("z", f"{info.z_bytes} bytes"),
         ("header", f"{info.header_bytes} bytes, checksums included"),
         *([] if info.carriers is None else [("carried by", _carried(info.carriers))]),
-        *((name, f"{n_bytes} bytes") for name, n_bytes in info.sections.items()),
+        *(row for name, n_bytes in info.sections.items() for row in _section(name, n_bytes, info)),
     ]
+
+
+def _section(name: str, n_bytes: int, info: Info) -> list[tuple[str, str]]:
+    """Say what a section has in it, as far as it can be read without decoding."""
+    size = f"{n_bytes} bytes"
+    if name == "exif" and info.exif is not None:
+        return [(name, size), *_exif(info.exif)]
+    if name == "xmp" and info.xmp is not None:
+        return [(name, f"{size}, {_namespaces(info.xmp)}"), *_position("in XMP", info.xmp)]
+    if name == "icc" and info.icc is not None:
+        return [(name, f"{size}, {info.icc}")]
+    return [(name, f"{size}, {_SECTIONS[name]}" if name in _SECTIONS else size)]
+
+
+def _exif(found: exif.Facts) -> list[tuple[str, str]]:
+    told = [("  camera", found.camera), ("  taken", found.taken), ("  orientation", _orientation(found))]
+    return [*((name, text) for name, text in told if text), *_position("", found)]
+
+
+def _orientation(found: exif.Facts) -> str | None:
+    if found.orientation is None:
+        return None
+    return f"{found.orientation}, upright" if found.orientation == 1 else f"{found.orientation}, not upright"
+
+
+def _namespaces(found: xmp.Facts) -> str:
+    return ", ".join(found.prefixes) or "no properties" if found.is_sound else "not well-formed"
+
+
+def _position(where: str, found: exif.Facts | xmp.Facts) -> list[tuple[str, str]]:
+    """Say plainly whether there is a position; `--strip gps` takes it out."""
+    things = f" ({', '.join(found.position)})" if found.position else ""
+    return [("  GPS position", " ".join(filter(None, ("yes" if found.has_position else "no", where))) + things)]
 
 
 def _carried(carriers: Carriers) -> str:

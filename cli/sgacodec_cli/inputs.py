@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sgacodec import remote
 from sgacodec.errors import SgacodecError
+from sgacodec.picture import kinds
 from sgacodec_cli.files import check_input, read_input
 
 SUFFIX = ".sga"
@@ -255,9 +256,14 @@ def identity(path: str | None) -> object:
 
 
 def judge_picture(path: str) -> Verdict:
-    """Take pictures: by a suffix that Pillow reads, so that a damaged one is an error, else by their first bytes."""
+    """Take pictures: by a suffix of one, so that a damaged one is an error, else by their first bytes.
+
+    Raw files of cameras are skipped, as there is often a picture of the same name beside each.
+    """
     if os.path.splitext(path)[1].lower() == SUFFIX:
         return Verdict.IGNORED
+    if _is_named_as_raw(path):
+        return Verdict.SKIPPED
     is_named = _is_named_as_picture(path)
     if remote.is_url(path):  # to look into each of a store's files takes long
         return Verdict.TAKEN if is_named else Verdict.SKIPPED
@@ -266,6 +272,10 @@ def judge_picture(path: str) -> Verdict:
     if is_named:
         return Verdict.TAKEN
     try:
+        with open(path, "rb") as file:
+            kind = kinds.kind_of(file.read(kinds.N_BYTES), surely=True)
+        if kind is not None:
+            return Verdict.TAKEN
         with Image.open(path, formats=_SURE):
             return Verdict.TAKEN
     except UnidentifiedImageError:
@@ -276,8 +286,13 @@ def judge_picture(path: str) -> Verdict:
 
 def _is_named_as_picture(path: str) -> bool:
     Image.init()
-    named = Image.EXTENSION.get(os.path.splitext(path)[1].lower())
-    return named in Image.OPEN and named not in _NEVER_DECODED
+    suffix = os.path.splitext(path)[1].lower()
+    named = Image.EXTENSION.get(suffix)
+    return suffix in kinds.SUFFIXES or (named in Image.OPEN and named not in _NEVER_DECODED)
+
+
+def _is_named_as_raw(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in kinds.RAW_SUFFIXES
 
 
 def judge_encoded(path: str) -> Verdict:
@@ -290,8 +305,23 @@ PICTURES = Kind("pictures", judge_picture)
 ENCODED = Kind(f"{SUFFIX} files", judge_encoded)
 
 
+def why_skipped(path: str) -> str:
+    """Say why a file of a folder was skipped."""
+    return "it is a raw file of a camera; develop it first" if _is_named_as_raw(path) else "it is no picture"
+
+
 def skipped_files(paths: Sequence[str]) -> str:
     """Say how many files were skipped, and of which kinds."""
+    raw = [path for path in paths if _is_named_as_raw(path)]
+    others = [path for path in paths if not _is_named_as_raw(path)]
+    parts = [_of_kinds(others, " is no picture", "s are no pictures")] if others else []
+    if raw:
+        told = _of_kinds(raw, " is a raw file of a camera", "s are raw files of cameras")
+        parts.append(f"{told}, to be developed to TIFF or PNG first")
+    return "; ".join(parts)
+
+
+def _of_kinds(paths: Sequence[str], one: str, several: str) -> str:
     suffixes = sorted({os.path.splitext(path)[1].lower() or "without a suffix" for path in paths})
-    kinds = ", ".join(suffixes[:5]) + (", ..." if len(suffixes) > 5 else "")
-    return f"{len(paths)} file{'s are no pictures' if len(paths) > 1 else ' is no picture'} ({kinds})"
+    named = ", ".join(suffixes[:5]) + (", ..." if len(suffixes) > 5 else "")
+    return f"{len(paths)} file{several if len(paths) > 1 else one} ({named})"

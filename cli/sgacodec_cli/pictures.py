@@ -14,6 +14,7 @@ import click
 from PIL import Image, ImageOps
 
 from sgacodec.errors import SgacodecError
+from sgacodec.picture import kinds
 from sgacodec_cli.files import is_stream
 
 Say = Callable[[str], None]
@@ -119,9 +120,10 @@ def target(name: str, quality: int | None = None) -> Target:
 
 
 def format_of_suffix(suffix: str) -> str | None:
-    """Return Pillow's name of the format that a suffix stands for, or None."""
+    """Return the name of the format that a suffix stands for, Pillow's if it has one, or None."""
     Image.init()
-    return Image.EXTENSION.get(suffix)
+    kind = kinds.SUFFIXES.get(suffix)
+    return Image.EXTENSION.get(suffix) or (kind and kind.value)
 
 
 def _say(text: str) -> None:

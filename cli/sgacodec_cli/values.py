@@ -7,6 +7,9 @@ from decimal import Decimal
 
 import click
 
+from sgacodec.errors import OptionError
+from sgacodec.picture import strip as stripping
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]i?)?b?", re.IGNORECASE)
 
@@ -39,3 +42,22 @@ def crop(text: str) -> tuple[int, int, int, int]:
             f"{text!r} is not X,Y,W,H: left, top, width and height in pixels, such as 0,0,640,480"
         ) from err
     return left, top, width, height
+
+
+def strip(text: str) -> str:
+    """Return names of metadata such as gps or exif,xmp as they are.
+
+    Raises:
+        click.BadParameter: one of them is no such name.
+    """
+    try:
+        stripping.names(text)
+    except OptionError as err:
+        raise click.BadParameter(str(err)) from err
+    return text
+
+
+STRIP_METAVAR = "all|gps|exif,xmp,icc"
+STRIP_HELP = (
+    "Leave out metadata: all, gps (the position alone), or some of exif, xmp and icc. The picture looks the same."
+)

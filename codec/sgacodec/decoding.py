@@ -52,6 +52,7 @@ def decode(
     device: str | None = None,
     extract: bool = False,
     crop: Crop | None = None,
+    strip: picture.Strip = (),
 ) -> Image.Image:
     """Decode an .sga file.
 
@@ -62,6 +63,8 @@ def decode(
         extract: whether to recover the message, which takes longer.
         crop: left, top, width and height in pixels, to decode this part alone: the same pixels as in the whole picture.
             The checksum of the file is checked; that of the picture cannot be, as it is one of all its pixels.
+        strip: metadata to leave out: "all", "gps" (the position alone), "exif", "xmp" or "icc", or several of these, as
+            a text with commas or as texts. Where an ICC profile is left out, the colours are converted to sRGB.
 
     Returns:
         Image of mode L, LA, RGB or RGBA with its ICC profile, EXIF and XMP in `info`, and a message that was asked for
@@ -71,11 +74,11 @@ def decode(
         FormatError: the bytes are not a sound .sga file.
         UnsupportedVersionError: the file needs a newer sgacodec.
         ModelNotFoundError: its model is not installed.
-        OptionError: the crop is no part of the picture.
+        OptionError: the crop is no part of the picture, or `strip` names what there is not.
         OSError: a path or an open file cannot be read.
     """
     sink = picture.ImageSink()
-    message = decode_into(source, sink, max_pixels=max_pixels, device=device, extract=extract, crop=crop)
+    message = decode_into(source, sink, max_pixels=max_pixels, device=device, extract=extract, crop=crop, strip=strip)
     if message is not None:
         sink.image.info["message"] = message
     return sink.image
@@ -89,6 +92,7 @@ def decode_into(
     device: str | None = None,
     extract: bool = False,
     crop: Crop | None = None,
+    strip: picture.Strip = (),
 ) -> Message | None:
     """Decode an .sga file row by row, in memory that hardly grows with the picture; arguments and errors as `decode`.
 
@@ -101,23 +105,29 @@ def decode_into(
         device: where g_s runs.
         extract: whether to recover the message.
         crop: left, top, width and height in pixels.
+        strip: metadata to leave out.
 
     Returns:
         The message that was asked for, if there is one.
     """
     parsed = _parsed(source, max_pixels)
     model = store.load_by_id(parsed.model_id)
-    latents = _decode_into(parsed, model, sink, _evaluator(device), crop)
+    latents = _decode_into(parsed, model, sink, _evaluator(device), crop, strip)
     return read_message(parsed, model, latents) if extract else None
 
 
 def _decode_into(
-    parsed: Container, model: Model, sink: picture.Sink, run: RunNetwork = fast.run, crop: Crop | None = None
+    parsed: Container,
+    model: Model,
+    sink: picture.Sink,
+    run: RunNetwork = fast.run,
+    crop: Crop | None = None,
+    strip: picture.Strip = (),
 ) -> Latents:
     """Decode a parsed file, see `decode_into`; return its latents."""
     region = picture.region_of(crop, parsed.width, parsed.height)
     latents = decode_latents(parsed, model)
-    output, crc = picture.Output(parsed, region), 0
+    output, crc = picture.Output(parsed, region, strip), 0
     sink.begin(output.frame)
     bands = latents.bands(_rows_needed(model.decoder, region, latents))
     with memory.freed_kept(memory.MUCH):
@@ -129,7 +139,7 @@ def _decode_into(
     return latents
 
 
-def preview(source: Source, *, max_pixels: int = limits.MAX_PIXELS) -> Image.Image:
+def preview(source: Source, *, max_pixels: int = limits.MAX_PIXELS, strip: picture.Strip = ()) -> Image.Image:
     """Decode an .sga file to an eighth of its size, rounded up, from the beginning of what it says of the picture.
 
     Nearly the means of 8x8 pixels each, in a fraction of a decode's time; not the same to the last bit on all machines.
@@ -139,6 +149,7 @@ def preview(source: Source, *, max_pixels: int = limits.MAX_PIXELS) -> Image.Ima
     Args:
         source: the file: its bytes, its path, or open for reading bytes.
         max_pixels: refuse larger images before allocating anything.
+        strip: metadata to leave out.
 
     Returns:
         Image with the mode and the metadata that `decode` gives; errors are those of `decode`.
@@ -148,13 +159,14 @@ def preview(source: Source, *, max_pixels: int = limits.MAX_PIXELS) -> Image.Ima
     shortcut = shortcut_of(model.decoder)
     if shortcut is None or parsed.carries or parsed.section(SectionType.OVERLAY) is not None:
         sink = picture.ImageSink()
-        _decode_into(parsed, model, sink)
+        _decode_into(parsed, model, sink, strip=strip)
         return sink.image.reduce(FACTOR)
     latents = decode_latents(parsed, model)
     with memory.freed_kept(memory.MUCH):
         y_hat = (band.y_hat_q for band in latents.bands(n_passes=shortcut.n_passes))
         rgb = np.concatenate(list(shortcut.pixels(model.decoder, parsed.level_q4, y_hat)))
-    return picture.Output(parsed, picture.region_of(None, parsed.width, parsed.height)).reduced(rgb, FACTOR)
+    whole = picture.region_of(None, parsed.width, parsed.height)
+    return picture.Output(parsed, whole, strip).reduced(rgb, FACTOR)
 
 
 def _parsed(source: Source, max_pixels: int) -> Container:

@@ -37,7 +37,7 @@ from sgacodec.models.levels import LEVEL_STEPS, level_lambda, level_lambdas
 from sgacodec.nets.pieces import rated_pieces, to_tensor
 from sgacodec.nets.registry import RefinedModel
 from sgacodec.options import EncodeOptions
-from sgacodec.picture import Picture, alpha_of, region_of, to_picture
+from sgacodec.picture import Picture, alpha_of, region_of, stripped, to_picture
 from sgacodec.plan import Plan, Target, make_plan
 from sgacodec.refine import loop, pieces
 from sgacodec.refine.objective import Objective
@@ -219,7 +219,11 @@ class _File:
 
 
 def prepared(plan: Plan, picture: Picture) -> Picture:
-    """Return the picture whose colours are coded: those that cannot be seen are filled, unless they are asked for."""
+    """Return the picture that is coded, without metadata that are to be left out.
+
+    Colours that cannot be seen are filled, unless they are asked for.
+    """
+    picture = stripped(picture, plan.strip)
     return picture if plan.exact else hidden.filled(picture)
 
 

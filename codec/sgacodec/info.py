@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from sgacodec.errors import FormatError
+from sgacodec.format import container
 from sgacodec.format.container import CRC_BYTES, Header, SectionType, parse_header
 from sgacodec.models.levels import LEVEL_STEPS
+from sgacodec.picture import exif, profile, xmp
 from sgacodec.sources import read_bytes
 
 if TYPE_CHECKING:
     from sgacodec.bitsback.carriers import Carriers
     from sgacodec.sources import Source
 
+T = TypeVar("T")
 
 _ALPHA = {"alpha", "coded_alpha"}
 
@@ -31,6 +36,11 @@ class Info:
         sections: name or number and stored bytes of each optional section.
         z_bytes, y_bytes, header_bytes: where the rest of the bytes go.
         carriers: how z carries a message, where it does and the bytes read so far say it.
+        exif: what the EXIF says in short: camera, when, orientation, position.
+        xmp: the prefixes of the XMP's namespaces, and the names of properties that give a position.
+        icc: name of the ICC profile.
+
+    The last three are None where there is no such section, or it cannot be read.
     """
 
     width: int
@@ -45,6 +55,14 @@ class Info:
     y_bytes: int
     header_bytes: int
     carriers: Carriers | None = None
+    exif: exif.Facts | None = None
+    xmp: xmp.Facts | None = None
+    icc: str | None = None
+
+    @property
+    def has_position(self) -> bool:
+        """Whether EXIF or XMP say where the picture was taken."""
+        return any(found is not None and found.has_position for found in (self.exif, self.xmp))
 
 
 def read_info(source: Source) -> Info:
@@ -75,7 +93,19 @@ def read_info(source: Source) -> Info:
         y_bytes=sum(header.y_bytes),
         header_bytes=header.n_bytes + CRC_BYTES,
         carriers=_read_carriers(data, header),
+        exif=_read(data, header, SectionType.EXIF, exif.facts),
+        xmp=_read(data, header, SectionType.XMP, xmp.facts),
+        icc=_read(data, header, SectionType.ICC, profile.description),
     )
+
+
+def _read(data: bytes, header: Header, kind: SectionType, read: Callable[[bytes], T | None]) -> T | None:
+    """Return what is read in a section, or None where it is not there or damaged: its checksum is not looked at."""
+    try:
+        content = container.read_section(data, header, kind)
+    except FormatError:
+        return None
+    return None if content is None else read(content)
 
 
 def _read_carriers(data: bytes, header: Header) -> Carriers | None:

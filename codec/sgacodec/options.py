@@ -12,6 +12,7 @@ from typing import Any
 
 from sgacodec.errors import OptionError
 from sgacodec.models.store import DEFAULT_MODEL
+from sgacodec.picture import Strip, strip
 
 DEFAULT_QUALITY = 50
 
@@ -102,6 +103,9 @@ class EncodeOptions:
         seed: seeds the rounding noise; any integer of 64 bits.
         exact: keep the colours of pixels with alpha 0, which are not seen; otherwise they become a smooth continuation
             of what is seen, which costs next to nothing.
+        strip: metadata to leave out: "all", "gps" (the position alone), "exif", "xmp" or "icc", or several of these, as
+            a text with commas or as texts. The picture stays upright, and where an ICC profile is left out its colours
+            are converted to sRGB.
     """
 
     quality: float | None = None
@@ -118,6 +122,7 @@ class EncodeOptions:
     device: str = "auto"
     seed: int = 0
     exact: bool = False
+    strip: Strip = ()
 
     def __post_init__(self) -> None:
         """Refuse values and combinations that do not exist.
@@ -139,6 +144,7 @@ class EncodeOptions:
         _check_text("model", self.model, (str, os.PathLike), "the name, id or path of a model")
         _check_text("device", self.device, (str,), 'the name of a torch device, or "auto"')
         _check_integer("seed", self.seed, _SEEDS)
+        strip.names(self.strip)
 
     def _check_targets(self) -> None:
         """Refuse a target beside another, or beside what picks the level.

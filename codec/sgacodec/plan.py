@@ -14,6 +14,7 @@ from sgacodec.models import store
 from sgacodec.models.levels import LEVEL_STEPS, level_lambda, max_level_q4, nearest_level_q4
 from sgacodec.models.model import Model
 from sgacodec.options import DEFAULT_QUALITY, EncodeOptions
+from sgacodec.picture import Strip
 from sgacodec.refine import loop, rounding, schedule
 from sgacodec.targets import AtLeastDb, AtMostBpp, AtMostBytes, Wanted
 
@@ -45,6 +46,7 @@ class Plan:
         embedding: how to embed a message.
         exact: whether the colours of invisible pixels are kept.
         wanted: a size or a PSNR that takes the place of `target`, or None.
+        strip: metadata to leave out.
     """
 
     model: Model
@@ -54,6 +56,7 @@ class Plan:
     embedding: embed.Settings = field(default_factory=embed.Settings)
     exact: bool = False
     wanted: Wanted | None = None
+    strip: Strip = ()
 
     @property
     def autocast(self) -> bool:
@@ -74,7 +77,8 @@ def make_plan(options: EncodeOptions) -> Plan:
     tuned = schedule.for_iterations(options.steps, cools=not model.decoder.entropy.sees_y)
     settings = loop.Settings(round_, tuned, options.seed)
     target, device = choose_target(model, options), torch_device(options.device)
-    return Plan(model, target, settings, device, exact=options.exact, wanted=_wanted(options))
+    wanted = _wanted(options)
+    return Plan(model, target, settings, device, exact=options.exact, wanted=wanted, strip=options.strip)
 
 
 def _wanted(options: EncodeOptions) -> Wanted | None:

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.odd_images import phone_exif
 
 import sgacodec
 from sgacodec import many
@@ -142,3 +144,13 @@ def test_a_program_without_a_main_guard_is_told(tmp_path, scene_files):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=100, check=False)
     assert done.returncode == 1
     assert 'if __name__ == "__main__"' in done.stderr.splitlines()[-1]
+
+
+def test_metadata_are_left_out_of_all(scene, tmp_path, tiny_options):
+    for name in ("a.jpg", "b.png"):
+        Image.fromarray(scene).save(tmp_path / name, exif=phone_exif())
+    results = list(sgacodec.encode_many(sorted(tmp_path.iterdir()), replace(tiny_options, strip="gps")))
+    for result in results:
+        info = sgacodec.read_info(result.data)
+        assert info.exif.camera == "Apple iPhone 15"
+        assert not info.has_position

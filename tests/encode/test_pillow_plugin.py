@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 from support.golden import file_of
+from support.odd_images import phone_exif
 
 import sgacodec
 from sgacodec import pillow_plugin
@@ -77,6 +78,18 @@ def test_arguments_take_the_place_of_the_images_own(scene):
         bare = opened(saved(image, exif=nothing, icc_profile=nothing, xmp=nothing))
         assert not bare.info.keys() & {"exif", "icc_profile", "xmp"}
     assert image.info["xmp"] == b"old"
+
+
+def test_metadata_are_left_out_by_save(scene):
+    image = Image.fromarray(scene)
+    given = {"exif": phone_exif(), "xmp": "<x:xmpmeta/>"}
+    without = opened(saved(image, strip="gps", **given))
+    assert without.getexif()[0x010F] == "Apple"
+    assert not without.getexif().get_ifd(0x8825)
+    assert b"xmpmeta" in without.info["xmp"]
+    assert not opened(saved(image, strip=("exif", "xmp"), **given)).info.keys() & {"exif", "xmp"}
+    with pytest.raises(ValueError, match="strip takes all, gps, exif, xmp, icc"):
+        saved(image, strip="thumbnail")
 
 
 def test_the_orientation_of_a_given_exif_is_applied(scene):

@@ -110,3 +110,65 @@ def cmyk_profile() -> bytes:
     matrix = struct.pack(">9i", *(65536 * (n % 4 == 0) for n in range(9)))
     table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + matrix + ramp * 4 + lab.tobytes() + ramp * 3
     return profile(b"CMYK", {b"A2B0": table}, b"Lab ", b"prtr")
+
+
+def display_p3() -> bytes:
+    """Return the profile of phones' wide-gamut displays."""
+    curve = parametric_curve(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    return profile(
+        b"RGB ",
+        {
+            b"desc": b"desc\0\0\0\0" + struct.pack(">I", 11) + b"Display P3\0" + bytes(79),
+            b"wtpt": xyz(0.9505, 1, 1.089),
+            b"rXYZ": xyz(0.51512, 0.2412, -0.00105),
+            b"gXYZ": xyz(0.29198, 0.69225, 0.04189),
+            b"bXYZ": xyz(0.1571, 0.06657, 0.78407),
+            b"rTRC": curve,
+            b"gTRC": curve,
+            b"bTRC": curve,
+        },
+    )
+
+
+GPS_NUMBERS = [struct.pack("<2I", *ratio) for ratio in ((50, 1), (512345, 10000), (14, 1), (254321, 10000), (2125, 10))]
+"""What of the position of `phone_exif` is told in fractions: little-endian."""
+
+
+def phone_exif(orientation: int = 6) -> bytes:
+    """Return EXIF as a phone writes it: camera, orientation, date, position."""
+
+    def long(*values):
+        return struct.pack(f"<{len(values)}I", *values)
+
+    def main(exif_at=0, gps_at=0):
+        entries = [
+            (0x010F, 2, 6, b"Apple\0"),
+            (0x0110, 2, 10, b"iPhone 15\0"),
+            (0x0112, 3, 1, struct.pack("<H", orientation)),
+            (0x8769, 4, 1, long(exif_at)),
+            (0x8825, 4, 1, long(gps_at)),
+        ]
+        return ifd(entries, 8, "<")
+
+    exif_at = 8 + len(main())
+    exif = ifd([(0x9003, 2, 20, b"2024:05:01 12:33:10\0"), (0x927C, 7, len(MAKER_NOTE), MAKER_NOTE)], exif_at, "<")
+    gps_at = exif_at + len(exif)
+    numbers = GPS_NUMBERS
+    latitude, longitude = numbers[0] + numbers[1] + long(0, 1), numbers[2] + numbers[3] + long(0, 1)
+    gps = [(1, 2, 2, b"N\0"), (2, 5, 3, latitude), (3, 2, 2, b"E\0"), (4, 5, 3, longitude), (6, 5, 1, numbers[4])]
+    return PREFIX + b"II*\0" + long(8) + main(exif_at, gps_at) + exif + ifd(gps, gps_at, "<")
+
+
+PHONE_XMP = b"""<x:xmpmeta xmlns:x='adobe:ns:meta/'>
+<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description
+ xmlns:e='http://ns.adobe.com/exif/1.0/' xmlns:tiff='http://ns.adobe.com/tiff/1.0/'
+ xmlns:dc='http://purl.org/dc/elements/1.1/' xmlns:d='http://www.dji.com/drone-dji/1.0/'
+ xmlns:i='http://iptc.org/std/Iptc4xmpExt/2008-02-29/'
+ tiff:Orientation='6' e:FNumber='2' e:GPSLatitude='50,51.2345N' d:GpsLatitude="50.853908">
+<e:GPSLongitude>14,25.4321E</e:GPSLongitude><dc:title>GPS</dc:title>
+<i:LocationCreated><rdf:Bag><rdf:li><rdf:Description><e:GPSAltitude>2125/10</e:GPSAltitude><i:City>Decin</i:City>
+</rdf:Description></rdf:li></rdf:Bag></i:LocationCreated></rdf:Description></rdf:RDF></x:xmpmeta>"""
+"""XMP with a position as attributes and elements, also inside of a structure, and a city in words."""
+
+COORDINATES = (b"51.2345", b"50.853908", b"25.4321", b"2125/10")
+"""What of the position of `PHONE_XMP` is told in digits."""

@@ -252,6 +252,19 @@ def parse(data: bytes, max_pixels: int = limits.MAX_SIDE**2) -> Container:
     )
 
 
+def read_section(data: bytes, header: Header, kind: SectionType) -> bytes | None:
+    """Return the content of one section of a file, inflated, or None where it is not there or not all of it.
+
+    Raises:
+        FormatError: it cannot be inflated.
+    """
+    run = header.section_run(kind)
+    if run is None or run.stop > len(data):
+        return None
+    entry = next(entry for entry in header.sections if entry.kind == kind)
+    return _read_section(Reader(data[run]), entry, header).data
+
+
 def serialize(container: Container) -> bytes:
     """Return the bytes of an .sga file; the inverse of `parse`."""
     stored = [_pack_section(section) for section in container.sections]

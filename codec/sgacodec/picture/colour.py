@@ -1,4 +1,4 @@
-"""Colours that a file describes without a profile (PNG's cICP, gAMA and cHRM, AVIF's nclx), as sRGB.
+"""Colours that a file describes without a profile (PNG's cICP, gAMA and cHRM, nclx of AVIF and HEIC), as sRGB.
 
 Source: ISO/IEC 15948 (PNG), sections 11.3.2 and 13.13; ITU-T H.273, tables 2 and 3; Bradford adaptation: ICC.1:2022,
 annex E.
@@ -6,14 +6,13 @@ annex E.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sgacodec.picture import png
+from sgacodec.picture import bmff, png
 from sgacodec.picture.losses import Tell
 from sgacodec.picture.profile import FloatArray, srgb_to_linear
 
@@ -69,7 +68,7 @@ def encoding_of(info: dict[Any, Any], data: bytes, tell: Tell) -> Encoding | Non
         data: the file, or nothing where it is not known.
         tell: is told what cannot be converted.
     """
-    code_points = _in_png(data) or _in_avif(data)
+    code_points = _in_png(data) or _in_properties(data)
     if code_points is not None:
         return _of_code_points(code_points, tell)
     if "icc_profile" in info or "srgb" in info or not {"gamma", "chromaticity"} & set(info):
@@ -115,30 +114,13 @@ def _in_png(data: bytes) -> _CodePoints | None:
     return _CodePoints(found[0], found[1], is_narrow=not found[3]) if len(found) == 4 else None
 
 
-def _in_avif(data: bytes) -> _CodePoints | None:
-    """Return what the nclx of an AVIF says, unless there is a profile; its decoder has widened a narrow range."""
-    if data[4:8] != b"ftyp":
-        return None
-    contents = (meta[4:] for meta in _boxes(data, b"meta"))  # behind version and flags
-    colours = [colour for content in contents for colour in _boxes(content, b"iprp", b"ipco", b"colr")]
+def _in_properties(data: bytes) -> _CodePoints | None:
+    """Return what the nclx of an AVIF or HEIC says, unless there is a profile; decoders have widened a narrow range."""
+    colours = list(bmff.properties(data, b"colr"))
     found = next((colour for colour in colours if colour.startswith(b"nclx") and len(colour) >= 8), None)
     if found is None or any(colour.startswith((b"prof", b"rICC")) for colour in colours):
         return None
     return _CodePoints(int.from_bytes(found[4:6], "big"), int.from_bytes(found[6:8], "big"))
-
-
-def _boxes(data: bytes, kind: bytes, *inside: bytes) -> Iterator[bytes]:
-    """Yield the contents of the boxes of a kind, or of those of the next kind inside of them. Source: ISO 14496-12."""
-    at = 0
-    while at + 8 <= len(data):
-        n_bytes, n_head = int.from_bytes(data[at : at + 4], "big"), 8
-        if n_bytes == 1:
-            n_bytes, n_head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
-        end = at + n_bytes if n_bytes else len(data)
-        if data[at + 4 : at + 8] == kind:
-            content = data[at + n_head : end]
-            yield from _boxes(content, *inside) if inside else (content,)
-        at = max(end, at + n_head)
 
 
 def _of_code_points(found: _CodePoints, tell: Tell) -> Encoding | None:

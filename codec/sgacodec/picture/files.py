@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import re
 import threading
@@ -18,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sgacodec import limits
 from sgacodec.errors import InvalidImageError, one_line
-from sgacodec.picture import bare
+from sgacodec.picture import bare, opening
 from sgacodec.picture.planes import Picture
 from sgacodec.picture.taking_apart import take_apart, take_colours
 
@@ -26,10 +25,11 @@ log = logging.getLogger(__name__)
 
 
 def read_picture(path: Path, max_pixels: int = limits.MAX_PIXELS) -> Picture:
-    """Read an image file of any format that Pillow reads.
+    """Read an image file of any format that Pillow reads, HEIC or JPEG XL.
 
     Raises:
-        InvalidImageError: the file is missing, no image, truncated, or too large.
+        InvalidImageError: the file is missing, no image, truncated, or too large; or reading it takes a package that is
+            missing, or it is a camera's raw file.
     """
     try:
         return parse_picture(path.read_bytes(), max_pixels, str(path))
@@ -96,13 +96,15 @@ def _parse(data: bytes, max_pixels: int, name: str, take: _Take) -> _Parsed:
 
 
 def _open(data: bytes, max_pixels: int, take: _Take) -> _Parsed:
+    found_in = data
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _Parsed(take(image, max_pixels, data))
+        image, found_in = opening.open_image(data, max_pixels)
+        with image:
+            return _Parsed(take(image, max_pixels, found_in))
     except (InvalidImageError, Image.DecompressionBombError):
         raise
     except Exception as err:
-        pictures = (_open_bare(way, max_pixels, take) for way in bare.ways(data))
+        pictures = (_open_bare(way, max_pixels, take) for way in bare.ways(found_in))
         picture = next((picture for picture in pictures if picture is not None), None)
         if picture is None:
             raise

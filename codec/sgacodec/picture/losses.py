@@ -49,6 +49,10 @@ def named(image: Image.Image, found_exif: bytes | None, data: bytes) -> Iterator
         yield "IPTC and Photoshop's metadata"
     if image.format in ("JPEG", "MPO"):
         yield from _appended(image, data)
+    if image.info.get("depth_images"):
+        yield "the depth map"
+    if any("gainmap" in kind.lower() for kind in image.info.get("aux", {})):
+        yield "the gain map of an HDR picture"
 
 
 def _resolution(image: Image.Image) -> tuple[float, float] | None:

@@ -24,6 +24,9 @@ _STRUCTURAL_TAGS = {
 
 _IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _MAKER_NOTE = 0x927C
+_TURNED_BY_READERS = ("HEIF", "JXL")
+"""Formats whose readers turn the pixels as the file says: what EXIF and XMP say of that is done, or means nothing."""
+
 _XMP_TAG = 700
 
 T = TypeVar("T")
@@ -61,7 +64,7 @@ def read_metadata(image: Image.Image, data: bytes = b"") -> Metadata:
     lost |= dict.fromkeys(others or ())
     if lost:
         log.warning("lost: %s", ", ".join(lost))
-    turn = orientation_of(found_exif, packet)
+    turn = 1 if _is_turned(image) else orientation_of(found_exif, packet)
     return Metadata(
         found_exif and exif.upright(found_exif),
         kept.xmp and xmp.upright(kept.xmp),
@@ -72,6 +75,8 @@ def read_metadata(image: Image.Image, data: bytes = b"") -> Metadata:
 
 def read_orientation(image: Image.Image) -> int:
     """Return how the pixels of a loaded image have to be turned, 1 to 8, as `read_metadata` does, without a word."""
+    if _is_turned(image):
+        return 1
     found_exif = _or_lost("EXIF", partial(_read_exif, image), log.debug)
     return orientation_of(found_exif, _or_lost("XMP", partial(_read_xmp, image), log.debug))
 
@@ -79,6 +84,11 @@ def read_orientation(image: Image.Image) -> int:
 def orientation_of(found_exif: bytes | None, packet: bytes | None) -> int:
     """Return the orientation that EXIF gives, or else XMP, or else 1."""
     return (found_exif and exif.orientation(found_exif)) or (packet and xmp.orientation(packet)) or 1
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether the pixels were turned by the reader, which is not so of a JPEG inside of JPEG XL."""
+    return image.format in _TURNED_BY_READERS and not getattr(image, "jpeg", False)
 
 
 def _or_lost(what: str, read: Callable[[losses.Tell], T], tell: losses.Tell) -> T | None:

@@ -16,10 +16,13 @@ from sgacodec.format.container import Container, SectionType
 from sgacodec.picture.alpha import alpha_of
 from sgacodec.picture.planes import to_gray
 from sgacodec.picture.region import Region
+from sgacodec.picture.strip import Metadata, Strip, kept, to_srgb
 
 Pixels = npt.NDArray[np.uint8]
 
-_METADATA = ((SectionType.ICC, "icc_profile"), (SectionType.EXIF, "exif"), (SectionType.XMP, "xmp"))
+_SECTIONS = {"icc": SectionType.ICC, "exif": SectionType.EXIF, "xmp": SectionType.XMP}
+_KEYS = {"icc": "icc_profile"}
+"""What `Image.info` calls metadata differently."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +58,25 @@ class Output:
         frame: of that part.
     """
 
-    def __init__(self, container: Container, region: Region) -> None:
-        """Unpack the alpha plane, all of it.
+    def __init__(self, container: Container, region: Region, strip: Strip = ()) -> None:
+        """Unpack the alpha plane, all of it; `strip` says which metadata are left out.
 
         Raises:
             CorruptStreamError: the alpha plane does not fit.
+            OptionError: `strip` names something that there is not.
         """
         self._gray, self._region, self._n_done = container.grayscale, region, 0
         self._alpha = alpha_of(container)
         mode = ("L" if self._gray else "RGB") + ("" if self._alpha is None else "A")
-        contents = ((key, container.section(kind)) for kind, key in _METADATA)
-        info = {key: content for key, content in contents if content is not None}
+        known = Metadata(**{name: container.section(kind) for name, kind in _SECTIONS.items()})
+        self._convert = to_srgb(known, strip, self._gray)
+        contents = vars(kept(known, strip)).items()
+        info = {_KEYS.get(name, name): content for name, content in contents if content is not None}
         self.frame = Frame(mode, region.width, region.height, info)
 
     def pack(self, rgb: Pixels) -> Pixels:
         """Return the next rows as the image has them, from their colours, uint8 [n, W, 3]."""
-        colours = to_gray(rgb) if self._gray else rgb
+        colours = self._colours(rgb)
         if self._alpha is None:
             return colours
         first = self._region.top + self._n_done
@@ -80,12 +86,15 @@ class Output:
     def reduced(self, rgb: Pixels, factor: int) -> Image.Image:
         """Return the image made smaller by a factor, sizes rounded up, from its colours there, uint8 [h, w, 3]."""
         width, height = (-(-side // factor) for side in (self.frame.width, self.frame.height))
-        colours = rgb[:height, :width]
-        image = Image.fromarray(to_gray(colours) if self._gray else colours)
+        image = Image.fromarray(self._colours(rgb[:height, :width]))
         if self._alpha is not None:
             image.putalpha(Image.fromarray(self._alpha).reduce(factor))
         image.info.update(self.frame.info)
         return image
+
+    def _colours(self, rgb: Pixels) -> Pixels:
+        colours = to_gray(rgb) if self._gray else rgb
+        return colours if self._convert is None else self._convert(colours)
 
 
 class ImageSink:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sgacodec import limits
 from sgacodec.errors import InvalidImageError
 from sgacodec.format.container import Section, SectionType
 from sgacodec.picture.alpha import section_of
@@ -46,6 +47,24 @@ class Picture:
     @cached_property
     def _alpha_section(self) -> tuple[Section, ...]:
         return () if self.alpha is None else (section_of(self.alpha),)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image without pixels, or with more than are allowed or fit.
+
+    Raises:
+        InvalidImageError: it says what is allowed.
+    """
+    if width * height == 0:
+        raise InvalidImageError("the image has no pixels")
+    if width * height > max_pixels:
+        raise InvalidImageError(
+            f"the image has {width}x{height} pixels, over the limit of {max_pixels}; raise it with --max-pixels"
+        )
+    if max(width, height) > limits.MAX_SIDE:
+        raise InvalidImageError(
+            f"the image has {width}x{height} pixels; a side has at most {limits.MAX_SIDE}; cut it up"
+        )
 
 
 def picture_from_array(array: npt.NDArray[Any]) -> Picture:

@@ -1,4 +1,4 @@
-"""ICC profiles: whether one fits the pixels, whether it says nothing new, and CMYK pixels through theirs.
+"""ICC profiles: whether one fits the pixels, whether it says nothing new, its name, and pixels through it to sRGB.
 
 Source: ICC.1:2022 (profile version 4.4), sections 7 and 10; IEC 61966-2-1 (sRGB).
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 import io
 import logging
 import struct
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, features
 
+from sgacodec.errors import OptionError, one_line
 from sgacodec.picture.losses import Tell
 
 log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.uint8]
+Convert = Callable[[Pixels], Pixels]
 
 _HEADER_BYTES = 128
 _PRIMARIES = {b"rXYZ": (0.4360, 0.2225, 0.0139), b"gXYZ": (0.3851, 0.7169, 0.0971), b"bXYZ": (0.1431, 0.0606, 0.7139)}
@@ -80,6 +84,54 @@ def is_srgb(icc: bytes) -> bool:
         return False
 
 
+def description(icc: bytes) -> str | None:
+    """Return a profile's name, such as Display P3, or None where it has none that can be read."""
+    try:
+        tag = _read_tags(icc)[b"desc"]
+        words = (_localised(tag) if tag[:4] == b"mluc" else _ascii(tag)).split()
+    except (KeyError, struct.error):  # it lacks the tag, or ends early
+        return None
+    return "".join(each for each in " ".join(words) if each.isprintable()) or None
+
+
+def to_srgb(icc: bytes, gray: bool, tell: Tell) -> Convert | None:
+    """Return what takes pixels through their profile to sRGB; None where that changes nothing, or cannot be done.
+
+    Colours outside of sRGB become the nearest inside of it.
+
+    Args:
+        icc: a profile.
+        gray: whether pixels are gray, uint8 [H, W]; else they are uint8 [H, W, 3].
+        tell: is told where the profile cannot be used.
+
+    Raises:
+        OptionError: Pillow was built without littlecms.
+    """
+    if not is_one(icc) or is_srgb(icc):
+        return None
+    if not features.check("littlecms2"):
+        raise OptionError("this Pillow has no littlecms, without which icc and all cannot be stripped; name the others")
+    from PIL import ImageCms  # only such pictures need it
+
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        srgb = ImageCms.createProfile("sRGB")
+        # By default littlecms takes few points of a gray curve, and the dark ones come out up to 10 too low.
+        flags = ImageCms.Flags.NOOPTIMIZE if gray else ImageCms.Flags.NONE
+        transform = ImageCms.buildTransform(own, srgb, "L" if gray else "RGB", "RGB", flags=flags)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as err:
+        tell("the ICC profile cannot be used: %s; its colours are taken for sRGB", one_line(err))
+        return None
+
+    def convert(pixels: Pixels) -> Pixels:
+        return np.asarray(transform.apply(Image.fromarray(pixels)))
+
+    if not gray:
+        return convert
+    table = convert(np.arange(256, dtype=np.uint8)[None])[0, :, 1]  # green: what is gray has three equal channels
+    return lambda pixels: table[pixels]
+
+
 def cmyk_to_rgb(image: Image.Image, tell: Tell) -> Image.Image:
     """Return a CMYK image as sRGB, by its profile, or plainly where it has none or a broken one, which is told."""
     icc = image.info.get("icc_profile")
@@ -94,6 +146,18 @@ def cmyk_to_rgb(image: Image.Image, tell: Tell) -> Image.Image:
         tell("the CMYK profile cannot be used: %s; the colours are converted without it", err)
         return image.convert("RGB")
     return image.convert("RGB") if converted is None else converted
+
+
+def _localised(tag: bytes) -> str:
+    """Return the first text of type mluc."""
+    n_bytes, at = struct.unpack_from(">II", tag, 20)
+    return tag[at : at + n_bytes].decode("utf-16-be", "replace")
+
+
+def _ascii(tag: bytes) -> str:
+    """Return the text of type desc, which is that of version 2."""
+    (n_bytes,) = struct.unpack_from(">I", tag, 8)
+    return tag[12 : 12 + n_bytes].split(b"\0")[0].decode("latin-1")
 
 
 def _read_tags(icc: bytes) -> dict[bytes, bytes]:

@@ -30,6 +30,9 @@ _LOSS = {
 }
 """By mode, but for integers, which tell by their values."""
 
+DEPTH = "bit_depth"
+"""Key of `Image.info` for the bits per sample of a file that was read as 8 bits; it is pillow-heif's own."""
+
 GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM", "JPEG2000")
 """Formats whose samples of mode I have 16 bits, however small they are."""
@@ -45,7 +48,7 @@ def to_8_bit(image: Image.Image, rawmode: str, tell: Tell) -> Image.Image:
     """
     if image.mode.startswith("I"):
         return _from_integers(image, rawmode, tell)
-    _tell_losses(image.mode, rawmode, tell)
+    _tell_losses(image.mode, rawmode, image.info.get(DEPTH), tell)
     if image.mode == "F":
         return _from_floats(np.asarray(image), tell)
     if image.mode == "CMYK":
@@ -53,11 +56,13 @@ def to_8_bit(image: Image.Image, rawmode: str, tell: Tell) -> Image.Image:
     return image.convert(image.mode[:-1] + "A") if image.mode in ("La", "RGBa") else image
 
 
-def _tell_losses(mode: str, rawmode: str, tell: Tell) -> None:
+def _tell_losses(mode: str, rawmode: str, depth: object, tell: Tell) -> None:
     if _LOSS.get(mode):
         tell("%s images are coded as 8 bits per channel; lost: %s", mode, _LOSS[mode])
     elif mode not in _LOSS:
         tell("%s images are converted to RGB by Pillow", mode)
+    elif isinstance(depth, int) and depth > 8:
+        tell("%d-bit images are coded as 8 bits per channel; lost: the lower %d bits", depth, depth - 8)
     elif "16" in rawmode:
         tell("16-bit images are coded as 8 bits per channel; lost: the lower 8 bits")
 

@@ -14,7 +14,7 @@ from sgacodec import limits
 from sgacodec.errors import InvalidImageError, one_line
 from sgacodec.picture import colour, metadata, png, profile, quiet, samples, transparency
 from sgacodec.picture.losses import Tell
-from sgacodec.picture.planes import Picture, picture_from_array
+from sgacodec.picture.planes import Picture, check_size, picture_from_array
 
 log = logging.getLogger(__name__)
 
@@ -137,12 +137,12 @@ class _Found:
 
 
 def _read_pixels(image: Image.Image, max_pixels: int, data: bytes, tell: Tell) -> _Found:
-    _check_size(image, max_pixels)
+    check_size(*image.size, max_pixels)
     raw = transparency.rawmode(image)
     lower = transparency.lower_bytes(image, data)
     with quiet.without_libtiff_messages(image):
         image.load()
-    _check_size(image, max_pixels)  # icons have their true size only now
+    check_size(*image.size, max_pixels)  # icons have their true size only now
     keyed = transparency.of_key(image, raw, lower, tell)
     has_alpha = keyed is None and (image.mode in _WITH_ALPHA or "transparency" in image.info)
     plain = samples.to_8_bit(image if keyed is None else _without_key(image), raw, tell)
@@ -151,20 +151,6 @@ def _read_pixels(image: Image.Image, max_pixels: int, data: bytes, tell: Tell) -
     encoding = colour.encoding_of(image.info, data, tell)
     rgb = array[:, :, :3] if encoding is None else colour.to_srgb(array[:, :, :3], encoding, tell)
     return _Found(rgb, gray, array[:, :, 3] if has_alpha else keyed, encoding is not None)
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height == 0:
-        raise InvalidImageError("the image has no pixels")
-    if width * height > max_pixels:
-        raise InvalidImageError(
-            f"the image has {width}x{height} pixels, over the limit of {max_pixels}; raise it with --max-pixels"
-        )
-    if max(width, height) > limits.MAX_SIDE:
-        raise InvalidImageError(
-            f"the image has {width}x{height} pixels; a side has at most {limits.MAX_SIDE}; cut it up"
-        )
 
 
 def _without_key(image: Image.Image) -> Image.Image:
@@ -189,4 +175,9 @@ def _warn_of_frames(image: Image.Image) -> None:
         log.warning("lost: all frames but the first; the others are damaged: %s", one_line(err))
         return
     if n_frames > 1:
-        log.warning("the image has %d frames; lost: all but the first", n_frames)
+        log.warning("the image has %d frames; lost: all but the %s", n_frames, _shown_frame(image))
+
+
+def _shown_frame(image: Image.Image) -> str:
+    """Return which of its frames an image shows first."""
+    return "primary one" if image.format == "HEIF" else "first"

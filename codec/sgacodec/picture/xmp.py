@@ -1,4 +1,4 @@
-"""XMP: its orientation, its description, and what it says of parts of a file that are not kept.
+"""XMP: its orientation, its description, its position, and what it says of parts of a file that are not kept.
 
 Packets are changed by cutting pieces out of their bytes, so that all else stays as it came. They come from anywhere, so
 everything here takes a time that grows as their length: texts are searched from left to right, and whatever has to know
@@ -28,7 +28,7 @@ _SEPARATOR = " "
 
 @dataclass(frozen=True)
 class _Claim:
-    """Properties that speak of something outside of the packet.
+    """Properties that speak of something that the file will not have.
 
     Attributes:
         what: what it is called.
@@ -47,9 +47,35 @@ _CLAIMS = (
     _Claim("what is appended to the file", "http://ns.google.com/photos/1.0/container/", ("Directory",)),
     _Claim("extended XMP", "http://ns.adobe.com/xmp/note/", ("HasExtendedXMP",)),
 )
-_BY_NAMESPACE = {claim.namespace: claim for claim in _CLAIMS}
-_NAMESPACES = {name.encode() for name in (*_BY_NAMESPACE, "http://ns.google.com/photos/1.0/container/item/")}
-"""Those of claims, and of names that occur inside of claims."""
+_INSIDE_OF_CLAIMS = ("http://ns.google.com/photos/1.0/container/item/",)
+"""Namespaces of names that occur inside of claims."""
+
+_POSITION = (
+    _Claim("the position", "http://ns.adobe.com/exif/1.0/", ("GPS",)),
+    _Claim("the position", "http://www.dji.com/drone-dji/1.0/", ("Gps", "GPS")),
+)
+_UNTOLD_PREFIXES = {"x", "rdf", "xml"}
+"""Of the packet itself."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a packet says, in short.
+
+    Attributes:
+        is_sound: whether it can be read.
+        prefixes: of the namespaces of its properties, such as dc and exif, sorted.
+        position: names of the properties that say where the picture was taken.
+    """
+
+    is_sound: bool
+    prefixes: tuple[str, ...] = ()
+    position: tuple[str, ...] = ()
+
+    @property
+    def has_position(self) -> bool:
+        """Whether it says where the picture was taken."""
+        return bool(self.position)
 
 
 @dataclass(frozen=True)
@@ -100,14 +126,42 @@ def without_claims(xmp: bytes) -> Kept:
     declared = [claim for claim in _CLAIMS if claim.namespace.encode() in xmp]
     if not declared:
         return Kept(xmp)
-    packet = xmp.strip(b"\0")
-    try:
-        found = _Search(packet)
-    except (expat.ExpatError, _DocumentTypeError):
+    found = _search(xmp, _CLAIMS)
+    if found is None:
         return Kept(None, tuple(claim.what for claim in declared))
     if not found.claims:
         return Kept(xmp)
     return Kept(found.rest() or None, tuple(claim.what for claim in found.claims))
+
+
+def without_position(xmp: bytes) -> bytes | None:
+    """Return a packet without its properties of the position: those of EXIF that begin with GPS, and drones' own.
+
+    Returns:
+        None if nothing is left, or if the packet names such properties and cannot be read.
+    """
+    if not any(name.encode() in xmp.replace(b"\0", b"") for claim in _POSITION for name in claim.names):
+        return xmp
+    found = _search(xmp, _POSITION)
+    if found is None:
+        return None
+    return (found.rest() or None) if found.claims else xmp
+
+
+def facts(xmp: bytes) -> Facts:
+    """Return what a packet says."""
+    found = _search(xmp, _POSITION)
+    if found is None:
+        return Facts(is_sound=False)
+    return Facts(True, tuple(sorted(found.prefixes)), tuple(found.names))
+
+
+def _search(xmp: bytes, claims: tuple[_Claim, ...]) -> _Search | None:
+    """Look for claims; return None where a packet is not well-formed."""
+    try:
+        return _Search(xmp.strip(b"\0"), claims)
+    except (expat.ExpatError, _DocumentTypeError):
+        return None
 
 
 class _DocumentTypeError(Exception):
@@ -119,13 +173,19 @@ class _Search:
 
     Attributes:
         claims: those that were found, in their order; the values mean nothing.
+        names: those of the properties, likewise.
+        prefixes: of the namespaces that are declared, but for those of the packet itself.
 
     Raises:
         expat.ExpatError, _DocumentTypeError: the packet is not well-formed, or has a document type.
     """
 
-    def __init__(self, packet: bytes) -> None:
+    def __init__(self, packet: bytes, claims: tuple[_Claim, ...]) -> None:
         self.claims: dict[_Claim, None] = {}
+        self.names: dict[str, None] = {}
+        self.prefixes: set[str] = set()
+        self._by_namespace = {claim.namespace: claim for claim in claims}
+        self._namespaces = {name.encode() for name in (*self._by_namespace, *_INSIDE_OF_CLAIMS)}
         self._packet = packet
         self._cuts: list[tuple[int, int]] = []
         self._declarations: list[tuple[str, tuple[int, int]]] = []
@@ -135,6 +195,7 @@ class _Search:
         self._parser.ordered_attributes = True
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
+        self._parser.StartNamespaceDeclHandler = self._declare
         self._parser.StartDoctypeDeclHandler = _refuse
         self._parser.Parse(packet, True)
 
@@ -146,6 +207,10 @@ class _Search:
             kept.append(self._packet[at:start])
             at = end
         return b"".join((*kept, self._packet[at:]))
+
+    def _declare(self, prefix: str | None, _: str) -> None:
+        if prefix is not None and prefix not in _UNTOLD_PREFIXES:
+            self.prefixes.add(prefix)
 
     def _start(self, name: str, attributes: list[str]) -> None:
         at = self._parser.CurrentByteIndex
@@ -173,7 +238,7 @@ class _Search:
         for found in attributes:
             written, value = found.group(1), found.group(2)[1:-1]
             if written == b"xmlns" or written.startswith(b"xmlns:"):
-                if value in _NAMESPACES:
+                if value in self._namespaces:
                     self._declarations.append((value.decode(), found.span()))
             elif self._is_claim(next(remaining)):
                 self._cuts.append(found.span())
@@ -181,11 +246,11 @@ class _Search:
     def _is_claim(self, name: str) -> bool:
         """Whether a name is that of a claim; what it is, is noted down."""
         namespace, _, local = name.rpartition(_SEPARATOR)
-        claim = _BY_NAMESPACE.get(namespace)
+        claim = self._by_namespace.get(namespace)
         if claim is None or not local.startswith(claim.names):
             self._used.add(namespace)
             return False
-        self.claims[claim] = None
+        self.claims[claim] = self.names[local] = None
         return True
 
     def _before_space(self, at: int) -> int:

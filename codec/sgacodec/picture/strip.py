@@ -1,0 +1,94 @@
+"""What of a picture's metadata is left out: one definition for encoding and decoding.
+
+Whatever is left out, the picture is shown as before: it is upright without EXIF, as all pictures in .sga files are, and
+where the profile goes, the colours are converted to sRGB, for which pixels without a profile are taken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sgacodec.errors import OptionError
+from sgacodec.picture import exif, profile, xmp
+from sgacodec.picture.planes import Picture
+from sgacodec.picture.profile import Convert
+
+log = logging.getLogger(__name__)
+
+ALL, POSITION = "all", "gps"
+_KINDS = ("exif", "xmp", "icc")
+NAMES = (ALL, POSITION, *_KINDS)
+"""What may be left out; gps is the position in EXIF and XMP alone, all is each of the kinds."""
+
+Strip = str | Collection[str]
+"""Some of `NAMES`: a text with commas between them, or several texts."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What goes with pixels, as stored in files; None is for what there is not.
+
+    Attributes:
+        icc, exif, xmp: each.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+
+
+def names(strip: Strip) -> frozenset[str]:
+    """Return what is to be left out; empty texts are for nothing.
+
+    Raises:
+        OptionError: a name is none of `NAMES`.
+    """
+    texts = [strip] if isinstance(strip, str) else strip
+    if not isinstance(texts, Collection) or not all(isinstance(text, str) for text in texts):
+        raise OptionError(f"strip is {strip!r}, and must be some of {', '.join(NAMES)}")
+    found = [name.strip().lower() for text in texts for name in text.split(",") if name.strip()]
+    unknown = [name for name in found if name not in NAMES]
+    if unknown:
+        raise OptionError(f"no metadata are called {unknown[0]!r}; strip takes {', '.join(NAMES)}")
+    return frozenset(_KINDS if ALL in found else found)
+
+
+def kept(known: Metadata, strip: Strip) -> Metadata:
+    """Return what is left of metadata; where the profile goes, `to_srgb` says what becomes of the pixels."""
+    left_out = names(strip)
+    icc, found_exif, packet = (
+        None if name in left_out else content
+        for name, content in (("icc", known.icc), ("exif", known.exif), ("xmp", known.xmp))
+    )
+    if POSITION not in left_out:
+        return Metadata(icc, found_exif, packet)
+    without = Metadata(icc, found_exif and exif.without_position(found_exif), packet and xmp.without_position(packet))
+    for what, before, after in (("EXIF", found_exif, without.exif), ("XMP", packet, without.xmp)):
+        if before and not after:
+            log.warning(
+                "lost: all of the %s, of which nothing is left or the position cannot be told from the rest", what
+            )
+    return without
+
+
+def to_srgb(known: Metadata, strip: Strip, gray: bool) -> Convert | None:
+    """Return what converts pixels whose profile goes, or None where they stay; see `profile.to_srgb`."""
+    if known.icc is None or "icc" not in names(strip):
+        return None
+    return profile.to_srgb(known.icc, gray, log.warning)
+
+
+def stripped(picture: Picture, strip: Strip) -> Picture:
+    """Return a picture with the metadata that are left, and pixels to suit."""
+    if not names(strip):
+        return picture
+    known = Metadata(picture.icc, picture.exif, picture.xmp)
+    convert = to_srgb(known, strip, picture.grayscale)
+    rgb = picture.rgb
+    if convert is not None:
+        rgb = np.repeat(convert(rgb[:, :, 0])[:, :, None], 3, axis=2) if picture.grayscale else convert(rgb)
+    return replace(picture, rgb=rgb, **vars(kept(known, strip)))
