@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from sgacodec import remote
 from sgacodec.errors import SgacodecError
 from sgacodec.picture import kinds
-from sgacodec_cli.files import check_input, read_input
+from sgacodec_cli.files import check_input, is_stream, read_input
 
 SUFFIX = ".sga"
 _NEVER_DECODED = {"MPEG", "BUFR", "GRIB", "HDF5"}
@@ -90,8 +90,9 @@ def _expanded(name: str) -> list[str]:
         return (remote.matches(name) or [name]) if glob.has_magic(name) and not name.startswith("http") else [name]
     if name == "-" or os.path.lexists(name) or not glob.has_magic(name):
         return [name]
-    # A file called - is not standard input.
-    return [os.path.join(".", found) if found == "-" else found for found in sorted(glob.glob(name))] or [name]
+    # A file called - is not standard input, and a FIFO that was not named might never end.
+    found = [path for path in sorted(glob.glob(name)) if not is_stream(os.path.join(".", path))]
+    return [os.path.join(".", path) if path == "-" else path for path in found] or [name]
 
 
 def expand_all(names: Sequence[str], lists: Sequence[str]) -> list[str]:

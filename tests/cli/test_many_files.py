@@ -110,6 +110,14 @@ def test_patterns_that_no_shell_has_expanded(run, picture):
     assert "a*b does not exist" in run(*ENCODE, "a*b").stderr
 
 
+def test_patterns_leave_out_what_may_never_end(run, picture):
+    picture("a.png", "b.png")
+    os.mkfifo("c.png")
+    assert run(*ENCODE, "*.png", "-o", "out").exit_code == 0
+    assert below("out") == ["a.sga", "b.sga"]
+    assert "c.* does not exist" in run(*ENCODE, "c.*").stderr
+
+
 def test_hidden_files_and_sga_files_of_folders_are_left_out(run, picture, encoded):
     picture("in/a.png", "in/.b.png", "in/.thumbnails/a.png")
     Path("in/c.sga").write_bytes(encoded)
