@@ -121,7 +121,9 @@ def target(name: str, quality: int | None = None) -> Target:
 
 def format_of_suffix(suffix: str) -> str | None:
     """Return the name of the format that a suffix stands for, Pillow's if it has one, or None."""
-    Image.init()
+    Image.preinit()  # the common formats; to know all takes longer than to read a picture
+    if suffix not in Image.EXTENSION:
+        Image.init()
     kind = kinds.SUFFIXES.get(suffix)
     return Image.EXTENSION.get(suffix) or (kind and kind.value)
 
