@@ -12,11 +12,12 @@ from sgacodec.bitsback.carriers import Carriers
 from sgacodec.bitsback.message import Message
 from sgacodec.decoding import decode
 from sgacodec.info import Info, read_info
+from sgacodec_cli import completion
 from sgacodec_cli.files import about, read_input, show
 
 
 @click.command("info")
-@click.argument("source", metavar="IN")
+@click.argument("source", metavar="IN", shell_complete=completion.files)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--extract", is_flag=True, help="Decode, and show what IN carries.")
 def command(source: str, as_json: bool, extract: bool) -> None:
