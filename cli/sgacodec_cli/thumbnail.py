@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -33,7 +34,7 @@ def command(source: str, output: str, size: int, max_pixels: int) -> None:
     data = read_input(name)
     with about(name):
         image = _decoded(data, size, max_pixels)
-    write_output(output, _png(image, size), overwrite=True)
+    _write(output, _png(image, size))
 
 
 def _path(name: str) -> str:
@@ -54,3 +55,15 @@ def _png(image: Image.Image, size: int) -> bytes:
     buffer = io.BytesIO()
     upright.save(buffer, "PNG", icc_profile=upright.info.get("icc_profile"), exif=b"")
     return buffer.getvalue()
+
+
+def _write(name: str, png: bytes) -> None:
+    """Write into a file that exists, and else a new one.
+
+    Thumbnailers such as tumbler make the file and read it by the descriptor that they have of it, so it has to stay.
+    """
+    path = Path(name)
+    if path.exists():
+        path.write_bytes(png)
+    else:
+        write_output(name, png, overwrite=True)

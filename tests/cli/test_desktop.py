@@ -160,6 +160,14 @@ def test_a_uri_is_a_file(run, small_file, tmp_path):
     assert Path("out.png").exists()
 
 
+def test_who_has_the_output_open_reads_it(run, small_file):
+    """As tumbler does, which makes the file before it calls."""
+    Path("a.sga").write_bytes(small_file)
+    with open("out.png", "w+b") as file:
+        assert run("thumbnail", "a.sga", "out.png", "--size", 8).exit_code == 0
+        assert Image.open(file).size == (8, 6)
+
+
 def test_what_fails_leaves_the_output(run, small_file):
     Path("a.sga").write_bytes(small_file[:-1])
     Path("out.png").write_bytes(b"older")
