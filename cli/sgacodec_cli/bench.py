@@ -42,7 +42,7 @@ _DEFAULT = "sgacodec-none,sgacodec-fast,bpg-444,jpeg,jpeg2000,webp,avif,heic,jxl
     "--jobs",
     type=click.IntRange(min=1),
     default=os.cpu_count() or 1,
-    show_default=True,
+    show_default="one a core",
     help="Single-core codecs at once.",
 )
 @click.option("--bpgenc", type=click.Path(exists=True, dir_okay=False, resolve_path=True), default=None,

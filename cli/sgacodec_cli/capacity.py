@@ -6,18 +6,18 @@ import click
 
 from sgacodec import limits, many
 from sgacodec.options import EncodeOptions
+from sgacodec_cli import completion
 from sgacodec_cli.encode import encode_options, read_picture
 from sgacodec_cli.files import show
 from sgacodec_cli.interrupts import leaving_at_once
 
 
 @click.command("capacity")
-@click.argument("source", metavar="IN")
+@click.argument("source", metavar="IN", shell_complete=completion.files)
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), default=50.0, show_default=True,
               help="0 is smallest, 100 is best.")  # fmt: skip
-@click.option(
-    "--model", default=EncodeOptions.model, show_default=True, help="Name, id or path; see 'sgacodec models'."
-)
+@click.option("--model", default=EncodeOptions.model, show_default=True, shell_complete=completion.models,
+              help="Name, id or path; see 'sgacodec models'.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1 ...")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sgacodec import metrics, strict_json
 from sgacodec.errors import InvalidImageError
 from sgacodec.viewer import page
-from sgacodec_cli import pair_page
+from sgacodec_cli import completion, pair_page
 from sgacodec_cli.files import check_distinct, check_output, package, show, write_output
 from sgacodec_cli.loaded import Loaded, load, psnr_db
 from sgacodec_cli.pair_page import Side
@@ -28,10 +28,10 @@ class Facts:
 
 
 @click.command("compare")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=completion.files)
+@click.argument("second", metavar="B", shell_complete=completion.files)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--html", "target", metavar="PAGE.html", default=None,
+@click.option("--html", "target", metavar="PAGE.html", default=None, shell_complete=completion.files,
               help="Write a page that shows both, with a slider and their difference; it needs no server.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite PAGE.html if it exists.")
 def command(first: str, second: str, as_json: bool, target: str | None, force: bool) -> None:

@@ -14,7 +14,7 @@ from sgacodec.decoding import Crop, decode, decode_into, preview
 from sgacodec.errors import SgacodecError
 from sgacodec.format.container import parse_header
 from sgacodec.picture import ImageSink, NoSink, Sink, Strip
-from sgacodec_cli import batch, inputs, outputs, pictures, rows, values
+from sgacodec_cli import batch, completion, inputs, outputs, pictures, rows, values
 from sgacodec_cli.files import (
     about,
     check_distinct,
@@ -32,14 +32,15 @@ if TYPE_CHECKING:
 
 
 @click.command("decode")
-@click.argument("sources", metavar="IN...", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="OUT|DIR", default=None,
+@click.argument("sources", metavar="IN...", nargs=-1, required=True, shell_complete=completion.files)
+@click.option("-o", "--output", metavar="OUT|DIR", default=None, shell_complete=completion.files,
               help="The image, whose suffix chooses the format, '-' for PNG to standard output, or a folder.  "
                    "[default: IN with .png]")  # fmt: skip
 @click.option("--format", "suffix", metavar="png|tif|webp|jpg|...", default=None,
               help="The format, where -o names no image.  [default: png]")  # fmt: skip
 @click.option("--caption", is_flag=True, help="Print the text that IN carries; then an image only with -o.")
-@click.option("--extract", metavar="FILE", default=None, help="Write what IN carries; then an image only with -o.")
+@click.option("--extract", metavar="FILE", default=None, shell_complete=completion.files,
+              help="Write what IN carries; then an image only with -o.")  # fmt: skip
 @click.option("--output-quality", type=click.IntRange(1, 100), default=None, metavar="1..100",
               help="Quality of a lossy image file.  [default: 95 for JPEG and AVIF; WebP is lossless]")  # fmt: skip
 @click.option("--crop", type=values.crop, metavar="X,Y,W,H", default=None,

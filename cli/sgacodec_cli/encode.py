@@ -18,7 +18,7 @@ from sgacodec import limits, many, on_ray, remote
 from sgacodec.errors import EncodeError, OptionError
 from sgacodec.options import DEFAULT_QUALITY, MAX_ITERATIONS, METHODS, PRESETS, EncodeOptions
 from sgacodec.refine import log
-from sgacodec_cli import batch, inputs, outputs, values
+from sgacodec_cli import batch, completion, inputs, outputs, values
 from sgacodec_cli.files import (
     check_distinct,
     check_input,
@@ -50,10 +50,10 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 
 
 @click.command("encode")
-@click.argument("sources", metavar="IN...", nargs=-1)
-@click.option("--list", "lists", metavar="FILE", multiple=True,
+@click.argument("sources", metavar="IN...", nargs=-1, shell_complete=completion.files)
+@click.option("--list", "lists", metavar="FILE", multiple=True, shell_complete=completion.files,
               help="A file of INs, one a line, relative to the current folder; '-' is standard input.")  # fmt: skip
-@click.option("-o", "--output", metavar="OUT|DIR", default=None,
+@click.option("-o", "--output", metavar="OUT|DIR", default=None, shell_complete=completion.files,
               help="The .sga file, '-' for standard output, or a folder.  [default: IN with .sga]")  # fmt: skip
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), default=None,
               help=f"0 is smallest, 100 is best.  [default: {DEFAULT_QUALITY}]")  # fmt: skip
@@ -77,12 +77,12 @@ _PRESET_HELP = ", ".join(f"{name} {steps}" for name, steps in PRESETS.items())
 @click.option("--caption", metavar="TEXT", default=None,
               help="A text that OUT carries, in the picture's latents where the model can.")  # fmt: skip
 @click.option("--caption-from-metadata", is_flag=True, help="Take that text from IN: its PNG, XMP or EXIF description.")
-@click.option("--embed", metavar="FILE", default=None,
+@click.option("--embed", metavar="FILE", default=None, shell_complete=completion.files,
               help="A file that OUT carries instead of a text; '-' is standard input.")  # fmt: skip
-@click.option("--log", "log_file", default=None, help="A JSON file for loss, rate and quality of every step.")
-@click.option(
-    "--model", default=EncodeOptions.model, show_default=True, help="Name, id or path; see 'sgacodec models'."
-)
+@click.option("--log", "log_file", default=None, shell_complete=completion.files,
+              help="A JSON file for loss, rate and quality of every step.")  # fmt: skip
+@click.option("--model", default=EncodeOptions.model, show_default=True, shell_complete=completion.models,
+              help="Name, id or path; see 'sgacodec models'.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1 ...")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the rounding noise.")
 @click.option("--exact", is_flag=True, help="Keep the colours of invisible pixels (alpha 0).")

@@ -13,6 +13,7 @@ from sgacodec.bitsback.message import Message
 from sgacodec.decoding import decode
 from sgacodec.info import Info, read_info
 from sgacodec.picture import exif, xmp
+from sgacodec_cli import completion
 from sgacodec_cli.files import about, read_input, show
 
 _SECTIONS = {
@@ -25,7 +26,7 @@ _SECTIONS = {
 
 
 @click.command("info")
-@click.argument("source", metavar="IN")
+@click.argument("source", metavar="IN", shell_complete=completion.files)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--extract", is_flag=True, help="Decode, and show what IN carries.")
 def command(source: str, as_json: bool, extract: bool) -> None:

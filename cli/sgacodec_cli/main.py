@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sgacodec.errors import FormatError, ModelError, SgacodecError, UnsupportedVersionError
 from sgacodec.picture.quiet import in_own_process
@@ -27,11 +28,13 @@ class Command:
         load: imports and returns it.
         help: what the group's help says of it.
         extra: the extra that installs what it needs.
+        hidden: whether the group's help leaves it out, as nobody types it.
     """
 
     load: Callable[[], click.Command]
     help: str
     extra: str = "encode"
+    hidden: bool = False
 
 
 def _encode() -> click.Command:
@@ -100,6 +103,18 @@ def _bench() -> click.Command:
     return command
 
 
+def _completion() -> click.Command:
+    from sgacodec_cli.completion import command
+
+    return command
+
+
+def _thumbnail() -> click.Command:
+    from sgacodec_cli.thumbnail import command
+
+    return command
+
+
 COMMANDS = {
     "encode": Command(_encode, "Encode an image to an .sga file."),
     "decode": Command(_decode, "Decode an .sga file to an image."),
@@ -114,6 +129,8 @@ COMMANDS = {
     ),
     "race": Command(_race, "Encode with two codecs at equal size, say which is better.", "bench"),
     "bench": Command(_bench, "Measure codecs against each other on your images.", "bench"),
+    "completion": Command(_completion, "Print a script that completes commands and file names in your shell."),
+    "thumbnail": Command(_thumbnail, "Write an .sga file as a small PNG, for file managers.", hidden=True),
 }
 
 _KEEP_WHAT_IS_DONE = {"bench", "train"}
@@ -125,11 +142,15 @@ _EXIT_CODES: tuple[tuple[type[SgacodecError], int], ...] = (
 )
 
 
+def _listed() -> dict[str, Command]:
+    return {name: entry for name, entry in COMMANDS.items() if not entry.hidden}
+
+
 class _LazyGroup(click.Group):
     """Imports a command's module when it is asked for, so that --help does not pay for the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(_listed())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -145,7 +166,14 @@ class _LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+            formatter.write_dl([(name, entry.help) for name, entry in _listed().items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names of commands without importing all of them, as click would for their help."""
+        found = [
+            CompletionItem(name, help=entry.help) for name, entry in _listed().items() if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
 
 def _let_waiting_threads_sleep() -> None:
@@ -224,7 +252,7 @@ def _fail(err: BaseException, code: int, debug: bool, message: str | None = None
 
 
 @click.group(cls=_Guarded, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="sgacodec", prog_name="sgacodec")
+@click.version_option(None, "-V", "--version", package_name="sgacodec", prog_name="sgacodec")
 @click.option("--debug", is_flag=True, help="Show log messages and tracebacks.")
 def main(debug: bool) -> None:
     """Learned image codec: slow, clever encoding; fast decoding to the same bytes on any machine.

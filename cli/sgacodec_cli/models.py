@@ -15,6 +15,7 @@ from sgacodec.models import store
 from sgacodec.models.entropy import ContextModel
 from sgacodec.models.file import dump_model, load_model
 from sgacodec.models.model import Model
+from sgacodec_cli import completion
 from sgacodec_cli.files import check_distinct, check_input, check_output, show, write_output
 from sgacodec_cli.interrupts import leaving_at_once
 
@@ -42,7 +43,7 @@ def list_models(as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("name", default=store.DEFAULT_MODEL)
+@click.argument("name", default=store.DEFAULT_MODEL, shell_complete=completion.models)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show_model(name: str, as_json: bool) -> None:
     """Show a model's id, levels, networks and card. NAME is a name, an id or a path."""
@@ -78,14 +79,15 @@ def _facts(model: Model) -> dict[str, object]:
 
 
 @command.command("import")
-@click.argument("source")
+@click.argument("source", shell_complete=completion.files)
 @click.option("--quality", type=click.IntRange(1, 8), default=None, help="Quality of a CompressAI zoo model.")
 @click.option("--lambda", "lambdas", type=float, multiple=True,
               help="R-D trade-off of a state dict, once per level; for one level the default is 0.013.")  # fmt: skip
 @click.option("--name", default=None, help="Name of the model.  [default: from SOURCE]")
 @click.option("--calibrate", type=click.Path(exists=True, path_type=Path), default=None,
               help="Folder of photographs that set the integer ranges.  [default: rendered scenes]")  # fmt: skip
-@click.option("-o", "--output", default=None, help="Model file.  [default: the user's model folder]")
+@click.option("-o", "--output", default=None, shell_complete=completion.files,
+              help="Model file.  [default: the user's model folder]")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite the model file.")
 def import_model(
     source: str,

@@ -10,6 +10,7 @@ import click
 from sgacodec.errors import SgacodecError, TargetNotReachedError
 from sgacodec.options import PRESETS
 from sgacodec.picture import read_picture
+from sgacodec_cli import completion
 from sgacodec_cli.bench import choose
 from sgacodec_cli.files import check_input, show
 from sgacodec_cli.interrupts import leaving_at_once
@@ -25,7 +26,7 @@ _OPPONENTS = ("bpg-444", "jxl", "avif", "heic", "webp", "jpeg")
 
 
 @click.command("race")
-@click.argument("source", metavar="IMG")
+@click.argument("source", metavar="IMG", shell_complete=completion.files)
 @click.option("--against", default=None, help=f"The other codec; see 'sgacodec bench --codecs'.  [default: the first "
               f"that can, of {', '.join(_OPPONENTS)}]")  # fmt: skip
 @click.option("--bytes", "n_bytes", type=size, metavar="SIZE", required=True,

@@ -17,6 +17,7 @@ from sgacodec.errors import OptionError, TrainError
 from sgacodec.models.file import dump_model
 from sgacodec.models.store import SUFFIX
 from sgacodec.train.options import DEFAULT_FAMILY, FAMILIES, LEARNING_RATES, STAGES, RunOptions, TrainOptions
+from sgacodec_cli import completion
 from sgacodec_cli.files import check_distinct, check_output, write_output
 from sgacodec_cli.interrupts import leaving_at_once
 from sgacodec_cli.progress import is_hidden
@@ -78,7 +79,7 @@ class _Request:
               help=f"hyper: the hyperprior alone, on the rate; refined: the decoder alone, on refined latents; "
                    f"bits-back: a bits-back model for --model.  "
                    f"[default: {TrainOptions.stage}]")  # fmt: skip
-@click.option("--model", default=None,
+@click.option("--model", default=None, shell_complete=completion.models,
               help="Model to start from, or with --stage bits-back the one that gets a bits-back model: name, id or "
                    "path; it stays as it is.")  # fmt: skip
 @click.option("--refine-steps", type=click.IntRange(min=0), default=None,

@@ -11,7 +11,7 @@ import sgacodec
 from sgacodec import limits, parallel, strict_json
 from sgacodec.errors import SgacodecError
 from sgacodec.info import Info
-from sgacodec_cli import batch, inputs
+from sgacodec_cli import batch, completion, inputs
 from sgacodec_cli.files import read_input, show, title
 from sgacodec_cli.main import exit_code
 
@@ -19,7 +19,7 @@ _MOST_SPECIFIC_FIRST = (3, 4, 5, 1)
 
 
 @click.command("verify")
-@click.argument("sources", metavar="IN...", nargs=-1, required=True)
+@click.argument("sources", metavar="IN...", nargs=-1, required=True, shell_complete=completion.files)
 @batch.options
 @click.option("--max-pixels", type=click.IntRange(min=1), default=limits.MAX_PIXELS, show_default=True,
               help="Refuse larger images.")  # fmt: skip

@@ -10,7 +10,7 @@ from sgacodec.info import Info
 from sgacodec.models import store
 from sgacodec.models.levels import LEVEL_STEPS, max_level_q4
 from sgacodec.viewer import page
-from sgacodec_cli import pair_page
+from sgacodec_cli import completion, pair_page
 from sgacodec_cli.files import read_input, show
 from sgacodec_cli.loaded import Loaded, decoded, load
 from sgacodec_cli.local_server import File, Server, open_in_browser
@@ -20,8 +20,8 @@ _HTML = "text/html; charset=utf-8"
 
 
 @click.command("view")
-@click.argument("source", metavar="FILE.sga")
-@click.argument("original", metavar="[ORIGINAL]", required=False)
+@click.argument("source", metavar="FILE.sga", shell_complete=completion.files)
+@click.argument("original", metavar="[ORIGINAL]", required=False, shell_complete=completion.files)
 @click.option("--no-browser", is_flag=True, help="Print the address alone, and open no browser.")
 @click.option("--port", type=click.IntRange(1, 65535), default=None,
               help="Listen on this port, for a tunnel from another machine.  [default: a free one]")  # fmt: skip
