@@ -2,7 +2,8 @@
 
 What protects it: it listens on the loopback interface; every path begins with a token that cannot be guessed, so that
 other users and other pages cannot read it; and a request must name this machine as its host, so that a name of somebody
-else that is made to lead here (DNS rebinding) gets nothing.
+else that is made to lead here (DNS rebinding) gets nothing. A browser's arguments can be seen by all users of the
+machine, so it is started with another address, which leads to the pages once.
 """
 
 from __future__ import annotations
@@ -46,11 +47,16 @@ class File:
     content: bytes
 
 
+def _token() -> str:
+    return secrets.token_urlsafe(24)
+
+
 class Server(ThreadingHTTPServer):
     """Serves files under a fresh token, until it is closed.
 
     Attributes:
         address: of the file that is named "".
+        opening_address: leads there, once.
     """
 
     daemon_threads = True
@@ -67,19 +73,28 @@ class Server(ThreadingHTTPServer):
         Raises:
             SgacodecError: the port cannot be had.
         """
-        self.files, self.policy, self.token = files, f"{policy}; frame-ancestors 'none'", secrets.token_urlsafe(24)
+        self.files, self.policy = files, f"{policy}; frame-ancestors 'none'"
+        self.token, self._opener = _token(), _token()
         try:
             super().__init__((_LOOPBACK, port), _Handler)
         except OSError as err:
             raise SgacodecError(
                 f"port {port} cannot be had ({err.strerror or err}); name another with --port, or leave it out"
             ) from err
-        self.address = f"http://{_LOOPBACK}:{self.server_address[1]}/{self.token}/"
+        origin = f"http://{_LOOPBACK}:{self.server_address[1]}"
+        self.address, self.opening_address = f"{origin}/{self.token}/", f"{origin}/{self._opener}/"
 
     def server_bind(self) -> None:
         """Bind without asking for the name of the machine, which can take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = _LOOPBACK, self.server_address[1]
+
+    def opens(self, token: str) -> bool:
+        """Say whether a token is that of the opening address, which it is once."""
+        found = hmac.compare_digest(token.encode(), self._opener.encode())
+        if found:
+            self._opener = _token()
+        return found
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log what a connection that broke off leaves."""
@@ -101,6 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, with_content: bool) -> None:
         name = self._asked_for()
+        if name is None and self._is_from_here() and self.server.opens(self.path.strip("/")):
+            self.send_response(HTTPStatus.SEE_OTHER)
+            self._send_headers({"Location": f"/{self.server.token}/", "Content-Length": "0"})
+            return
         file = None if name is None else self.server.files.get(name)
         if file is None:
             status = HTTPStatus.FORBIDDEN if name is None else HTTPStatus.NOT_FOUND
@@ -108,12 +127,18 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             status = HTTPStatus.OK
         self.send_response(status)
-        headers = {"Content-Type": file.kind, "Content-Length": str(len(file.content))}
-        for key, value in (headers | self._protection).items():
-            self.send_header(key, value)
-        self.end_headers()
+        self._send_headers({"Content-Type": file.kind, "Content-Length": str(len(file.content))})
         if with_content:
             self.wfile.write(file.content)
+
+    def _send_headers(self, headers: Mapping[str, str]) -> None:
+        for key, value in (dict(headers) | self._protection).items():
+            self.send_header(key, value)
+        self.end_headers()
+
+    def _is_from_here(self) -> bool:
+        hosts = self.headers.get_all("Host", [])
+        return len(hosts) == 1 and _OWN_NAMES.fullmatch(hosts[0]) is not None
 
     @property
     def _protection(self) -> dict[str, str]:
@@ -127,8 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _asked_for(self) -> str | None:
         """Return the name of the file, or None for a request that may have none."""
-        hosts = self.headers.get_all("Host", [])
-        if len(hosts) != 1 or not _OWN_NAMES.fullmatch(hosts[0]):
+        if not self._is_from_here():
             return None
         start, _, rest = self.path.partition("?")[0].partition("/")
         token, slash, name = rest.partition("/")

@@ -46,7 +46,7 @@ def command(source: str, original: str | None, no_browser: bool, port: int | Non
     server = Server(_files(picture, reference), page.policy(), port or 0)
     with server:
         show(server.address)
-        has_browser = no_browser or open_in_browser(server.address)
+        has_browser = no_browser or open_in_browser(server.opening_address)
         click.echo(f"sgacodec: {'' if has_browser else 'there is no browser here: open this address in one; '}"
                    "Ctrl-C ends it", err=True)  # fmt: skip
         server.serve_forever()

@@ -65,7 +65,7 @@ class SgaImageFile(ImageFile.ImageFile):
             The mode, and where the picture lies in the preview, as for Pillow's own formats; None if nothing changes.
         """
         width, height = self.size
-        if self._drafted or not self._data or size is None or min(width // size[0], height // size[1]) < FACTOR:
+        if self._drafted or not self._data or size is None or FACTOR * size[0] > width or FACTOR * size[1] > height:
             return None
         self._drafted = True
         self._size = (-(-width // FACTOR), -(-height // FACTOR))

@@ -99,6 +99,16 @@ def test_it_listens_on_the_loopback_interface_and_tokens_are_fresh(server):
         assert len(other.token) >= 32
 
 
+def test_the_opening_address_leads_to_the_page_once(server):
+    path = server.opening_address.removeprefix(f"http://127.0.0.1:{server.server_address[1]}")
+    assert server.token not in path
+    assert ask(server, path, Host="evil.example").status == 403
+    answer = ask(server, path)
+    assert (answer.status, answer.getheader("Location")) == (303, f"/{server.token}/")
+    again = ask(server, path)
+    assert (again.status, again.getheader("Location")) == (403, None)
+
+
 @pytest.fixture
 def interrupted(monkeypatch):
     """Ctrl-C comes as soon as there is a server; the files of servers are noted."""
@@ -127,7 +137,10 @@ def test_the_address_is_told_until_an_interrupt(run, png, small_file, interrupte
 @pytest.mark.parametrize("has_screen", [True, False])
 def test_the_browser_is_opened_where_there_is_a_screen(run, small_file, interrupted, monkeypatch, has_screen):
     opened = threading.Event()
-    monkeypatch.setattr(local_server.webbrowser, "open", lambda address: opened.set() or True)
+    addresses = []
+    monkeypatch.setattr(
+        local_server.webbrowser, "open", lambda address: addresses.append(address) or opened.set() or True
+    )
     monkeypatch.setattr(local_server.sys, "platform", "linux")
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
@@ -136,6 +149,7 @@ def test_the_browser_is_opened_where_there_is_a_screen(run, small_file, interrup
     Path("a.sga").write_bytes(small_file)
     result = run("view", "a.sga")
     assert opened.wait(10 if has_screen else 0) is has_screen
+    assert all(interrupted[0].token not in address for address in addresses)  # every user of a machine can see it
     assert ("there is no browser here" in result.stderr) is not has_screen
     assert result.stdout == f"{interrupted[0].address}\n"
 

@@ -18,7 +18,7 @@ from sgacodec.train import checkpoint, run, trainer
 from sgacodec.train.data.images import load_images
 from sgacodec.train.export import tables
 from sgacodec.train.families import context, context_files, registry
-from sgacodec.train.options import FAMILIES, RunOptions, TrainOptions
+from sgacodec.train.options import FAMILIES, RunOptions, TrainOptions, continue_with
 from sgacodec.train.workers import Worker
 
 CPU = torch.device("cpu")
@@ -159,8 +159,25 @@ def test_added_blocks_change_nothing_at_the_start(net, x):
 
 def test_blocks_that_the_weights_have_must_stay(net):
     larger = context.create(_with_blocks(1, 1, 2, 1), LAMBDAS, 0)
-    with pytest.raises(TrainError, match="leave --blocks as it is"):
+    with pytest.raises(TrainError, match="leave --blocks out"):
         checkpoint.load_weights(net, checkpoint.copy_weights(larger))
+
+
+@pytest.mark.parametrize(
+    ("own", "lost"), [((1, 1, 1, 1), "a8.0.dw.weight"), ((2, 1, 1, 1), "a8.0."), ((1, 1, 1, 3), "s8.1.")]
+)
+def test_only_whole_blocks_behind_the_others_may_be_missing(own, lost):
+    net = context.create(_with_blocks(*own), LAMBDAS, 0)
+    state = {name: value for name, value in checkpoint.copy_weights(net).items() if f"transform.{lost}" not in name}
+    with pytest.raises(TrainError, match=f"{lost}.* is missing"):
+        checkpoint.load_weights(net, state)
+
+
+def test_a_resumed_run_may_name_its_blocks():
+    stored = TrainOptions(family="context", N=8, M=20, steps=6)
+    assert continue_with(stored, {"blocks": (3, 2, 2, 3)}) is stored
+    with pytest.raises(TrainError, match="started with blocks"):
+        continue_with(stored, {"blocks": (3, 2, 2, 4)})
 
 
 def test_a_run_may_add_blocks(trained, tmp_path):

@@ -36,15 +36,13 @@ class Shortcut:
 
     Attributes:
         n_passes: what is read of each band of y.
-        taps: float64 [3, 3, 3, 2, 2, n]: what the first n channels of a place add to a colour, of the mean whose
-            neighbour in these rows and columns this part of the place is.
-        offset: float64 [3, 3, 3, 2, 2], likewise.
+        taps: float64 [3, 3, 3, 2, 2, n + 1]: what the first n channels of a place, and a one, add to a colour, of the
+            mean whose neighbour in these rows and columns this part of the place is.
         bias: float64 [3, 1, 1], of each colour.
     """
 
     n_passes: int
     taps: Float64Array
-    offset: Float64Array
     bias: Float64Array
 
     def pixels(self, decoder: Decoder, level_q4: int, bands: Iterable[Int64Array]) -> Iterator[npt.NDArray[np.uint8]]:
@@ -55,20 +53,21 @@ class Shortcut:
             level_q4: rate level in sixteenths.
             bands: y_hat, int64 [1, M, rows, W/16], Q.y_frac_bits, of which the first groups count.
         """
-        # Places that lie outside are taken as those at the edge.
-        known = np.pad(self._entering(decoder, level_q4, bands), ((0, 0), (1, 1), (1, 1)), mode="edge")
+        known = np.pad(self._entering(decoder, level_q4, bands), ((0, 0), (1, 1), (1, 1)))
         for top in range(0, known.shape[1] - 2, _STRIP_ROWS):
             yield self._evaluate(known[:, top : top + _STRIP_ROWS + 2])
 
     def _entering(self, decoder: Decoder, level_q4: int, bands: Iterable[Int64Array]) -> npt.NDArray[np.float32]:
-        n_channels = self.taps.shape[-1]
+        """Return what enters the synthesis, and ones; outside of the picture all are zero there."""
+        n_channels = self.taps.shape[-1] - 1
         parts = [g_s_input(decoder, y_hat_q, level_q4)[0, :n_channels].astype(np.float32) for y_hat_q in bands]
-        return np.concatenate(parts, axis=1)
+        whole = np.concatenate(parts, axis=1)
+        return np.concatenate([whole, np.ones_like(whole[:1])])
 
     def _evaluate(self, known: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """Return uint8 [2 rows, 2 W, 3] of [n, rows + 2, W + 2]."""
+        """Return uint8 [2 rows, 2 W, 3] of [n + 1, rows + 2, W + 2]."""
         n_channels, height, width = known.shape
-        parts = self.taps.reshape(-1, n_channels) @ known.reshape(n_channels, -1) + self.offset.reshape(-1, 1)
+        parts = self.taps.reshape(-1, n_channels) @ known.reshape(n_channels, -1)
         split = parts.reshape(27, 2, 2, height, width).transpose(0, 3, 1, 4, 2).reshape(3, 3, 3, 2 * height, 2 * width)
         places = [(ky, kx) for ky in range(3) for kx in range(3)]
         out = self.bias + sum(split[:, ky, kx, ky + 1 : ky - 3, kx + 1 : kx - 3] for ky, kx in places)
@@ -89,12 +88,11 @@ def shortcut_of(decoder: Decoder) -> Shortcut | None:
     n_groups = min(_N_GROUPS, len(prior.groups))
     weight, offset = _real(split)
     kernel, bias = _real(last)
-    places = weight[:, : prior.groups[n_groups - 1].stop, 0, 0].reshape(-1, 2, 2, prior.groups[n_groups - 1].stop)
+    with_offset = np.column_stack([weight[:, : prior.groups[n_groups - 1].stop, 0, 0], offset])
     mean = kernel.reshape(3, FACTOR**2, *kernel.shape[1:]).mean(1)
     return Shortcut(
         n_passes=sum(prior.passes[:n_groups]),
-        taps=np.einsum("ocyx,cpqn->oyxpqn", mean, places),
-        offset=np.einsum("ocyx,cpq->oyxpq", mean, offset.reshape(-1, 2, 2)),
+        taps=np.einsum("ocyx,cpqn->oyxpqn", mean, with_offset.reshape(-1, 2, 2, with_offset.shape[1])),
         bias=bias.reshape(3, FACTOR**2).mean(1)[:, None, None],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,13 +88,15 @@ def copy_weights(net: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().cpu().clone() for name, parameter in net.named_parameters()}
 
 
-_MAY_LACK = ("gain_", "context.early", "transform.a8.", "transform.a16.", "transform.s16.", "transform.s8.")
+_MAY_LACK = ("gain_", "context.early")
 """Parts of names that older weights may be without: those parameters start so that they change nothing."""
+
+_OF_BLOCK = re.compile(r"(transform\.\w+\.)(\d+)\.")
 
 
 @torch.no_grad()
 def load_weights(net: nn.Module, state: Mapping[str, Any]) -> list[str]:
-    """Copy a state dict into a network; gains, early passes and blocks that it lacks stay as they are.
+    """Copy a state dict into a network; gains, early passes and further blocks that it lacks stay as they are.
 
     Returns:
         the names of the parameters that the state dict lacks.
@@ -103,15 +106,18 @@ def load_weights(net: nn.Module, state: Mapping[str, Any]) -> list[str]:
     """
     lacking = []
     own = {name for name, _ in net.named_parameters()}
-    if more := sorted(name for name in state if name.startswith("transform.") and name not in own):
-        raise TrainError(f"the weights have blocks that the network lacks, {more[0]} first; leave --blocks as it is")
+    if more := sorted(name for name in state if _OF_BLOCK.match(name) and name not in own):
+        raise TrainError(
+            f"the weights have blocks that the network lacks, such as that of {more[0]}; leave --blocks out, or "
+            "give at least as many as the weights have"
+        )
     for name, parameter in net.named_parameters():
         stored = state.get(name)
-        if stored is None and any(part in name for part in _MAY_LACK):
+        if stored is None and (any(part in name for part in _MAY_LACK) or _is_of_a_further_block(name, state)):
             lacking.append(name)
             continue
         if stored is None:
-            raise TrainError(f"the weights are not those of a mean-scale hyperprior: {name} is missing")
+            raise TrainError(f"the weights are not those of such a network: {name} is missing")
         if stored.shape != parameter.shape:
             raise TrainError(
                 f"{name} of the weights is {list(stored.shape)}, of the network {list(parameter.shape)}; leave N, M "
@@ -119,3 +125,12 @@ def load_weights(net: nn.Module, state: Mapping[str, Any]) -> list[str]:
             )
         parameter.copy_(stored)
     return lacking
+
+
+def _is_of_a_further_block(name: str, state: Mapping[str, Any]) -> bool:
+    """Say whether a parameter belongs to a block that comes after all those of a state dict."""
+    found = _OF_BLOCK.match(name)
+    if found is None:
+        return False
+    known = {other[2] for other in map(_OF_BLOCK.match, state) if other is not None and other[1] == found[1]}
+    return int(found[2]) >= len(known)

@@ -27,6 +27,9 @@ STAGES = ("base", "hyper", "refined", "bits-back")
 """What can be trained: everything on noise, the hyperprior on the rate, the decoder on refined latents, or a bits-back
 model of a model."""
 
+BLOCKS = (3, 2, 2, 3)
+"""Residual blocks of the context family unless others are asked for, see `TrainOptions.blocks`."""
+
 STRIDE = 64
 """Pixels per z sample along one side; patches are multiples of it."""
 
@@ -42,7 +45,7 @@ class TrainOptions:
         N: channels of the hyper-latents and inside g_a and g_s.
         M: channels of the latents.
         blocks: residual blocks of the context family's g_a at an eighth and a sixteenth of the size, and of its g_s at
-            a sixteenth and an eighth; None is the family's own.
+            a sixteenth and an eighth; None becomes `BLOCKS` there.
         lambdas: R-D trade-off of each level; one trains a single-rate model without gains.
         optimizer: a key of `LEARNING_RATES`.
         lr: learning rate after warm-up; None is the optimiser's default.
@@ -94,6 +97,8 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        if self.blocks is None and self.family == "context":
+            object.__setattr__(self, "blocks", BLOCKS)
         for sentence, holds in self._rules():
             if not holds:
                 raise TrainError(sentence)

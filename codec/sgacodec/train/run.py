@@ -122,7 +122,7 @@ def _facts(request: Request, model: Model | None) -> dict[str, Any]:
     """Return what a bits-back model takes over from its model."""
     if model is None:
         return {}
-    if named := {"N", "M", "lambdas"} & set(request.given):
+    if named := {"N", "M", "blocks", "lambdas"} & set(request.given):
         raise OptionError(f"a bits-back model's {', '.join(sorted(named))} are those of its model; leave them out")
     decoder = model.decoder
     widths = {"N": decoder.n_channels, "M": decoder.m_channels}

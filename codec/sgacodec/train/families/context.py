@@ -25,6 +25,7 @@ from sgacodec.nets.context import coded_before, merge, split
 from sgacodec.nets.rates import logistic_bits
 from sgacodec.train.families import density
 from sgacodec.train.families.network import Noise, Output, Symbols, uniform_noise
+from sgacodec.train.options import BLOCKS
 
 BLOCK_FACTOR = 0.03
 """What a residual block says counts so much, so that one learning rate suits blocks and transforms."""
@@ -55,9 +56,6 @@ _LATENT_GAIN = 15.0
 
 _WIDE_CHANNELS = 64
 """Groups of up to so many channels look at 5x5 anchors around a place, larger ones at 3x3."""
-
-BLOCKS = (3, 2, 2, 3)
-"""Residual blocks of g_a at an eighth and a sixteenth of the size, and of g_s at a sixteenth and an eighth."""
 
 _FIRST_PASSES = 5
 """The first group has no other to go by: of its places only every sixteenth is coded without neighbours."""
@@ -96,7 +94,7 @@ class Architecture:
 
 
 def architecture(n_channels: int, m_channels: int, blocks: Sequence[int] = BLOCKS) -> Architecture:
-    """Return the family's sizes for N channels of z and M of y, standard are 96 and 320, and numbers as in `BLOCKS`.
+    """Return the family's sizes for N channels of z and M of y, standard are 96 and 320, and blocks as in the options.
 
     Raises:
         TrainError: M is not a multiple of 20, or out of range.
