@@ -37,7 +37,7 @@ class Metadata:
     """What goes with the pixels.
 
     Attributes:
-        exif: with the prefix `exif.PREFIX`.
+        exif: with the prefix `positions.PREFIX`.
         xmp: a packet.
         description: what it says that the picture shows.
         orientation: how the pixels have to be turned, 1 to 8; 1 is upright. EXIF and XMP say 1 already.

@@ -7,7 +7,7 @@ where the profile goes, the colours are converted to sRGB, for which pixels with
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,13 +66,23 @@ def kept(known: Metadata, strip: Strip) -> Metadata:
     )
     if POSITION not in left_out:
         return Metadata(icc, found_exif, packet)
-    without = Metadata(icc, found_exif and exif.without_position(found_exif), packet and xmp.without_position(packet))
-    for what, before, after in (("EXIF", found_exif, without.exif), ("XMP", packet, without.xmp)):
-        if before and not after:
-            log.warning(
-                "lost: all of the %s, of which nothing is left or the position cannot be told from the rest", what
-            )
-    return without
+    return Metadata(
+        icc,
+        _without_position("EXIF", found_exif, exif.without_position),
+        _without_position("XMP", packet, xmp.without_position),
+    )
+
+
+def _without_position(what: str, content: bytes | None, clear: Callable[[bytes], bytes | None]) -> bytes | None:
+    """Return metadata without their position; it is told where nothing of them is kept."""
+    if not content:
+        return content
+    left = clear(content)
+    if left is None:
+        log.warning("lost: all of the %s, in which it cannot be told what is a position", what)
+    elif not left:
+        log.warning("lost: the %s, which had nothing in it but the position", what)
+    return left or None
 
 
 def to_srgb(known: Metadata, strip: Strip, gray: bool) -> Convert | None:
