@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -400,6 +401,33 @@ def test_a_pillow_without_littlecms_says_so(monkeypatch):
 )
 def test_names_of_profiles(icc, name):
     assert profiles.description(icc) == name
+
+
+def test_long_names_of_profiles_are_cut():
+    name = b"desc\0\0\0\0" + struct.pack(">I", 10**6) + b"P3 " * 10**5
+    assert profiles.description(profile(b"RGB ", {b"desc": name})) == ("P3 " * 34)[:97] + "..."
+
+
+def test_no_more_of_a_profile_is_copied_than_is_asked_for():
+    table = b"".join(struct.pack(">4sII", b"%04d" % n, 1, 10**6) for n in range(99))
+    own = struct.pack(">4sII", b"desc", 4000, 100)
+    icc = bytes(128) + struct.pack(">I", 100) + table + own
+    icc = icc.ljust(4000, b"\0") + b"desc\0\0\0\0\0\0\0\3P3\0" + bytes(10**6)
+    tracemalloc.start()
+    assert profiles.description(icc) == "P3"
+    _, n_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert n_bytes < 10**6
+
+
+def test_a_curve_with_more_samples_than_there_are_is_not_that_of_srgb(monkeypatch):
+    def many(_, __, n):
+        assert n <= 1 << 16
+
+    curve = b"curv\0\0\0\0" + struct.pack(">I", 1 << 29) + bytes(1 << 17)
+    gray = profile(b"GRAY", {b"kTRC": curve})
+    monkeypatch.setattr(profiles.np, "linspace", many)
+    assert not profiles.is_srgb(gray)
 
 
 # --- names, and where they are taken -----------------------------------------------------------------------------------

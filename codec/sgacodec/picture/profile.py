@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image, features
 
 from sgacodec.errors import OptionError, one_line
+from sgacodec.picture import words
 from sgacodec.picture.losses import Tell
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ _NEAR = 0.002
 """Two tristimulus values, or points of a curve, are the same up to this: profiles round them in different ways."""
 
 _POINTS = np.linspace(0, 1, 65)
+_MOST_SAMPLES = 1 << 16
+_MOST_TEXT_BYTES = 4 * words.MOST_CHARACTERS
 _N_PARAMETERS = (1, 3, 4, 5, 7)
 """Numbers of a parametric curve, by its type."""
 
@@ -70,28 +73,27 @@ def is_one(icc: bytes) -> bool:
 def is_srgb(icc: bytes) -> bool:
     """Whether a profile is that of sRGB, or of its gray: the same primaries, white and tone curves."""
     try:
-        tags = _read_tags(icc)
+        tags = _places_of_tags(icc)
         if icc[16:20] == b"GRAY":
-            return _is_srgb_curve(tags[b"kTRC"])
+            return _is_srgb_curve(icc[tags[b"kTRC"]])
         return (
             icc[16:20] == b"RGB "
             and b"A2B0" not in tags
-            and all(_is_near(_xyz(tags[tag]), xyz) for tag, xyz in _PRIMARIES.items())
-            and (b"wtpt" not in tags or any(_is_near(_xyz(tags[b"wtpt"]), white) for white in _WHITES))
-            and all(_is_srgb_curve(tags[tag]) for tag in (b"rTRC", b"gTRC", b"bTRC"))
+            and all(_is_near(_xyz(icc[tags[tag]]), xyz) for tag, xyz in _PRIMARIES.items())
+            and (b"wtpt" not in tags or any(_is_near(_xyz(icc[tags[b"wtpt"]]), white) for white in _WHITES))
+            and all(_is_srgb_curve(icc[tags[tag]]) for tag in (b"rTRC", b"gTRC", b"bTRC"))
         )
     except (KeyError, ValueError, struct.error):  # it lacks a tag, or ends early
         return False
 
 
 def description(icc: bytes) -> str | None:
-    """Return a profile's name, such as Display P3, or None where it has none that can be read."""
+    """Return a profile's name, such as Display P3, `words.short`, or None where it has none that can be read."""
     try:
-        tag = _read_tags(icc)[b"desc"]
-        words = (_localised(tag) if tag[:4] == b"mluc" else _ascii(tag)).split()
+        tag = icc[_places_of_tags(icc)[b"desc"]]
+        return words.short(_localised(tag) if tag[:4] == b"mluc" else _ascii(tag)) or None
     except (KeyError, struct.error):  # it lacks the tag, or ends early
         return None
-    return "".join(each for each in " ".join(words) if each.isprintable()) or None
 
 
 def to_srgb(icc: bytes, gray: bool, tell: Tell) -> Convert | None:
@@ -151,19 +153,19 @@ def cmyk_to_rgb(image: Image.Image, tell: Tell) -> Image.Image:
 def _localised(tag: bytes) -> str:
     """Return the first text of type mluc."""
     n_bytes, at = struct.unpack_from(">II", tag, 20)
-    return tag[at : at + n_bytes].decode("utf-16-be", "replace")
+    return tag[at : at + min(n_bytes, _MOST_TEXT_BYTES)].decode("utf-16-be", "replace")
 
 
 def _ascii(tag: bytes) -> str:
     """Return the text of type desc, which is that of version 2."""
     (n_bytes,) = struct.unpack_from(">I", tag, 8)
-    return tag[12 : 12 + n_bytes].split(b"\0")[0].decode("latin-1")
+    return tag[12 : 12 + min(n_bytes, _MOST_TEXT_BYTES)].split(b"\0")[0].decode("latin-1")
 
 
-def _read_tags(icc: bytes) -> dict[bytes, bytes]:
+def _places_of_tags(icc: bytes) -> dict[bytes, slice]:
     (n_tags,) = struct.unpack_from(">I", icc, _HEADER_BYTES)
     entries = (struct.unpack_from(">4sII", icc, _HEADER_BYTES + 4 + 12 * n) for n in range(min(n_tags, 100)))
-    return {name: icc[offset : offset + n_bytes] for name, offset, n_bytes in entries}
+    return {name: slice(offset, offset + n_bytes) for name, offset, n_bytes in entries}
 
 
 def _xyz(tag: bytes) -> FloatArray:
@@ -184,7 +186,9 @@ def _sampled(tag: bytes) -> FloatArray:
     (n,) = struct.unpack_from(">I", tag, 8)
     if n == 0:
         return _POINTS
-    samples = np.array(struct.unpack_from(f">{min(n, 1 << 16)}H", tag, 12))
+    if n > _MOST_SAMPLES:
+        raise ValueError(f"a curve of {n} samples")
+    samples = np.array(struct.unpack_from(f">{n}H", tag, 12))
     if n == 1:
         return np.asarray(_POINTS ** (samples[0] / 256))
     return np.interp(_POINTS, np.linspace(0, 1, n), samples / 65535)
