@@ -1,6 +1,7 @@
 """Metadata that are left out: the position alone without moving a byte, kinds of metadata, profiles with their colours."""
 
 import io
+import pickle
 import struct
 import tracemalloc
 from dataclasses import replace
@@ -359,6 +360,65 @@ def test_colours_are_converted_where_their_profile_goes():
     assert white.rgb.min() >= 254
 
 
+def p3(*colours):
+    return np.array([colours], np.uint8)
+
+
+def test_colours_that_are_clipped_are_counted(caplog):
+    inside = p3((255, 255, 255), (0, 0, 0), (4, 4, 4), (90, 100, 80), (200, 190, 180))
+    stripped(Picture(inside, icc=display_p3()), "icc")
+    assert not caplog.records
+    outside = p3((255, 0, 0), (0, 255, 0), (30, 200, 20))
+    stripped(Picture(np.concatenate([inside, outside], axis=1), icc=display_p3()), "icc")
+    assert [record.getMessage() for record in caplog.records] == [
+        "colours are converted to sRGB; lost: what 3 pixels have outside of it"
+    ]
+
+
+def test_rounding_of_dark_colours_is_not_taken_for_clipping(caplog):
+    curve = gamma_curve(2.2)
+    tags = dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), (xyz(*each) for each in profiles._PRIMARIES.values()), strict=True))
+    icc = profile(b"RGB ", {**tags, b"wtpt": xyz(0.9642, 1, 0.8249), b"rTRC": curve, b"gTRC": curve, b"bTRC": curve})
+    left = stripped(Picture(RNG.integers(0, 40, (64, 64, 3)).astype(np.uint8), icc=icc), "icc")
+    assert left.icc is None
+    assert left.rgb.min() == 0
+    assert not caplog.records
+
+
+def test_a_profile_without_a_way_back_is_used_all_the_same(monkeypatch, caplog):
+    build = ImageCms.buildTransform
+
+    def one_way(own, srgb, *args, **kwargs):
+        if not kwargs:
+            raise ImageCms.PyCMSError("no way back")
+        return build(own, srgb, *args, **kwargs)
+
+    monkeypatch.setattr(ImageCms, "buildTransform", one_way)
+    left = stripped(Picture(RGB, icc=display_p3()), "icc")
+    np.testing.assert_array_equal(left.rgb, by_littlecms(RGB, display_p3()))
+    assert not caplog.records
+
+
+def test_decode_tells_once_how_many_colours_are_clipped(tiny_options, caplog):
+    from sgacodec.encoding import encode
+
+    red = Picture(np.tile(p3((255, 0, 0)), (200, 40, 1)), icc=display_p3())
+    whole = encode(red, tiny_options)
+    caplog.clear()
+    decode(whole, strip="icc")
+    expected = n_clipped(np.asarray(decode(whole)))
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"colours are converted to sRGB; lost: what {expected} pixels have outside of it"]
+
+
+def n_clipped(rgb):
+    told = []
+    convert = profiles.to_srgb(display_p3(), False, lambda _, n: told.append(n))
+    convert(rgb)
+    convert.end()
+    return told[0]
+
+
 def test_gray_stays_gray():
     plane = np.tile(np.arange(256, dtype=np.uint8), (2, 1))
     gray = profile(b"GRAY", {b"kTRC": gamma_curve(1.0), b"wtpt": xyz(0.9642, 1, 0.8249)})
@@ -434,15 +494,23 @@ def test_a_curve_with_more_samples_than_there_are_is_not_that_of_srgb(monkeypatc
 
 
 def test_names():
-    assert strip.names("all") == strip.names(["icc", "exif,xmp"]) == {"exif", "xmp", "icc"}
-    assert strip.names(" GPS, icc ") == {"gps", "icc"}
-    assert strip.names("") == strip.names(()) == frozenset()
+    assert strip.names("all") == strip.names(["icc", "exif,xmp"]) == ("exif", "icc", "xmp")
+    assert strip.names(" ICC, gps, icc ") == ("gps", "icc")
+    assert strip.names("") == strip.names(()) == ()
     for wrong in ("alpha", ["exif", "thumbnail"], "exif;xmp"):
         with pytest.raises(OptionError, match="strip takes all, gps, exif, xmp, icc"):
             strip.names(wrong)
     for wrong in (7, None, [1]):
         with pytest.raises(OptionError, match="must be some of all, gps, exif, xmp, icc"):
             EncodeOptions(strip=wrong)
+
+
+@pytest.mark.parametrize("given", ["icc,gps", ["gps", "icc"], {"gps", "icc"}, {"gps": 1, "icc": 2}.keys()])
+def test_options_hold_names_in_one_form(given):
+    options = EncodeOptions(strip=given)
+    assert options.strip == ("gps", "icc")
+    assert hash(options) == hash(EncodeOptions(strip=("icc", "gps")))
+    assert pickle.loads(pickle.dumps(options)) == options
 
 
 @pytest.fixture

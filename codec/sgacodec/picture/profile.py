@@ -9,6 +9,7 @@ import io
 import logging
 import struct
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,16 @@ from sgacodec.errors import OptionError, one_line
 from sgacodec.picture import words
 from sgacodec.picture.losses import Tell
 
+if TYPE_CHECKING:
+    from PIL.ImageCms import ImageCmsTransform
+
 log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
-Convert = Callable[[Pixels], Pixels]
+_CLIPPED = 8
+"""A colour was clipped if the way back from sRGB misses it by more; rounding alone makes up to 4 of dark ones."""
+
 
 _HEADER_BYTES = 128
 _PRIMARIES = {b"rXYZ": (0.4360, 0.2225, 0.0139), b"gXYZ": (0.3851, 0.7169, 0.0971), b"bXYZ": (0.1431, 0.0606, 0.7139)}
@@ -96,15 +102,43 @@ def description(icc: bytes) -> str | None:
         return None
 
 
-def to_srgb(icc: bytes, gray: bool, tell: Tell) -> Convert | None:
-    """Return what takes pixels through their profile to sRGB; None where that changes nothing, or cannot be done.
+class Conversion:
+    """Takes pixels to sRGB, some rows after the other; colours outside of it become the nearest inside."""
 
-    Colours outside of sRGB become the nearest inside of it.
+    def __init__(
+        self, convert: Callable[[Pixels], Pixels], back: Callable[[Pixels], Pixels] | None, tell: Tell
+    ) -> None:
+        """Know the ways there and back, of which the second may not be there, and who is told in the end."""
+        self._convert, self._back, self._tell, self._n_clipped = convert, back, tell, 0
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Return the pixels as sRGB, uint8 of the same shape, [H, W] or [H, W, 3]."""
+        converted = self._convert(pixels)
+        if self._back is not None:
+            at_end = ((converted == 0) | (converted == 255)).any(axis=2)
+            if at_end.any():
+                missed = self._back(converted[at_end][None]).astype(np.int16) - pixels[at_end]
+                self._n_clipped += int((np.abs(missed).max(axis=2) > _CLIPPED).sum())
+        return converted
+
+    def end(self) -> None:
+        """Tell how many colours were clipped."""
+        tell_clipped(self._n_clipped, self._tell)
+
+
+def tell_clipped(n_clipped: int, tell: Tell) -> None:
+    """Tell how many pixels have lost what sRGB does not have, if any."""
+    if n_clipped:
+        tell("colours are converted to sRGB; lost: what %d pixels have outside of it", n_clipped)
+
+
+def to_srgb(icc: bytes, gray: bool, tell: Tell) -> Conversion | None:
+    """Return what takes pixels through their profile to sRGB; None where that changes nothing, or cannot be done.
 
     Args:
         icc: a profile.
         gray: whether pixels are gray, uint8 [H, W]; else they are uint8 [H, W, 3].
-        tell: is told where the profile cannot be used.
+        tell: is told where the profile cannot be used, and in the end of colours outside of sRGB.
 
     Raises:
         OptionError: Pillow was built without littlecms.
@@ -124,14 +158,20 @@ def to_srgb(icc: bytes, gray: bool, tell: Tell) -> Convert | None:
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as err:
         tell("the ICC profile cannot be used: %s; its colours are taken for sRGB", one_line(err))
         return None
+    convert = _applying(transform)
+    if gray:
+        table = convert(np.arange(256, dtype=np.uint8)[None])[0, :, 1]  # green: gray has three equal channels
+        return Conversion(lambda pixels: table[pixels], None, tell)
+    try:
+        back = _applying(ImageCms.buildTransform(srgb, own, "RGB", "RGB"))
+    except ImageCms.PyCMSError as err:  # a profile of a camera or scanner has the way there alone
+        log.debug("no way back from sRGB: %s", one_line(err))
+        return Conversion(convert, None, tell)
+    return Conversion(convert, back, tell)
 
-    def convert(pixels: Pixels) -> Pixels:
-        return np.asarray(transform.apply(Image.fromarray(pixels)))
 
-    if not gray:
-        return convert
-    table = convert(np.arange(256, dtype=np.uint8)[None])[0, :, 1]  # green: what is gray has three equal channels
-    return lambda pixels: table[pixels]
+def _applying(transform: ImageCmsTransform) -> Callable[[Pixels], Pixels]:
+    return lambda pixels: np.asarray(transform.apply(Image.fromarray(pixels)))
 
 
 def cmyk_to_rgb(image: Image.Image, tell: Tell) -> Image.Image:
