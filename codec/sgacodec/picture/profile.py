@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
+_ROWS = 256
+"""So many rows are looked at at a time."""
+
 _CLIPPED = 8
 """A colour was clipped if the way back from sRGB misses it by more; rounding alone makes up to 4 of dark ones."""
 
@@ -115,15 +118,23 @@ class Conversion:
         """Return the pixels as sRGB, uint8 of the same shape, [H, W] or [H, W, 3]."""
         converted = self._convert(pixels)
         if self._back is not None:
-            at_end = ((converted == 0) | (converted == 255)).any(axis=2)
-            if at_end.any():
-                missed = self._back(converted[at_end][None]).astype(np.int16) - pixels[at_end]
-                self._n_clipped += int((np.abs(missed).max(axis=2) > _CLIPPED).sum())
+            for top in range(0, len(pixels), _ROWS):
+                rows = slice(top, top + _ROWS)
+                self._n_clipped += _count_clipped(pixels[rows], converted[rows], self._back)
         return converted
 
     def end(self) -> None:
         """Tell how many colours were clipped."""
         tell_clipped(self._n_clipped, self._tell)
+
+
+def _count_clipped(pixels: Pixels, converted: Pixels, back: Callable[[Pixels], Pixels]) -> int:
+    """Return how many pixels, uint8 [H, W, 3], the way back misses; only those at an end of the range can be."""
+    at_end = ((converted == 0) | (converted == 255)).any(axis=2)
+    if not at_end.any():
+        return 0
+    missed = back(converted[at_end][None]).astype(np.int16) - pixels[at_end]
+    return int((np.abs(missed).max(axis=2) > _CLIPPED).sum())
 
 
 def tell_clipped(n_clipped: int, tell: Tell) -> None:
