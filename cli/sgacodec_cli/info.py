@@ -25,6 +25,11 @@ _SECTIONS = {
 """What sections are that are not read here."""
 
 
+_POSITION = "  GPS position"
+_UNTOLD_IN_EXIF = "cannot be told; --strip gps leaves out whatever of the EXIF may have one"
+_UNTOLD_IN_XMP = "cannot be told; --strip gps leaves out the whole XMP"
+
+
 @click.command("info")
 @click.argument("source", metavar="IN", shell_complete=completion.files)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -115,18 +120,30 @@ def rows(info: Info) -> list[tuple[str, str]]:
 def _section(name: str, n_bytes: int, info: Info) -> list[tuple[str, str]]:
     """Say what a section has in it, as far as it can be read without decoding."""
     size = f"{n_bytes} bytes"
-    if name == "exif" and info.exif is not None:
-        return [(name, size), *_exif(info.exif)]
-    if name == "xmp" and info.xmp is not None:
-        return [(name, f"{size}, {_namespaces(info.xmp)}"), *_position("in XMP", info.xmp)]
+    if name == "exif":
+        return [(name, size), *([_unread("EXIF")] if info.exif is None else _exif(info.exif))]
+    if name == "xmp":
+        return [(name, size), _unread("XMP")] if info.xmp is None else _xmp(size, info.xmp)
     if name == "icc" and info.icc is not None:
         return [(name, f"{size}, {info.icc}")]
     return [(name, f"{size}, {_SECTIONS[name]}" if name in _SECTIONS else size)]
 
 
+def _unread(what: str) -> tuple[str, str]:
+    return _POSITION, f"not known: the {what} is damaged, or missing in what there is of the file"
+
+
 def _exif(found: exif.Facts) -> list[tuple[str, str]]:
     told = [("  camera", found.camera), ("  taken", found.taken), ("  orientation", _orientation(found))]
-    return [*((name, text) for name, text in told if text), *_position("", found)]
+    return [*((name, text) for name, text in told if text), (_POSITION, _position(found, _UNTOLD_IN_EXIF))]
+
+
+def _xmp(size: str, found: xmp.Facts) -> list[tuple[str, str]]:
+    prefixes = ", ".join(found.prefixes) or "no properties"
+    return [
+        ("xmp", f"{size}, {prefixes if found.is_sound else 'not well-formed, or too long to look at'}"),
+        (_POSITION, _position(found, _UNTOLD_IN_XMP, " in XMP")),
+    ]
 
 
 def _orientation(found: exif.Facts) -> str | None:
@@ -135,14 +152,10 @@ def _orientation(found: exif.Facts) -> str | None:
     return f"{found.orientation}, upright" if found.orientation == 1 else f"{found.orientation}, not upright"
 
 
-def _namespaces(found: xmp.Facts) -> str:
-    return ", ".join(found.prefixes) or "no properties" if found.is_sound else "not well-formed"
-
-
-def _position(where: str, found: exif.Facts | xmp.Facts) -> list[tuple[str, str]]:
+def _position(found: exif.Facts | xmp.Facts, untold: str, where: str = "") -> str:
     """Say plainly whether there is a position; `--strip gps` takes it out."""
     things = f" ({', '.join(found.position)})" if found.position else ""
-    return [("  GPS position", " ".join(filter(None, ("yes" if found.has_position else "no", where))) + things)]
+    return untold if found.has_position is None else ("yes" if found.has_position else "no") + where + things
 
 
 def _carried(carriers: Carriers) -> str:

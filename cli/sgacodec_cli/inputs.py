@@ -26,7 +26,7 @@ _SURE = ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "PPM",
 
 
 @dataclass(frozen=True)
-class Kind:
+class InputKind:
     """What a command works on.
 
     Attributes:
@@ -145,7 +145,7 @@ def is_one(paths: Sequence[str]) -> bool:
     return len(paths) == 1 and not is_folder(paths[0])
 
 
-def find(paths: Sequence[str], recursive: bool, kind: Kind, output: str | None = None) -> Found:
+def find(paths: Sequence[str], recursive: bool, kind: InputKind, output: str | None = None) -> Found:
     """Return the files that names of files and folders stand for.
 
     Links to folders are followed, and each real folder is searched once. Hidden files are left out, as by patterns of a
@@ -179,7 +179,7 @@ def _place(path: str) -> tuple[str, str]:
     return folder if remote.is_url(path) else os.path.realpath(folder), name
 
 
-def _nothing(paths: Sequence[str], kind: Kind, recursive: bool, found: Found) -> str:
+def _nothing(paths: Sequence[str], kind: InputKind, recursive: bool, found: Found) -> str:
     here = f"there are no {kind.name} in {', '.join(paths)}"
     if found.skipped:
         here += f": {skipped_files(found.skipped)}"
@@ -302,8 +302,8 @@ def judge_encoded(path: str) -> Verdict:
     return Verdict.TAKEN if is_file and os.path.splitext(path)[1].lower() == SUFFIX else Verdict.IGNORED
 
 
-PICTURES = Kind("pictures", judge_picture)
-ENCODED = Kind(f"{SUFFIX} files", judge_encoded)
+PICTURES = InputKind("pictures", judge_picture)
+ENCODED = InputKind(f"{SUFFIX} files", judge_encoded)
 
 
 def why_skipped(path: str) -> str:

@@ -15,7 +15,7 @@ from sgacodec import remote
 from sgacodec.errors import EncodeError
 from sgacodec_cli import inputs
 from sgacodec_cli.files import check_output, default_output, write_output
-from sgacodec_cli.inputs import Found, Input, Kind, find, identity, is_one
+from sgacodec_cli.inputs import Found, Input, InputKind, find, identity, is_one
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def output_of_one(source: str, output: str | None, suffix: str) -> str:
     return os.path.join(output, name)
 
 
-def plan(wanted: Wanted, suffix: str, kind: Kind, others: Iterable[str | None] = ()) -> Planned:
+def plan(wanted: Wanted, suffix: str, kind: InputKind, others: Iterable[str | None] = ()) -> Planned:
     """Find inputs and name outputs, see `find`, `jobs_of` and `check_outputs`.
 
     Args:

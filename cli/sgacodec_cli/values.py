@@ -44,20 +44,20 @@ def crop(text: str) -> tuple[int, int, int, int]:
     return left, top, width, height
 
 
-def strip(text: str) -> str:
-    """Return names of metadata such as gps or exif,xmp as they are.
+def strip(text: str) -> tuple[str, ...]:
+    """Return the names in a text such as gps or exif,xmp.
 
     Raises:
         click.BadParameter: one of them is no such name.
     """
     try:
-        stripping.names(text)
+        return stripping.names(text)
     except OptionError as err:
         raise click.BadParameter(str(err)) from err
-    return text
 
 
 STRIP_METAVAR = "all|gps|exif,xmp,icc"
 STRIP_HELP = (
-    "Leave out metadata: all, gps (the position alone), or some of exif, xmp and icc. The picture looks the same."
+    "Leave out metadata: all, gps (the position alone), or some of exif, xmp and icc. The picture stays upright. "
+    "Without its ICC profile (icc, all) its colours become sRGB; those that sRGB does not have are clipped."
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,8 +39,10 @@ class Info:
         exif: what the EXIF says in short: camera, when, orientation, position.
         xmp: the prefixes of the XMP's namespaces, and the names of properties that give a position.
         icc: name of the ICC profile.
+        has_position: whether EXIF or XMP say where the picture was taken; None where that cannot be told, as where they
+            are not among the bytes that were read.
 
-    The last three are None where there is no such section, or it cannot be read.
+    exif, xmp and icc are None where there is no such section, or it cannot be read.
     """
 
     width: int
@@ -58,11 +60,7 @@ class Info:
     exif: exif.Facts | None = None
     xmp: xmp.Facts | None = None
     icc: str | None = None
-
-    @property
-    def has_position(self) -> bool:
-        """Whether EXIF or XMP say where the picture was taken."""
-        return any(found is not None and found.has_position for found in (self.exif, self.xmp))
+    has_position: bool | None = False
 
 
 def read_info(source: Source) -> Info:
@@ -79,6 +77,8 @@ def read_info(source: Source) -> Info:
     header = parse_header(data)
     names = {int(kind): kind.name.lower() for kind in SectionType}
     sections = {names.get(section.kind, str(section.kind)): section.n_bytes for section in header.sections}
+    found_exif = _read(data, header, SectionType.EXIF, exif.facts)
+    found_xmp = _read(data, header, SectionType.XMP, xmp.facts)
     mode = ("L" if header.grayscale else "RGB") + ("A" if _ALPHA & set(sections) else "")
     return Info(
         width=header.width,
@@ -93,10 +93,17 @@ def read_info(source: Source) -> Info:
         y_bytes=sum(header.y_bytes),
         header_bytes=header.n_bytes + CRC_BYTES,
         carriers=_read_carriers(data, header),
-        exif=_read(data, header, SectionType.EXIF, exif.facts),
-        xmp=_read(data, header, SectionType.XMP, xmp.facts),
+        exif=found_exif,
+        xmp=found_xmp,
         icc=_read(data, header, SectionType.ICC, profile.description),
+        has_position=_has_position({"exif": found_exif, "xmp": found_xmp}, sections),
     )
+
+
+def _has_position(found: Mapping[str, exif.Facts | xmp.Facts | None], present: Collection[str]) -> bool | None:
+    """Return what the sections that there are say together: yes if one says so, no if all do."""
+    said = [None if facts is None else facts.has_position for name, facts in found.items() if name in present]
+    return True if True in said else None if None in said else False
 
 
 def _read(data: bytes, header: Header, kind: SectionType, read: Callable[[bytes], T | None]) -> T | None:

@@ -104,8 +104,8 @@ class EncodeOptions:
         exact: keep the colours of pixels with alpha 0, which are not seen; otherwise they become a smooth continuation
             of what is seen, which costs next to nothing.
         strip: metadata to leave out: "all", "gps" (the position alone), "exif", "xmp" or "icc", or several of these, as
-            a text with commas or as texts. The picture stays upright, and where an ICC profile is left out its colours
-            are converted to sRGB.
+            a text with commas or as texts; kept as a sorted tuple of names. The picture stays upright, and where an ICC
+            profile is left out its colours are converted to sRGB, and those outside of sRGB are clipped.
     """
 
     quality: float | None = None
@@ -125,7 +125,7 @@ class EncodeOptions:
     strip: Strip = ()
 
     def __post_init__(self) -> None:
-        """Refuse values and combinations that do not exist.
+        """Refuse values and combinations that do not exist; bring what may be given in several forms into one.
 
         Raises:
             OptionError: it names the field and what is allowed.
@@ -144,7 +144,7 @@ class EncodeOptions:
         _check_text("model", self.model, (str, os.PathLike), "the name, id or path of a model")
         _check_text("device", self.device, (str,), 'the name of a torch device, or "auto"')
         _check_integer("seed", self.seed, _SEEDS)
-        strip.names(self.strip)
+        object.__setattr__(self, "strip", strip.names(self.strip))
 
     def _check_targets(self) -> None:
         """Refuse a target beside another, or beside what picks the level.

@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.odd_images import COORDINATES, GPS_NUMBERS, MAKER_NOTE, PHONE_XMP, display_p3, phone_exif, saved
+from support.odd_images import (
+    COORDINATES,
+    GPS_NUMBERS,
+    MAKER_NOTE,
+    PHONE_XMP,
+    camera_exif,
+    display_p3,
+    phone_exif,
+    saved,
+)
 
 from sgacodec.format import container
 from sgacodec.metrics import psnr_db
@@ -100,10 +109,12 @@ def test_info_says_what_is_inside(run, scene):
     assert told["exif"]["position"] == ["latitude", "longitude", "altitude"]
     assert (told["exif"]["camera"], told["icc"]) == ("Apple iPhone 15", "Display P3")
     assert told["xmp"]["prefixes"] == ["d", "dc", "e", "i", "tiff"]
+    assert told["xmp"]["has_position"] is told["has_position"] is True
     assert run(*ENCODE, "a.jpg", "--strip", "gps", "-f").exit_code == 0
     shown = run("info", "a.sga").stdout.splitlines()
     assert "  GPS position    no" in shown
     assert "  GPS position    no in XMP" in shown
+    assert json.loads(run("info", "--json", "a.sga").stdout)["has_position"] is False
 
 
 def test_info_of_a_file_whose_metadata_are_cut_or_damaged(run, scene):
@@ -118,6 +129,21 @@ def test_info_of_a_file_whose_metadata_are_cut_or_damaged(run, scene):
         assert result.exit_code == 0
         assert "exif " in result.stdout
         assert "camera" not in result.stdout
+        assert "  GPS position    not known: the EXIF is damaged, or missing" in result.stdout
+        assert json.loads(run("info", "--json", name).stdout)["has_position"] is None
+
+
+def test_info_of_metadata_whose_position_cannot_be_told(run, scene, caplog):
+    odd = camera_exif().replace(b"\2\0\5\0\3\0\0\0", b"\2\0\xee\0\3\0\0\0")  # a latitude of no known type
+    Image.fromarray(scene).save("b.jpg", xmp=b"<a>", exif=odd)
+    assert run(*ENCODE, "b.jpg").exit_code == 0
+    shown = run("info", "b.sga").stdout
+    assert "  GPS position    cannot be told; --strip gps leaves out the whole XMP\n" in shown
+    told = json.loads(run("info", "--json", "b.sga").stdout)
+    assert told["xmp"]["has_position"] is None
+    assert told["has_position"] is True  # by EXIF
+    assert run("decode", "b.sga", "-o", "c.png", "--strip", "gps").exit_code == 0
+    assert caplog.text.count("in which it cannot be told what is a position") == 2
 
 
 def test_names_that_there_are_not(run, png, small_file):

@@ -162,6 +162,15 @@ def test_an_avif_is_upright_once(orientation, caplog):
 
 
 @needs_avif
+def test_xmp_does_not_turn_an_avif_that_its_container_shows_upright():
+    data = saved(PHOTO, "AVIF", quality=100, xmp=PHONE_XMP)
+    assert b"Orientation='6'" in data
+    picture = parse_picture(data)
+    assert picture.rgb.shape == parse_colours(data).shape == (32, 48, 3)
+    assert b"Orientation='1'" in picture.xmp
+
+
+@needs_avif
 def test_a_deep_avif_is_told(caplog, monkeypatch):
     data = saved(PHOTO, "AVIF", quality=100)
     at = data.index(b"av1C") + 6
@@ -246,6 +255,36 @@ def test_the_header_of_an_animation_of_twelve_bits():
     more = [(0, 1), (1, 1), (5, 3), (0, 1), (0, 1), *animation, (0, 1), (2, 2), (0, 20)]
     found = jxl.read_header(bits((1, 1), (3, 5), (1, 3), *more))
     assert found == jxl.Header(32, 32, 12, is_animated=True)
+
+
+def box(kind, content):
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+SMALL, HUGE = bits((1, 1), (3, 5), (1, 3), (1, 1), (0, 9)), bits((0, 1), (3, 2), (2**30 - 1, 30), (1, 3), (1, 1))
+
+
+def part(n, content):
+    return box(b"jxlp", struct.pack(">I", n) + content)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [part(0x80000000, HUGE), box(b"jxlc", SMALL)],
+        [box(b"jxlc", SMALL), part(0x80000000, HUGE)],
+        [box(b"jxlc", HUGE), box(b"jxlc", SMALL)],
+    ],
+)
+def test_a_jpeg_xl_of_several_codestreams_is_refused(boxes):
+    with pytest.raises(InvalidImageError, match="several pictures"):
+        jxl.read_header(jxl.CONTAINER + b"".join(boxes))
+
+
+def test_parts_of_a_jpeg_xl_count_in_their_order_in_the_file():
+    parts = [part(0, HUGE[:5]), box(b"jxll", b"5"), part(0x80000001, HUGE[5:] + bytes(200)), part(2, SMALL)]
+    assert jxl.read_header(jxl.CONTAINER + b"".join(parts)).width == 2**30
+    assert jxl.read_header(jxl.CONTAINER + box(b"jxlc", SMALL)).width == 32
 
 
 def test_a_huge_jpeg_xl_is_refused_before_it_is_decoded(monkeypatch):

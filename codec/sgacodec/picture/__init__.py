@@ -1,7 +1,7 @@
 """Between images and what the codec codes: 8-bit RGB, a grayscale flag, a lossless alpha plane, metadata. Both ways.
 
     bytes -> files (one boundary for Pillow's errors and limits) -> opening (kinds, jxl) -> taking_apart -> Picture
-                       metadata: exif (tiff), xmp, profile; pixels: samples, transparency, colour
+                       metadata: exif (positions, tiff), xmp, profile; pixels: samples, transparency, colour
     Picture -> strip (metadata that are left out) -> sections
     container, decoded colours -> output -> Pillow image, or another sink that takes rows
 

@@ -17,7 +17,7 @@ from PIL import Image
 from sgacodec import limits
 from sgacodec.errors import FormatError
 from sgacodec.format.wire import inflate
-from sgacodec.picture import exif, losses, png, profile, quiet, xmp
+from sgacodec.picture import losses, png, positions, profile, quiet, xmp
 
 _JPEG_START = b"\xff\xd8"
 _SCAN = 0xDA
@@ -58,7 +58,7 @@ def _open_jpeg(data: bytes) -> Opened:
     segments = list(_segments(data))
     image = Image.open(io.BytesIO(_JPEG_START + b"".join(part for kind, part in segments if _is_kept(kind, part))))
     contents = [part[4:] for kind, part in segments if kind == _EXIF_SEGMENT]
-    for key, prefix in (("exif", exif.PREFIX), ("xmp", xmp.PREFIX)):
+    for key, prefix in (("exif", positions.PREFIX), ("xmp", xmp.PREFIX)):
         found = [content for content in contents if content.startswith(prefix)]
         if found:
             image.info[key] = found[0] if key == "exif" else found[0][len(prefix) :]

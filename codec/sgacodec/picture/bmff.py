@@ -8,18 +8,23 @@ _META_HEAD = 4
 """Bytes of version and flags before the boxes inside of a meta box."""
 
 
-def boxes(data: bytes, kind: bytes, *inside: bytes) -> Iterator[bytes]:
-    """Yield the contents of the boxes of a kind, or of those of the next kind inside of them."""
+def all_boxes(data: bytes) -> Iterator[tuple[bytes, slice]]:
+    """Yield the kinds of the boxes, in the order of the file, and where their contents are."""
     at = 0
     while at + 8 <= len(data):
         n_bytes, n_head = int.from_bytes(data[at : at + 4], "big"), 8
         if n_bytes == 1:
             n_bytes, n_head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
         end = at + n_bytes if n_bytes else len(data)
-        if data[at + 4 : at + 8] == kind:
-            content = data[at + n_head : end]
-            yield from boxes(content, *inside) if inside else (content,)
+        yield data[at + 4 : at + 8], slice(at + n_head, end)
         at = max(end, at + n_head)
+
+
+def boxes(data: bytes, kind: bytes, *inside: bytes) -> Iterator[bytes]:
+    """Yield the contents of the boxes of a kind, or of those of the next kind inside of them."""
+    for found, place in all_boxes(data):
+        if found == kind:
+            yield from boxes(data[place], *inside) if inside else (data[place],)
 
 
 def properties(data: bytes, kind: bytes) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sgacodec.picture import bmff, png
 from sgacodec.picture.losses import Tell
-from sgacodec.picture.profile import FloatArray, srgb_to_linear
+from sgacodec.picture.profile import FloatArray, srgb_to_linear, tell_clipped
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -89,8 +89,7 @@ def to_srgb(rgb: Pixels, encoding: Encoding, tell: Tell) -> Pixels:
         light = encoding.linear[rgb[top : top + _ROWS]] @ encoding.matrix.T
         clipped += int(((light < -_NEAR) | (light > 1 + _NEAR)).any(axis=2).sum())
         out[top : top + _ROWS] = _from_linear(light)
-    if clipped:
-        tell("colours are converted to sRGB; lost: what %d pixels have outside of it", clipped)
+    tell_clipped(clipped, tell)
     return out
 
 

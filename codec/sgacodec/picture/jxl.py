@@ -5,14 +5,19 @@ Source: ISO/IEC 18181-1, annex D; ISO/IEC 18181-2, section 9.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sgacodec.errors import InvalidImageError
-from sgacodec.picture.bmff import boxes
+from sgacodec.picture import bmff
 
 CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 CODESTREAM = b"\xff\n"
+
+_WHOLE, _PART = b"jxlc", b"jxlp"
+"""Kinds of the boxes of a codestream, and of its parts."""
+
+_NUMBER_BYTES = 4
+"""Of a part's number, before its content."""
 
 _HEADER_BYTES = 128
 """More than size and metadata up to the bit depth can take."""
@@ -55,9 +60,9 @@ def read_header(data: bytes) -> Header:
     """Read the header of a JPEG XL file, with its container or without.
 
     Raises:
-        InvalidImageError: there is no codestream, or it ends in its header.
+        InvalidImageError: there is no codestream, or several, or it ends in its header.
     """
-    codestream = data[:_HEADER_BYTES] if data.startswith(CODESTREAM) else b"".join(_parts(data))[:_HEADER_BYTES]
+    codestream = data[:_HEADER_BYTES] if data.startswith(CODESTREAM) else _beginning(data)
     if not codestream.startswith(CODESTREAM):
         raise InvalidImageError("the JPEG XL file has no picture in it; it may be cut")
     bits = _Bits(codestream[len(CODESTREAM) :])
@@ -68,10 +73,16 @@ def read_header(data: bytes) -> Header:
     return Header(width, height, depth, is_animated)
 
 
-def _parts(data: bytes) -> Iterator[bytes]:
-    """Yield the beginnings of the parts of the codestream in a container."""
-    yield from (content[:_HEADER_BYTES] for content in boxes(data, b"jxlc"))
-    yield from (content[4 : 4 + _HEADER_BYTES] for content in boxes(data, b"jxlp"))
+def _beginning(data: bytes) -> bytes:
+    """Return the beginning of the codestream in a container, whose parts count in the order of the file.
+
+    Raises:
+        InvalidImageError: there are several, of which a decoder might read another.
+    """
+    parts = [(kind, data[place][:_HEADER_BYTES]) for kind, place in bmff.all_boxes(data) if kind in (_WHOLE, _PART)]
+    if len(parts) > 1 and any(kind == _WHOLE for kind, _ in parts):
+        raise InvalidImageError("the JPEG XL file has several pictures in it where it should have one; save it anew")
+    return b"".join(content if kind == _WHOLE else content[_NUMBER_BYTES:] for kind, content in parts)[:_HEADER_BYTES]
 
 
 class _Bits:

@@ -51,11 +51,10 @@ _RAW_MAGICS = (
 )
 """Where which bytes stand in raw files."""
 
-_DNG_VERSION, _PHOTOMETRIC, _SUB_DIRECTORIES = 50706, 262, 330
+_DNG_VERSION, _PHOTOMETRIC = 50706, 262
 _OF_SENSORS = {32803, 34892}
 """Values of the tag PhotometricInterpretation: a colour filter array, and linear samples of one."""
 
-_MOST_DIRECTORIES = 32
 _SVG_STARTS = (b"<?xml", b"<!--", b"<!DOCTYPE svg", b"<svg")
 _SVG = re.compile(rb"<svg[\s>]")
 
@@ -100,10 +99,9 @@ def _raw_format(data: bytes) -> str | None:
 
 def _raw_tiff(data: bytes) -> str | None:
     structure = tiff.Structure(data)
-    for directory in structure.walk((_SUB_DIRECTORIES,), _MOST_DIRECTORIES):
-        for entry in directory.entries:
-            if entry.tag == _DNG_VERSION:
-                return "DNG"
-            if entry.tag == _PHOTOMETRIC and _OF_SENSORS & set(structure.numbers(entry)):
-                return "of the kind of NEF, ARW and PEF"
+    for entry in structure.walk((tiff.SUB_DIRECTORIES,)).entries:
+        if entry.tag == _DNG_VERSION:
+            return "DNG"
+        if entry.tag == _PHOTOMETRIC and _OF_SENSORS & set(structure.numbers(entry, 1)):
+            return "of the kind of NEF, ARW and PEF"
     return None

@@ -27,6 +27,9 @@ _MAKER_NOTE = 0x927C
 _TURNED_BY_READERS = ("HEIF", "JXL")
 """Formats whose readers turn the pixels as the file says: what EXIF and XMP say of that is done, or means nothing."""
 
+_TURNED_BY_CONTAINERS = (*_TURNED_BY_READERS, "AVIF")
+"""Formats whose containers say how to turn the pixels, so that XMP does not; of AVIF, Pillow has it in its EXIF."""
+
 _XMP_TAG = 700
 
 T = TypeVar("T")
@@ -37,7 +40,7 @@ class Metadata:
     """What goes with the pixels.
 
     Attributes:
-        exif: with the prefix `exif.PREFIX`.
+        exif: with the prefix `positions.PREFIX`.
         xmp: a packet.
         description: what it says that the picture shows.
         orientation: how the pixels have to be turned, 1 to 8; 1 is upright. EXIF and XMP say 1 already.
@@ -64,31 +67,31 @@ def read_metadata(image: Image.Image, data: bytes = b"") -> Metadata:
     lost |= dict.fromkeys(others or ())
     if lost:
         log.warning("lost: %s", ", ".join(lost))
-    turn = 1 if _is_turned(image) else orientation_of(found_exif, packet)
     return Metadata(
         found_exif and exif.upright(found_exif),
         kept.xmp and xmp.upright(kept.xmp),
         _or_lost("a description", lambda _: _description(image, packet), log.warning),
-        turn,
+        _turn(image, found_exif, packet),
     )
 
 
 def read_orientation(image: Image.Image) -> int:
     """Return how the pixels of a loaded image have to be turned, 1 to 8, as `read_metadata` does, without a word."""
-    if _is_turned(image):
-        return 1
     found_exif = _or_lost("EXIF", partial(_read_exif, image), log.debug)
-    return orientation_of(found_exif, _or_lost("XMP", partial(_read_xmp, image), log.debug))
+    return _turn(image, found_exif, _or_lost("XMP", partial(_read_xmp, image), log.debug))
+
+
+def _turn(image: Image.Image, found_exif: bytes | None, packet: bytes | None) -> int:
+    """Return how the pixels have to be turned: as the container says, or else EXIF, or else XMP."""
+    is_inside = getattr(image, "jpeg", False)  # the pixels of a JPEG inside of JPEG XL come as they lie
+    if image.format in _TURNED_BY_READERS and not is_inside:
+        return 1
+    return orientation_of(found_exif, None if image.format in _TURNED_BY_CONTAINERS else packet)
 
 
 def orientation_of(found_exif: bytes | None, packet: bytes | None) -> int:
     """Return the orientation that EXIF gives, or else XMP, or else 1."""
     return (found_exif and exif.orientation(found_exif)) or (packet and xmp.orientation(packet)) or 1
-
-
-def _is_turned(image: Image.Image) -> bool:
-    """Whether the pixels were turned by the reader, which is not so of a JPEG inside of JPEG XL."""
-    return image.format in _TURNED_BY_READERS and not getattr(image, "jpeg", False)
 
 
 def _or_lost(what: str, read: Callable[[losses.Tell], T], tell: losses.Tell) -> T | None:

@@ -16,7 +16,7 @@ from sgacodec.format.container import Container, SectionType
 from sgacodec.picture.alpha import alpha_of
 from sgacodec.picture.planes import to_gray
 from sgacodec.picture.region import Region
-from sgacodec.picture.strip import Metadata, Strip, kept, to_srgb
+from sgacodec.picture.strip import Stored, Strip, kept, names, to_srgb
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -68,29 +68,36 @@ class Output:
         self._gray, self._region, self._n_done = container.grayscale, region, 0
         self._alpha = alpha_of(container)
         mode = ("L" if self._gray else "RGB") + ("" if self._alpha is None else "A")
-        known = Metadata(**{name: container.section(kind) for name, kind in _SECTIONS.items()})
-        self._convert = to_srgb(known, strip, self._gray)
-        contents = vars(kept(known, strip)).items()
+        known = Stored(**{name: container.section(kind) for name, kind in _SECTIONS.items()})
+        left_out = names(strip)
+        self._convert = to_srgb(known, left_out, self._gray)
+        contents = vars(kept(known, left_out)).items()
         info = {_KEYS.get(name, name): content for name, content in contents if content is not None}
         self.frame = Frame(mode, region.width, region.height, info)
 
     def pack(self, rgb: Pixels) -> Pixels:
         """Return the next rows as the image has them, from their colours, uint8 [n, W, 3]."""
-        colours = self._colours(rgb)
+        colours, first = self._colours(rgb), self._region.top + self._n_done
+        self._n_done += len(rgb)
+        if self._n_done == self._region.height:
+            self._end()
         if self._alpha is None:
             return colours
-        first = self._region.top + self._n_done
-        self._n_done += len(rgb)
         return np.dstack([colours, self._alpha[first : first + len(rgb), self._region.left : self._region.right]])
 
     def reduced(self, rgb: Pixels, factor: int) -> Image.Image:
         """Return the image made smaller by a factor, sizes rounded up, from its colours there, uint8 [h, w, 3]."""
         width, height = (-(-side // factor) for side in (self.frame.width, self.frame.height))
         image = Image.fromarray(self._colours(rgb[:height, :width]))
+        self._end()
         if self._alpha is not None:
             image.putalpha(Image.fromarray(self._alpha).reduce(factor))
         image.info.update(self.frame.info)
         return image
+
+    def _end(self) -> None:
+        if self._convert is not None:
+            self._convert.end()
 
     def _colours(self, rgb: Pixels) -> Pixels:
         colours = to_gray(rgb) if self._gray else rgb

@@ -1,13 +1,13 @@
 """What of a picture's metadata is left out: one definition for encoding and decoding.
 
-Whatever is left out, the picture is shown as before: it is upright without EXIF, as all pictures in .sga files are, and
-where the profile goes, the colours are converted to sRGB, for which pixels without a profile are taken.
+Whatever is left out, the picture is upright, as all pictures in .sga files are, and where the profile goes, the colours
+are converted to sRGB, for which pixels without a profile are taken; those outside of sRGB are clipped, which is told.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,6 @@ import numpy as np
 from sgacodec.errors import OptionError
 from sgacodec.picture import exif, profile, xmp
 from sgacodec.picture.planes import Picture
-from sgacodec.picture.profile import Convert
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ Strip = str | Collection[str]
 
 
 @dataclass(frozen=True)
-class Metadata:
+class Stored:
     """What goes with pixels, as stored in files; None is for what there is not.
 
     Attributes:
@@ -41,8 +40,8 @@ class Metadata:
     xmp: bytes | None = None
 
 
-def names(strip: Strip) -> frozenset[str]:
-    """Return what is to be left out; empty texts are for nothing.
+def names(strip: Strip) -> tuple[str, ...]:
+    """Return what is to be left out, sorted, with the kinds in place of all; empty texts are for nothing.
 
     Raises:
         OptionError: a name is none of `NAMES`.
@@ -50,45 +49,56 @@ def names(strip: Strip) -> frozenset[str]:
     texts = [strip] if isinstance(strip, str) else strip
     if not isinstance(texts, Collection) or not all(isinstance(text, str) for text in texts):
         raise OptionError(f"strip is {strip!r}, and must be some of {', '.join(NAMES)}")
-    found = [name.strip().lower() for text in texts for name in text.split(",") if name.strip()]
-    unknown = [name for name in found if name not in NAMES]
+    found = {name.strip().lower() for text in texts for name in text.split(",") if name.strip()}
+    unknown = sorted(found - {*NAMES})
     if unknown:
         raise OptionError(f"no metadata are called {unknown[0]!r}; strip takes {', '.join(NAMES)}")
-    return frozenset(_KINDS if ALL in found else found)
+    return tuple(sorted(_KINDS if ALL in found else found))
 
 
-def kept(known: Metadata, strip: Strip) -> Metadata:
-    """Return what is left of metadata; where the profile goes, `to_srgb` says what becomes of the pixels."""
-    left_out = names(strip)
+def kept(known: Stored, left_out: Collection[str]) -> Stored:
+    """Return what is left of metadata without some `names`; `to_srgb` says what becomes of the pixels."""
     icc, found_exif, packet = (
         None if name in left_out else content
         for name, content in (("icc", known.icc), ("exif", known.exif), ("xmp", known.xmp))
     )
     if POSITION not in left_out:
-        return Metadata(icc, found_exif, packet)
-    without = Metadata(icc, found_exif and exif.without_position(found_exif), packet and xmp.without_position(packet))
-    for what, before, after in (("EXIF", found_exif, without.exif), ("XMP", packet, without.xmp)):
-        if before and not after:
-            log.warning(
-                "lost: all of the %s, of which nothing is left or the position cannot be told from the rest", what
-            )
-    return without
+        return Stored(icc, found_exif, packet)
+    return Stored(
+        icc,
+        _without_position("EXIF", found_exif, exif.without_position),
+        _without_position("XMP", packet, xmp.without_position),
+    )
 
 
-def to_srgb(known: Metadata, strip: Strip, gray: bool) -> Convert | None:
+def _without_position(what: str, content: bytes | None, clear: Callable[[bytes], bytes | None]) -> bytes | None:
+    """Return metadata without their position; it is told where nothing of them is kept."""
+    if not content:
+        return content
+    left = clear(content)
+    if left is None:
+        log.warning("lost: all of the %s, in which it cannot be told what is a position", what)
+    elif not left:
+        log.warning("lost: the %s, which had nothing in it but the position", what)
+    return left or None
+
+
+def to_srgb(known: Stored, left_out: Collection[str], gray: bool) -> profile.Conversion | None:
     """Return what converts pixels whose profile goes, or None where they stay; see `profile.to_srgb`."""
-    if known.icc is None or "icc" not in names(strip):
+    if known.icc is None or "icc" not in left_out:
         return None
     return profile.to_srgb(known.icc, gray, log.warning)
 
 
 def stripped(picture: Picture, strip: Strip) -> Picture:
     """Return a picture with the metadata that are left, and pixels to suit."""
-    if not names(strip):
+    left_out = names(strip)
+    if not left_out:
         return picture
-    known = Metadata(picture.icc, picture.exif, picture.xmp)
-    convert = to_srgb(known, strip, picture.grayscale)
+    known = Stored(picture.icc, picture.exif, picture.xmp)
+    convert = to_srgb(known, left_out, picture.grayscale)
     rgb = picture.rgb
     if convert is not None:
         rgb = np.repeat(convert(rgb[:, :, 0])[:, :, None], 3, axis=2) if picture.grayscale else convert(rgb)
-    return replace(picture, rgb=rgb, **vars(kept(known, strip)))
+        convert.end()
+    return replace(picture, rgb=rgb, **vars(kept(known, left_out)))

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from xml.parsers import expat
+
+from sgacodec.picture import words
 
 PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 """What comes before a packet in a segment of a JPEG."""
@@ -50,10 +52,14 @@ _CLAIMS = (
 _INSIDE_OF_CLAIMS = ("http://ns.google.com/photos/1.0/container/item/",)
 """Namespaces of names that occur inside of claims."""
 
-_POSITION = (
-    _Claim("the position", "http://ns.adobe.com/exif/1.0/", ("GPS",)),
-    _Claim("the position", "http://www.dji.com/drone-dji/1.0/", ("Gps", "GPS")),
-)
+_POSITION_NAMES = re.compile("gps|latitude|longitude", re.IGNORECASE)
+"""What names of properties have in them that say where a picture was taken, in the namespace of EXIF and in others."""
+
+_GEO_NAMESPACE, _GEO_NAMES = "http://www.w3.org/2003/01/geo/wgs84_pos#", {"lat", "long", "lat_long", "alt"}
+_MOST_PARTS = 100_000
+"""So many elements, attributes and declarations of a packet are looked at; what more they say cannot be told."""
+
+_BLANK = b"\0 \t\r\n"
 _UNTOLD_PREFIXES = {"x", "rdf", "xml"}
 """Of the packet itself."""
 
@@ -63,19 +69,18 @@ class Facts:
     """What a packet says, in short.
 
     Attributes:
-        is_sound: whether it can be read.
+        is_sound: whether it can be read; a position cannot be told otherwise.
+        has_position: whether it says where the picture was taken; None where that cannot be told.
         prefixes: of the namespaces of its properties, such as dc and exif, sorted.
         position: names of the properties that say where the picture was taken.
+
+    Of prefixes and names the first few are there, and "..." for the rest.
     """
 
     is_sound: bool
+    has_position: bool | None
     prefixes: tuple[str, ...] = ()
     position: tuple[str, ...] = ()
-
-    @property
-    def has_position(self) -> bool:
-        """Whether it says where the picture was taken."""
-        return bool(self.position)
 
 
 @dataclass(frozen=True)
@@ -126,70 +131,78 @@ def without_claims(xmp: bytes) -> Kept:
     declared = [claim for claim in _CLAIMS if claim.namespace.encode() in xmp]
     if not declared:
         return Kept(xmp)
-    found = _search(xmp, _CLAIMS)
+    found = _search(xmp, _claim)
     if found is None:
         return Kept(None, tuple(claim.what for claim in declared))
-    if not found.claims:
-        return Kept(xmp)
-    return Kept(found.rest() or None, tuple(claim.what for claim in found.claims))
+    return Kept(found.rest() or None, tuple(found.claims)) if found.claims else Kept(xmp)
+
+
+def _claim(namespace: str, name: str) -> str | None:
+    found = (claim for claim in _CLAIMS if claim.namespace == namespace and name.startswith(claim.names))
+    return next((claim.what for claim in found), None)
 
 
 def without_position(xmp: bytes) -> bytes | None:
-    """Return a packet without its properties of the position: those of EXIF that begin with GPS, and drones' own.
+    """Return a packet without its properties that say where the picture was taken.
+
+    In whatever namespace, these are the properties with gps, latitude or longitude in their names, such as those of
+    EXIF and of drones, and those of the namespace geo.
 
     Returns:
-        None if nothing is left, or if the packet names such properties and cannot be read.
+        Nothing (no bytes) if nothing is left; None if the packet cannot be read, so that its position cannot be told.
     """
-    if not any(name.encode() in xmp.replace(b"\0", b"") for claim in _POSITION for name in claim.names):
-        return xmp
-    found = _search(xmp, _POSITION)
+    found = _search(xmp, _position)
     if found is None:
         return None
-    return (found.rest() or None) if found.claims else xmp
+    return found.rest() if found.claims else xmp
+
+
+def _position(namespace: str, name: str) -> str | None:
+    is_geo = namespace == _GEO_NAMESPACE and name in _GEO_NAMES
+    return "the position" if is_geo or _POSITION_NAMES.search(name) else None
 
 
 def facts(xmp: bytes) -> Facts:
     """Return what a packet says."""
-    found = _search(xmp, _POSITION)
+    found = _search(xmp, _position)
     if found is None:
-        return Facts(is_sound=False)
-    return Facts(True, tuple(sorted(found.prefixes)), tuple(found.names))
+        return Facts(is_sound=False, has_position=None)
+    return Facts(True, bool(found.names), words.few(sorted(found.prefixes)), words.few(found.names))
 
 
-def _search(xmp: bytes, claims: tuple[_Claim, ...]) -> _Search | None:
-    """Look for claims; return None where a packet is not well-formed."""
+def _search(xmp: bytes, claim: Callable[[str, str], str | None]) -> _Search | None:
+    """Look for claims; return None where a packet is not well-formed, or too long."""
     try:
-        return _Search(xmp.strip(b"\0"), claims)
-    except (expat.ExpatError, _DocumentTypeError):
+        return _Search(xmp.strip(_BLANK), claim)
+    except (expat.ExpatError, _RefusedError):
         return None
 
 
-class _DocumentTypeError(Exception):
-    """A packet has a document type, which none should have, and which could make it expand without end."""
+class _RefusedError(Exception):
+    """A packet has too many parts, or a document type, which none should have and which could make it expand."""
 
 
 class _Search:
     """One walk through a well-formed packet, for claims and for where they stand.
 
     Attributes:
-        claims: those that were found, in their order; the values mean nothing.
+        claims: what was found, in its order; the values mean nothing.
         names: those of the properties, likewise.
         prefixes: of the namespaces that are declared, but for those of the packet itself.
 
     Raises:
-        expat.ExpatError, _DocumentTypeError: the packet is not well-formed, or has a document type.
+        expat.ExpatError, _RefusedError: the packet is not well-formed, or is not looked at.
     """
 
-    def __init__(self, packet: bytes, claims: tuple[_Claim, ...]) -> None:
-        self.claims: dict[_Claim, None] = {}
+    def __init__(self, packet: bytes, claim: Callable[[str, str], str | None]) -> None:
+        """Walk through a packet; `claim` says of a namespace and a name of what it speaks, or None."""
+        self.claims: dict[str, None] = {}
         self.names: dict[str, None] = {}
         self.prefixes: set[str] = set()
-        self._by_namespace = {claim.namespace: claim for claim in claims}
-        self._namespaces = {name.encode() for name in (*self._by_namespace, *_INSIDE_OF_CLAIMS)}
-        self._packet = packet
+        self._claim, self._packet, self._n_left = claim, packet, _MOST_PARTS
         self._cuts: list[tuple[int, int]] = []
         self._declarations: list[tuple[str, tuple[int, int]]] = []
-        self._used: set[str] = set()
+        self._used, self._claimed = set[str](), set(_INSIDE_OF_CLAIMS)
         self._cut_start, self._cut_is_empty_tag, self._depth = 0, False, 0
         self._parser = expat.ParserCreate("utf-8", _SEPARATOR)
         self._parser.ordered_attributes = True
@@ -201,18 +214,26 @@ class _Search:
 
     def rest(self) -> bytes:
         """Return the packet without the claims, and without declarations that nothing uses any more."""
-        idle = [span for namespace, span in self._declarations if namespace not in self._used]
+        gone = self._claimed - self._used
+        idle = [span for namespace, span in self._declarations if namespace in gone]
         kept, at = [], 0
         for start, end in sorted(self._cuts + idle):
             kept.append(self._packet[at:start])
             at = end
         return b"".join((*kept, self._packet[at:]))
 
+    def _count(self, n: int) -> None:
+        self._n_left -= n
+        if self._n_left < 0:
+            raise _RefusedError
+
     def _declare(self, prefix: str | None, _: str) -> None:
+        self._count(1)
         if prefix is not None and prefix not in _UNTOLD_PREFIXES:
             self.prefixes.add(prefix)
 
     def _start(self, name: str, attributes: list[str]) -> None:
+        self._count(1 + len(attributes) // 2)
         at = self._parser.CurrentByteIndex
         if self._depth:
             self._depth += 1
@@ -238,19 +259,19 @@ class _Search:
         for found in attributes:
             written, value = found.group(1), found.group(2)[1:-1]
             if written == b"xmlns" or written.startswith(b"xmlns:"):
-                if value in self._namespaces:
-                    self._declarations.append((value.decode(), found.span()))
+                self._declarations.append((value.decode(), found.span()))
             elif self._is_claim(next(remaining)):
                 self._cuts.append(found.span())
 
     def _is_claim(self, name: str) -> bool:
         """Whether a name is that of a claim; what it is, is noted down."""
         namespace, _, local = name.rpartition(_SEPARATOR)
-        claim = self._by_namespace.get(namespace)
-        if claim is None or not local.startswith(claim.names):
+        what = self._claim(namespace, local)
+        if what is None:
             self._used.add(namespace)
             return False
-        self.claims[claim] = self.names[local] = None
+        self.claims[what] = self.names[local] = None
+        self._claimed.add(namespace)
         return True
 
     def _before_space(self, at: int) -> int:
@@ -268,4 +289,4 @@ def _parts_of_tag(packet: bytes, at: int) -> Iterator[re.Match[bytes]]:
 
 
 def _refuse(*_: object) -> None:
-    raise _DocumentTypeError
+    raise _RefusedError
