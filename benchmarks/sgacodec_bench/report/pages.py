@@ -251,7 +251,7 @@ def many_table(file: Path) -> str:
     same = "are the same" if all(row["same_bytes"] for row in result["rows"].values()) else "differ"
     rounds = "one round" if result["repeats"] == 1 else f"medians of {result['repeats']} rounds"
     return (
-        f"{result['pictures']} pictures, preset `{result['preset']}`, {result['cores']} cores, {result['threads']} thread a process, {rounds}, "
+        f"{result['pictures']} pictures, preset `{result['preset']}`, {result['cores']} cores, threads a process: {result['threads']}, {rounds}, "
         f"load average {result['load_average'][1]:.1f}. The files of all ways {same}.\n\n{many.table(result)}"
     )
 
