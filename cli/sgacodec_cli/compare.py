@@ -84,7 +84,7 @@ def _page(a: Loaded, b: Loaded, facts: Facts) -> bytes:
     """Return the page that `--html` asks for."""
     names = [Path(each.name).name for each in (a, b)]
     names = names if names[0] != names[1] else ["A", "B"]
-    psnr = pair_page.psnr(a, b)
+    psnr = pair_page.psnr(facts.psnr_db, a)
     details = [f"{a.n_bytes:,} bytes", f"{b.n_bytes:,} bytes, {psnr}"]
     sides = [Side(*each) for each in zip(names, details, (a, b), strict=True)]
     sources = [page.data_uri(side.loaded.image, side.scale(page.EMBEDDED_PIXELS)) for side in sides]

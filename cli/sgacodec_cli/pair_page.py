@@ -14,7 +14,7 @@ from sgacodec.viewer import page
 from sgacodec_cli import info
 from sgacodec_cli.batch import printable
 from sgacodec_cli.files import title
-from sgacodec_cli.loaded import Loaded, psnr_db
+from sgacodec_cli.loaded import Loaded
 
 _MOST_CHARACTERS = 20_000
 """Of a longer message the page has its start."""
@@ -39,10 +39,9 @@ class Side:
         return page.scale_of(*self.loaded.image.size, most_pixels)
 
 
-def psnr(reference: Loaded, picture: Loaded) -> str:
-    """Return the PSNR of two pictures of one size in words."""
-    found = psnr_db(reference, picture)
-    value = "the same colours" if math.isinf(found) else f"{found:.2f} dB"
+def psnr(psnr_db: float, reference: Loaded) -> str:
+    """Return a PSNR to a reference, see `loaded.psnr_db`, in words."""
+    value = "the same colours" if math.isinf(psnr_db) else f"{psnr_db:.2f} dB"
     return value if reference.seen is None else f"{value} where it is not transparent"
 
 

@@ -12,7 +12,7 @@ from sgacodec.models.levels import LEVEL_STEPS, max_level_q4
 from sgacodec.viewer import page
 from sgacodec_cli import completion, pair_page
 from sgacodec_cli.files import read_input, show
-from sgacodec_cli.loaded import Loaded, decoded, load
+from sgacodec_cli.loaded import Loaded, decoded, load, psnr_db
 from sgacodec_cli.local_server import File, Server, open_in_browser
 from sgacodec_cli.pair_page import Side
 
@@ -68,7 +68,7 @@ def _files(picture: Loaded, reference: Loaded | None) -> dict[str, File]:
 def _psnr(reference: Loaded, picture: Loaded) -> str:
     if reference.image.size != picture.image.size:
         return "no PSNR, as the sizes differ"
-    return pair_page.psnr(reference, picture)
+    return pair_page.psnr(psnr_db(reference, picture), reference)
 
 
 def _quality(info: Info | None) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ the tiles share the cores (`parallel`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -60,10 +60,10 @@ def run(network: Network, x: npt.NDArray[Any]) -> Float64Array:
     Returns:
         Integers as float64 [1, C', H', W'], equal to `reference.run`.
     """
-    sources = _sources(network)
+    sources = {layer.source for layer in network if isinstance(layer, Add)}
     a = np.array(x[0], np.float64)
     kept = {0: a} if 0 in sources else {}
-    for index, layers in _pieces(network):
+    for index, layers in _pieces(network, sources):
         whole = WHOLE.get(type(layers[0]))
         a = _by_tiles(layers, a, kept) if whole is None else whole(layers[0], a)
         if index in sources:
@@ -71,13 +71,9 @@ def run(network: Network, x: npt.NDArray[Any]) -> Float64Array:
     return a[None]
 
 
-def _sources(network: Network) -> set[int]:
-    return {layer.source for layer in network if isinstance(layer, Add)}
-
-
-def _pieces(network: Network) -> Iterator[tuple[int, list[Layer]]]:
-    """Yield the layers that are evaluated together, and the index of their output, which later layers may need."""
-    sources, piece = _sources(network), list[Layer]()
+def _pieces(network: Network, sources: Collection[int]) -> Iterator[tuple[int, list[Layer]]]:
+    """Yield the layers that are evaluated together, and the index of their output; a piece ends with each source."""
+    piece = list[Layer]()
     for index, layer in enumerate(network):
         if type(layer) not in WHOLE and type(layer) not in POINTWISE:
             raise ModelError(f"{layer.kind} is not an integer layer")

@@ -44,7 +44,7 @@ from sgacodec.train.export.tables import (
 from sgacodec.train.families import context
 from sgacodec.train.families.base import Family
 from sgacodec.train.families.context_layers import FloatLayers, count_of, to_layers, to_state
-from sgacodec.train.options import BLOCKS, TrainOptions
+from sgacodec.train.options import TrainOptions
 
 _UNIT_BITS = 22
 _SMALLEST_UNIT = 2.0**-6
@@ -240,7 +240,8 @@ def _to_floats(model: Model, prior: ContextModel) -> FloatLayers:
 
 
 def _create(options: TrainOptions) -> nn.Module:
-    sizes = context.architecture(options.N, options.M, options.blocks or BLOCKS)
+    assert options.blocks is not None  # the options give the family its own
+    sizes = context.architecture(options.N, options.M, options.blocks)
     return context.create(sizes, options.lambdas, options.seed)
 
 
