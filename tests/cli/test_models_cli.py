@@ -94,7 +94,7 @@ def test_other_architectures_are_refused_by_name(run, name):
 
 
 def test_the_families_that_are_known_are_not_foreign(state):
-    context = registry.family("context").create(TrainOptions(steps=1, N=8, M=20)).state_dict()
+    context = registry.family("context").create(TrainOptions(family="context", steps=1, N=8, M=20)).state_dict()
     assert state_dicts.foreign_architecture(state) is None
     assert state_dicts.foreign_architecture(context) is None
     assert state_dicts.find({"ema": context}).keys() == context.keys()

@@ -61,7 +61,7 @@ def job(dataset, start, tmp_path, family_name):
 
 @pytest.fixture
 def net(start, family_name):
-    net = registry.family(family_name).create(TINY)
+    net = registry.family(family_name).create(dataclasses.replace(TINY, family=family_name))
     checkpoint.load_weights(net, start.state)
     return net
 
