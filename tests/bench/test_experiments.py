@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("bjontegaard")
 
 from sgacodec import codings, encoding
-from sgacodec.exact.layers import Clamp, Conv, Deconv, Igdn, LeakyRelu, PixelShuffle
+from sgacodec.exact.layers import Clamp, Conv, Deconv, Igdn, Lap, LeakyRelu, PixelShuffle
 from sgacodec.options import METHODS
 from sgacodec.refine import schedule
 from sgacodec.refine.rounding import choose
@@ -114,6 +114,7 @@ def test_multiply_adds_by_hand():
     assert count(8, deconv_8, norm) == count(8, deconv_8) + 8 * 8 * (6 * 10)
     assert count(4, conv, norm, deconv) == count(4, conv) + (8 * 8 + 8 * 6 * 25) * (2 * 3)
     assert count(32, PixelShuffle(2), norm) == 8 * 8 * (6 * 10)
+    assert count(12, PixelShuffle(2), Lap(np.eye(2, dtype=np.int32), 8, 24)) == 3 * 2 * 2 * (6 * 10)
 
 
 def test_the_operations_of_a_step_are_those_of_h_s_and_g_s_there_and_back(plan):

@@ -6,6 +6,7 @@ import torch
 
 from sgacodec.errors import ModelError
 from sgacodec.exact import fast, on_torch
+from sgacodec.exact.layers import Lap
 from sgacodec.latents.hyperprior import HyperpriorEvaluator
 from sgacodec.latents.symbols import dequantise
 from sgacodec.latents.synthesis import g_s_input
@@ -138,6 +139,30 @@ def test_igdn_is_its_formula_and_has_its_gradient(block, monkeypatch):
     norm = torch.sqrt(beta[:, None, None] + torch.einsum("oi,bihw->bohw", gamma, a * a))
     assert torch.allclose(on_torch._InverseGdn.apply(a, gamma, beta), a * norm)
     assert torch.autograd.gradcheck(lambda t: on_torch._InverseGdn.apply(t, gamma, beta), (a,))
+
+
+def across_borders(side, matrix):
+    """One matrix for a whole row: the filter's on its diagonal, between the halves of two that do nothing."""
+    half = torch.eye(len(matrix) // 2, dtype=matrix.dtype)
+    return torch.block_diag(half, *[matrix] * (side // len(matrix) - 1), half)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (4, 12), (16, 4), (12, 8)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_lapped_transform_is_its_formula_and_has_its_gradient(size, memory_format):
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(4, 4, dtype=torch.float64, generator=generator)
+    layer, (down, across) = Lap(matrix.numpy() * 2**3, 3, 24), (across_borders(side, matrix) for side in size)
+    a = torch.randn(2, 3, *size, dtype=torch.float64, generator=generator)
+    a = a.contiguous(memory_format=memory_format).requires_grad_()
+    operator = on_torch.REAL[Lap]
+    held = [torch.from_numpy(array) for array in operator.parameters(layer)]
+    found, expected = operator.apply(layer, [a], *held), down @ a @ across.T
+    assert torch.allclose(found, expected)
+    weight = torch.randn(expected.shape, dtype=torch.float64, generator=generator)
+    gradients = [torch.autograd.grad((weight * out).sum(), a)[0] for out in (found, expected)]
+    assert torch.allclose(*gradients)
+    assert torch.autograd.gradcheck(lambda t: operator.apply(layer, [t], *held), (a,))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,12 @@ from sgacodec.refine import loop
 from sgacodec.refine import pieces as refining
 from sgacodec.synthetic import render
 
-MODELS = {"tiny": "scene", "tiny-context": "context", "tiny-context-passes": "context-passes"}
+MODELS = {
+    "tiny": "scene",
+    "tiny-context": "context",
+    "tiny-context-passes": "context-passes",
+    "tiny-context-lap": "context-lap",
+}
 SIZES = [(200, 330), (64, 400), (321, 65)]
 
 

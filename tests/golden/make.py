@@ -19,7 +19,7 @@ os.environ["SGACODEC_MODELS"] = str(HERE)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import slow_decoder  # noqa: E402
-from support import tiny_context_head, tiny_head  # noqa: E402
+from support import tiny_context_head, tiny_head, tiny_lap  # noqa: E402
 from support.golden import BANDS, model_of  # noqa: E402
 
 import sgacodec  # noqa: E402
@@ -59,6 +59,7 @@ def cases() -> dict:
         "overlay": (drawn_beside(scene), 43, 30),
         "overlay-everywhere": (np.full((30, 41, 3), (0, 255, 0), np.uint8), 50, 0),
         "context-passes": (scene, 70, 0),
+        "context-lap": (render(100, 150, np.random.default_rng(14)), 60, 0),
         "context-overlay": (drawn_beside(scene)[:, ::-1], 43, 0),
         "alpha-stream": (Image.fromarray(np.dstack([scene[:66, :97], fading_disc(66, 97)])), 37.5, 0),
         "alpha-constant": (Image.fromarray(np.dstack([scene[:20, :33], np.full((20, 33), 255, np.uint8)])), 37.5, 0),
@@ -79,12 +80,16 @@ def drawn_beside(scene: np.ndarray) -> np.ndarray:
     return np.concatenate([scene, colours[(rows // 3 * 7 + columns // 5) % 4]], axis=1)
 
 
-def write_headed_models() -> None:
-    for plain, add_head in (("tiny", tiny_head.add_head), ("tiny-context", tiny_context_head.add_head)):
-        path = HERE / f"{plain}-head.safetensors"
+def write_derived_models() -> None:
+    for name, plain, derive in (
+        ("tiny-head", "tiny", tiny_head.add_head),
+        ("tiny-context-head", "tiny-context", tiny_context_head.add_head),
+        ("tiny-context-lap", "tiny-context", tiny_lap.add_lap),
+    ):
+        path = HERE / f"{name}.safetensors"
         if not path.exists():
-            headed = add_head(replace(load_model_file(HERE / f"{plain}.safetensors"), name=path.stem))
-            path.write_bytes(dump_model(headed))
+            derived = derive(replace(load_model_file(HERE / f"{plain}.safetensors"), name=name))
+            path.write_bytes(dump_model(derived))
 
 
 def write(name: str, source: object, quality: float, iterations: int, message: str | None = None) -> None:
@@ -113,7 +118,7 @@ def hashes(stages: dict) -> dict:
 
 
 if __name__ == "__main__":
-    write_headed_models()
+    write_derived_models()
     for case, arguments in cases().items():
         if not (HERE / case).exists():
             write(case, *arguments)

@@ -441,6 +441,16 @@ def apply(layer: dict, t: dict, outputs: list[np.ndarray]) -> np.ndarray:
         found = [[logarithm(max(int(v), 0) + int(e), t["table"]) for v in plane.ravel()]
                  for plane, e in zip(a[first:], t["offset"], strict=True)]  # fmt: skip
         return np.concatenate([a[:first], clamp(np.array(found).reshape(-1, rows, columns), layer["bits"])])
+    if kind == "lap":
+        p, bits = len(t["matrix"]), layer["bits"]
+        a = a.copy()
+        for first in range(p // 2, columns - p // 2, p):
+            run = a[:, :, first : first + p]
+            a[:, :, first : first + p] = clamp(shift(np.einsum("ij,cyj->cyi", t["matrix"], run), layer["shift"]), bits)
+        for first in range(p // 2, rows - p // 2, p):
+            run = a[:, first : first + p]
+            a[:, first : first + p] = clamp(shift(np.einsum("ij,cjx->cix", t["matrix"], run), layer["shift"]), bits)
+        return a
     assert kind == "clamp", kind
     return np.clip(a, layer["low"], layer["high"])
 

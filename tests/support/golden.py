@@ -18,7 +18,9 @@ _HYPERPRIOR = ("scene", "one-pixel", "gray", "alpha", "metadata", "escapes", "ba
 _CONTEXT = ("context", "context-one-pixel", "context-escapes", "context-bands", OVERLAID[2])
 _PASSES = "context-passes"
 """Of a model whose first group has five passes."""
-CASES = (*_HYPERPRIOR, *_CONTEXT, _PASSES)
+_LAP = "context-lap"
+"""Of a model whose synthesis ends with a lapped transform."""
+CASES = (*_HYPERPRIOR, *_CONTEXT, _PASSES, _LAP)
 """The files without a message."""
 BANDS = ("bands", "context-bands")
 ESCAPES = ("escapes", "context-escapes")
@@ -28,7 +30,7 @@ WITH_MESSAGE = {"side-information": "tiny-head", "context-message": "tiny-contex
 
 def model_of(case: str) -> str:
     """The name of the model of a file."""
-    others = {_PASSES: "tiny-context-passes", **WITH_MESSAGE}
+    others = {_PASSES: "tiny-context-passes", _LAP: "tiny-context-lap", **WITH_MESSAGE}
     return others.get(case, "tiny-context" if case in _CONTEXT else "tiny")
 
 

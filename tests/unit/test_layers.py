@@ -3,9 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from golden import slow_decoder
+from support.golden import load_model_of
 
 from sgacodec.errors import ModelError
-from sgacodec.exact import fast, layers, on_torch, proof, reference
+from sgacodec.exact import fast, layers, on_torch, parallel, proof, reference
 from sgacodec.exact.fixedpoint import isqrt, shift_right
 from sgacodec.exact.layers import (
     Add,
@@ -14,6 +15,7 @@ from sgacodec.exact.layers import (
     Conv,
     Deconv,
     Igdn,
+    Lap,
     LeakyRelu,
     Log,
     PixelShuffle,
@@ -48,6 +50,12 @@ def log(offsets):
     return Log(np.array(offsets), table, 24)
 
 
+def lap(size, bits=24):
+    """Near the identity, so that no value looks like another."""
+    matrix = 2**14 * (np.eye(size) + RNG.uniform(-0.3, 0.3, (size, size)))
+    return Lap(np.rint(matrix).astype(np.int32), 14, bits)
+
+
 LAYERS = {
     "conv": (kernel(Conv, 3, 5, 5, 1),),
     "conv, stride 2": (kernel(Conv, 3, 5, 5, 2),),
@@ -70,6 +78,10 @@ LAYERS = {
     "append_abs": (AppendAbs(),),
     "log": (log([1, 205, 2**24]),),
     "log of the last": (AppendAbs(), kernel(Conv, 6, 6, 3, 1, groups=6), log([1, 205, 900])),
+    "lap": (kernel(Conv, 3, 64, 1, 1), PixelShuffle(8), lap(8)),
+    "lap that clamps": (kernel(Conv, 3, 8, 3, 1), PixelShuffle(2), lap(2, 9)),
+    "lap, several blocks each": (kernel(Conv, 3, 16, 5, 1), PixelShuffle(4), lap(4), kernel(Conv, 1, 3, 5, 1), lap(2)),
+    "lap of less than what reaches it": (PixelUnshuffle(1), kernel(Deconv, 3, 4, 13, 6), lap(2), lap(6)),
 }
 
 
@@ -92,6 +104,29 @@ def test_gpu_equals_reference(name):
         pytest.skip("no CUDA device")
     x = RNG.integers(-(2**23), 2**23, (1, 3, 40, 61))
     np.testing.assert_array_equal(on_torch.run(LAYERS[name], x, "cuda"), reference.run(LAYERS[name], x))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 4])
+@pytest.mark.parametrize("size", [(8, 8), (8, 24), (40, 8), (56, 120), (1000, 776)])
+def test_a_lapped_transform_on_any_number_of_threads(n_threads, size, monkeypatch):
+    monkeypatch.setattr(parallel, "n_threads", lambda: n_threads)
+    layer, x = lap(8), RNG.integers(-(2**23), 2**23, (1, 2, *size))
+    expected = reference.run((layer,), x)
+    np.testing.assert_array_equal(fast.run((layer,), x), expected)
+    for rows in (slice(0, 4), slice(-4, None)):
+        np.testing.assert_array_equal(expected[:, :, rows, :4], x[:, :, rows, :4])
+        np.testing.assert_array_equal(expected[:, :, rows, -4:], x[:, :, rows, -4:])
+
+
+def test_a_lapped_transform_by_hand():
+    layer = Lap(np.array([[2, 4], [6, -2]], np.int32), 1, 8)
+    x = np.array([[[[1, 2, 3, 4, 5, 6], [10, 20, 30, 40, 50, 60]]]])
+    assert reference.run((layer,), x)[0, 0].tolist() == [[1, 8, 3, 14, 7, 6], [10, 80, 30, 127, 70, 60]]
+    tall = reference.run((layer,), x.swapaxes(2, 3))[0, 0]
+    assert tall.T.tolist() == [[1, 8, 3, 14, 7, 6], [10, 80, 30, 127, 70, 60]]
+    square = np.array([[[[0, 0, 0, 0], [0, 1, 10, 0], [0, 3, 20, 0], [0, 0, 0, 0]]]])
+    # within rows: (21, -7) and (43, -11); then within columns
+    assert reference.run((layer,), square)[0, 0, 1:3, 1:3].tolist() == [[107, -29], [20, -10]]
 
 
 def test_known_values():
@@ -136,6 +171,19 @@ def test_accumulators_beyond_float64_are_refused():
         proof.check_integers((replace(layer, bias=np.full(5, 2**53)),), 3, 2**23, "net")
     with pytest.raises(ModelError, match="does not hold exactly"):
         proof.check_integers((igdn(3),), 3, 2**23, "net")
+    for values, bound in ((2**31 - 1, 2**16), (2**28, 1)):  # of the first pass, and of the second
+        wide = Lap(np.full((16, 16), values, np.int32), 20, 24)
+        with pytest.raises(ModelError, match="does not hold exactly"):
+            proof.check_integers((PixelShuffle(16), wide), 768, bound, "net")
+
+
+def test_the_bound_of_a_lapped_transform_is_as_in_the_specification():
+    largest = 2**53 // 2**24 // 16 - 1
+    sharp = Lap(np.full((16, 16), largest, np.int32), 23, 24)
+    assert sharp.bound([2**22]) == 2**23
+    assert sharp.bound([2**24]) == 2**24
+    with pytest.raises(ModelError, match="does not hold exactly"):
+        replace(sharp, matrix=sharp.matrix + 1).bound([2**24])
 
 
 @pytest.mark.parametrize(
@@ -150,6 +198,18 @@ def test_accumulators_beyond_float64_are_refused():
         PixelShuffle(2),
         LeakyRelu(1, 0),
         Scale(np.ones(4, int), 1, 24),
+        Lap(np.eye(3, dtype=np.int32), 1, 24),
+        Lap(np.eye(66, dtype=np.int32), 1, 24),
+        Lap(np.zeros((0, 0), np.int32), 1, 24),
+        Lap(np.ones((2, 4), np.int32), 1, 24),
+        Lap(np.ones(4, np.int32), 1, 24),
+        Lap(np.int32(4), 1, 24),
+        Lap(np.eye(4, dtype=np.int64), 1, 24),
+        Lap(np.eye(4, dtype=np.float32), 1, 24),
+        replace(lap(4), shift=0),
+        replace(lap(4), shift=41),
+        replace(lap(4), bits=25),
+        replace(lap(4), bits=1),
     ],
 )
 def test_layers_that_do_not_fit_are_refused(layer):
@@ -157,9 +217,11 @@ def test_layers_that_do_not_fit_are_refused(layer):
         proof.check_integers((layer,), 3, 2**23, "net")
 
 
-def test_halo_is_just_enough(tiny_model):
-    g_s, step, halo = tiny_model.decoder.g_s, tiny_model.decoder.y_stride, tiny_model.decoder.halo
-    x = RNG.integers(-20000, 20000, (1, tiny_model.decoder.m_channels, 12, 3))
+@pytest.mark.parametrize("case", ["scene", "context", "context-lap"])
+def test_halo_is_just_enough(case):
+    decoder = load_model_of(case).decoder
+    g_s, step, halo = decoder.g_s, decoder.y_stride, decoder.halo
+    x = RNG.integers(-20000, 20000, (1, decoder.m_channels, 12, 3))
     whole = fast.run(g_s, x)
     cut = fast.run(g_s, x[:, :, 4 - halo : 8 + halo])[:, :, halo * step : (halo + 4) * step]
     np.testing.assert_array_equal(cut, whole[:, :, 4 * step : 8 * step])
@@ -221,6 +283,8 @@ MISFITS = {
     "groups that do not divide the inputs": ((kernel(Conv, 3, 4, 3, 1, groups=2),), "out of range"),
     "groups that do not divide the outputs": ((kernel(Conv, 3, 4, 3, 1, groups=3),), "out of range"),
     "no groups": ((replace(kernel(Conv, 3, 3, 3, 1), groups=0),), "out of range"),
+    "a lap of two blocks": ((kernel(Deconv, 3, 3, 5, 2), lap(4)), "multiples of 2, and they are multiples of 1"),
+    "a lap across blocks": ((kernel(Deconv, 3, 3, 7, 4, 2), lap(6)), "multiples of 3, and they are multiples of 1"),
     "a float layer": ((layers.Gdn(np.ones(3), np.ones((3, 3))),), "is not an integer layer"),
 }
 
@@ -243,3 +307,21 @@ def test_networks_that_cannot_be_evaluated_are_refused(name):
 def test_numbers_that_wrap_in_int64_do_not_pass_the_proof(layer):
     with pytest.raises(ModelError):
         proof.check_integers((layer,), 4, 2**15, "net")
+
+
+def test_a_lapped_transform_of_the_whole_picture_is_one_of_its_blocks():
+    """In an analysis sides are multiples of a number, of which what came before leaves a part."""
+    assert proof.check_divides((lap(64), PixelUnshuffle(8), lap(8), PixelUnshuffle(8)), 3, 64, "g_a").multiple == 64
+    with pytest.raises(ModelError, match=r"g_a\.1 \(lap\): .* multiples of 128, and they are multiples of 64"):
+        proof.check_divides((PixelUnshuffle(8), lap(16)), 3, 64, "g_a")
+    with pytest.raises(ModelError, match=r"g_a\.0 \(lap\): .* multiples of 12, and they are multiples of 64"):
+        proof.check_divides((lap(12),), 3, 64, "g_a")
+    with pytest.raises(ModelError, match=r"around\.0 \(lap\): .* multiples of 2, and they are multiples of 1"):
+        proof.check_same_size((lap(2),), 3, 2**15, "around")
+
+
+def test_how_far_a_lapped_transform_reaches():
+    """Half a run beside a cut through two blocks; where what enters differs in a part of a run, all of it."""
+    for padding, reach in ((0, 4), (1, 4), (4, 4), (5, 12), (12, 12), (13, 20)):
+        network = (kernel(Conv, 3, 3, 2 * padding + 1, 1), lap(8))
+        assert proof.shapes(network, 3, "net")[-1].reach == reach

@@ -158,6 +158,6 @@ def multiply_adds(network: layers.Network, channels: int, rows: int, columns: in
     """Return the multiply-adds of one forward pass over an input of that size, of convolutions and norms alone."""
     entering = proof.shapes(network, channels, "network")[:-1]
     return sum(
-        layer.multiply_adds(-(-rows * shape.up // shape.down), -(-columns * shape.up // shape.down))
+        layer.multiply_adds(shape.channels, *(-(-side * shape.up // shape.down) for side in (rows, columns)))
         for layer, shape in zip(network, entering, strict=True)
     )

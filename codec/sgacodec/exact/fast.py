@@ -30,6 +30,7 @@ from sgacodec.exact.layers import (
     Conv,
     Deconv,
     Igdn,
+    Lap,
     Layer,
     LeakyRelu,
     Log,
@@ -326,6 +327,33 @@ def _pixel_unshuffle(layer: PixelUnshuffle, a: Float64Array) -> Float64Array:
     return split.transpose(0, 2, 4, 1, 3).reshape(channels * factor**2, height // factor, width // factor)
 
 
+def _lap(layer: Lap, a: Float64Array) -> Float64Array:
+    """Filter a few runs of rows after the other, both ways while they are in the cache."""
+    size, (_, height, width) = len(layer.matrix), a.shape
+    half, matrix = size // 2, np.ldexp(layer.matrix.astype(np.float64), -layer.shift)
+    right, out = np.ascontiguousarray(matrix.T), np.empty_like(a)
+
+    def requantise(acc: Float64Array) -> Float64Array:
+        acc += 0.5
+        return _clamp_bits(np.floor(acc, out=acc), layer.bits)
+
+    def evaluate(part: tuple[int, slice]) -> None:
+        channel, rows = part
+        entering, leaving = a[channel, rows], out[channel, rows]
+        leaving[...] = entering
+        runs = entering[:, half : width - half].reshape(-1, size)
+        leaving[:, half : width - half] = requantise(runs @ right).reshape(len(leaving), -1)
+        if half <= rows.start < height - half:
+            runs = leaving.reshape(-1, size, width)
+            runs[...] = requantise(matrix @ runs)
+
+    rows_at_once = max(1, _TILE_VALUES // (size * width)) * size
+    starts = [0, *range(half, height - half, rows_at_once), height - half]
+    parts = [slice(start, end) for start, end in zip(starts, [*starts[1:], height], strict=True)]
+    parallel.each(evaluate, [(channel, rows) for channel in range(len(a)) for rows in parts])
+    return out
+
+
 def _leaky_relu(layer: LeakyRelu, part: Float64Array, beside: Float64Array | None) -> Float64Array:
     # The slope is below one, so the larger one of both is the right one on either side of zero.
     return np.maximum(part, _shift_right(part * layer.numerator, layer.shift), out=part)
@@ -372,8 +400,9 @@ WHOLE: dict[type[Layer], Callable[[Any, Float64Array], Float64Array]] = {
     Deconv: _deconv,
     PixelShuffle: _pixel_shuffle,
     PixelUnshuffle: _pixel_unshuffle,
+    Lap: _lap,
 }
-"""What evaluates the kinds of integer layers that move places, on a [C, H, W], which stays as it is."""
+"""What evaluates the kinds of integer layers that move places, or mix them, on a [C, H, W], which stays as it is."""
 
 POINTWISE: dict[type[Layer], Callable[[Any, Float64Array, Float64Array | None], Float64Array]] = {
     Conv: _multiply,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, lcm
 from typing import ClassVar
 
 import numpy as np
@@ -32,16 +32,26 @@ class Shape:
     Attributes:
         channels: number of channels.
         up, down: its height and width are the input's times up / down, in lowest terms.
-        reach: so many of its rows next to a horizontal cut through the input differ from those without the cut.
+        reach: so many of its rows next to a horizontal cut through the input, at a multiple of `multiple`, differ from
+            those without the cut.
+        multiple: the input's height and width must be multiples of this for the layers so far.
     """
 
     channels: int
     up: int = 1
     down: int = 1
     reach: int = 0
+    multiple: int = 1
 
-    def then(self, channels: int, reach: int, up: int = 1, down: int = 1) -> Shape:
+    def then(self, channels: int, reach: int, up: int = 1, down: int = 1, sides: int = 1) -> Shape:
         """Return the geometry after a layer that makes the size up / down times as large.
+
+        Args:
+            channels: of its output.
+            reach: of its output.
+            up: a factor.
+            down: a divisor.
+            sides: height and width of its output must be multiples of this.
 
         Raises:
             ModelError: it has too many channels.
@@ -49,7 +59,8 @@ class Shape:
         if not 1 <= channels <= MAX_CHANNELS:
             raise ModelError(f"has {channels} channels; the most are {MAX_CHANNELS}")
         up, down = self.up * up, self.down * down
-        return Shape(channels, up // gcd(up, down), down // gcd(up, down), reach)
+        multiple = lcm(self.multiple, sides * down // gcd(up, sides * down))
+        return Shape(channels, up // gcd(up, down), down // gcd(up, down), reach, multiple)
 
 
 class Layer(ABC):
@@ -79,7 +90,7 @@ class Layer(ABC):
             ModelError: a field is no integer or out of range, or an accumulator may reach 2^53.
         """
 
-    def multiply_adds(self, rows: int, columns: int) -> int:
+    def multiply_adds(self, channels: int, rows: int, columns: int) -> int:
         """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
         return 0
 
@@ -128,7 +139,7 @@ class Conv(Layer):
         """Bound the sums of products."""
         return _kernel_bound(self, before[-1], self.weight, (1, 2, 3))
 
-    def multiply_adds(self, rows: int, columns: int) -> int:
+    def multiply_adds(self, channels: int, rows: int, columns: int) -> int:
         """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
         return self.weight.size * -(-rows // self.stride) * -(-columns // self.stride)
 
@@ -163,7 +174,7 @@ class Deconv(Layer):
         """Bound the sums of products."""
         return _kernel_bound(self, before[-1], self.weight, (0, 2, 3))
 
-    def multiply_adds(self, rows: int, columns: int) -> int:
+    def multiply_adds(self, channels: int, rows: int, columns: int) -> int:
         """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
         return self.weight.size * rows * columns
 
@@ -221,7 +232,7 @@ class Igdn(Layer):
         require_exact(before[-1] * int(norm**0.5 + 1) + (1 << self.shift), "a product")
         return _clamp_bound(self.bits)
 
-    def multiply_adds(self, rows: int, columns: int) -> int:
+    def multiply_adds(self, channels: int, rows: int, columns: int) -> int:
         """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
         return self.gamma.size * rows * columns
 
@@ -243,7 +254,7 @@ class Gdn(Layer):
         """Refuse: it has no integer form."""
         raise ModelError("is not an integer layer")
 
-    def multiply_adds(self, rows: int, columns: int) -> int:
+    def multiply_adds(self, channels: int, rows: int, columns: int) -> int:
         """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
         return self.gamma.size * rows * columns
 
@@ -265,7 +276,7 @@ class Add(Layer):
                 f"adds {other.channels} channels at {other.up}/{other.down} of the input's size to "
                 f"{before[-1].channels} at {before[-1].up}/{before[-1].down}; both must be the same"
             )
-        return other.then(other.channels, max(other.reach, before[-1].reach))
+        return before[-1].then(other.channels, max(other.reach, before[-1].reach))
 
     def bound(self, before: Sequence[int]) -> int:
         """Clamp; a sum of two activations is exact."""
@@ -405,6 +416,50 @@ class Log(Layer):
         return max(before[-1], _clamp_bound(self.bits))
 
 
+MAX_RUN = 64
+"""Most values that a lapped transform filters together along one side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lap(Layer):
+    """The post-filter (in an analysis the pre-filter) of a time-domain lapped transform: it joins blocks of p values.
+
+    Within every row what lies between the first and the last p / 2 values is cut into runs of p, each half of one block
+    and half of the next: a run a becomes clamp((matrix a) >> shift). Then the same within every column.
+
+    Source: Tran, Liang and Tu, Lapped transform via time-domain pre- and post-filtering, 2003.
+
+    Attributes:
+        matrix: int32 or float32 [p, p], row = output; p is even, from 2 to 64.
+        shift: 1 to 40 (0 in a float network).
+        bits: outputs are clamped to this many bits, sign included.
+    """
+
+    kind: ClassVar[str] = "lap"
+    matrix: Array
+    shift: int
+    bits: int
+
+    def shape(self, before: Sequence[Shape]) -> Shape:
+        """Keep the size, a multiple of p; a run that a difference reaches differs as a whole."""
+        size = len(self.matrix) if self.matrix.ndim else 0
+        _require(self.matrix.shape == (size, size) and size in range(2, MAX_RUN + 1, 2))
+        n_beyond = -(-max(0, before[-1].reach - size // 2) // size)
+        return before[-1].then(before[-1].channels, size // 2 + n_beyond * size, sides=size)
+
+    def bound(self, before: Sequence[int]) -> int:
+        """Bound the sums of products; the values at the edges stay as they are."""
+        _require(self.matrix.dtype == np.int32 and 1 <= self.shift <= 40)
+        bound = max(before[-1], _clamp_bound(self.bits))
+        largest = int(np.abs(self.matrix.astype(np.int64)).sum(axis=1).max())
+        require_exact(bound * largest + (1 << self.shift), "an accumulator")
+        return bound
+
+    def multiply_adds(self, channels: int, rows: int, columns: int) -> int:
+        """Return the multiply-adds of the layer's matrices on an input of this size, all channels together."""
+        return 2 * len(self.matrix) * channels * rows * columns
+
+
 KINDS: dict[str, type[Layer]] = {
     cls.kind: cls
     for cls in (
@@ -420,6 +475,7 @@ KINDS: dict[str, type[Layer]] = {
         Clamp,
         AppendAbs,
         Log,
+        Lap,
     )
 }
 """Every kind of layer by the name that a model file has for it."""

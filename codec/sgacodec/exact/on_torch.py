@@ -30,6 +30,7 @@ from sgacodec.exact.layers import (
     Deconv,
     Gdn,
     Igdn,
+    Lap,
     Layer,
     LeakyRelu,
     Log,
@@ -161,6 +162,23 @@ def _without_last(layer: Log, a: Tensor) -> tuple[Tensor, Tensor]:
     return a[:, : a.shape[1] - n_last], a[:, a.shape[1] - n_last :]
 
 
+def _exact_lap(layer: Lap, outputs: Outputs) -> Tensor:
+    def requantise(acc: Tensor) -> Tensor:
+        return _clamp_bits(_shift_right(acc, layer.shift), layer.bits)
+
+    return _filter_runs(outputs[-1], _constant(layer.matrix, outputs[-1]), requantise)
+
+
+def _filter_runs(a: Tensor, matrix: Tensor, finish: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return a, [B, C, H, W], after a matrix, [p, p], on each run of p values within rows, then within columns."""
+    size, (height, width), out = len(matrix), a.shape[2:], a.clone(memory_format=torch.contiguous_format)
+    runs = out[..., size // 2 : width - size // 2].unflatten(3, (width // size - 1, size))
+    runs.copy_(finish(runs @ matrix.T))
+    runs = out[:, :, size // 2 : height - size // 2].unflatten(2, (height // size - 1, size))
+    runs.copy_(finish(matrix @ runs))
+    return out
+
+
 EXACT: dict[type[Layer], Callable[[Any, Outputs], Tensor]] = {
     Conv: _exact_kernel,
     Deconv: _exact_kernel,
@@ -173,6 +191,7 @@ EXACT: dict[type[Layer], Callable[[Any, Outputs], Tensor]] = {
     Clamp: _clamp,
     AppendAbs: _append_abs,
     Log: _exact_log,
+    Lap: _exact_lap,
 }
 """What evaluates each kind of integer layer, given the network's input and the outputs so far: float64 [1, C, H, W]."""
 
@@ -252,6 +271,10 @@ def _log(layer: Log, outputs: Outputs, offset: Tensor, at_one: Tensor, octave: T
     return torch.cat([kept, at_one + octave * torch.log2(last.clamp_min(0) + offset)], 1)
 
 
+def _lap(layer: Lap, outputs: Outputs, matrix: Tensor) -> Tensor:
+    return _FilteredRuns.apply(outputs[-1], matrix)
+
+
 REAL: dict[type[Layer], Operator] = {
     Conv: Operator(_real_kernel, _conv),
     Deconv: Operator(_deconv_parameters, _deconv),
@@ -265,6 +288,7 @@ REAL: dict[type[Layer], Operator] = {
     Clamp: Operator(_nothing, _clamp),
     AppendAbs: Operator(_nothing, _append_abs),
     Log: Operator(_log_parameters, _log),
+    Lap: Operator(lambda layer: (layer.matrix * 2.0**-layer.shift,), _lap),
 }
 """Every kind of layer as a function of real numbers, with gradients with respect to its input."""
 
@@ -314,6 +338,24 @@ class _InverseGdn(torch.autograd.Function):
             torch.mm((gradient_ * a_).div_(root_), gamma, out=out_)
             out_.mul_(a_).addcmul_(gradient_, root_)
         return out, None, None
+
+
+class _FilteredRuns(torch.autograd.Function):
+    """A lapped transform's filter in real numbers: its gradient is the same with the transposed matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, matrix: Tensor) -> Tensor:
+        ctx.save_for_backward(matrix)
+        return _filter_runs(a, matrix.to(a.dtype), _as_it_is)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (matrix,) = ctx.saved_tensors
+        return _filter_runs(gradient, matrix.to(gradient.dtype).T, _as_it_is), None
+
+
+def _as_it_is(value: Tensor) -> Tensor:
+    return value
 
 
 def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

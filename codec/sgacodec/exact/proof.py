@@ -34,13 +34,15 @@ def check_integers(network: Network, in_channels: int, in_bound: int, name: str)
 def check_synthesis(network: Network, in_channels: int, in_bound: int, name: str) -> Shape:
     """Prove an integer network as `check_integers` does, and that no layer makes what enters it smaller.
 
-    Only then does it multiply an input of any size by the same factor.
+    Only then does it multiply an input of any size by the same factor. What a layer's sides must be multiples of they
+    are by the layers before it.
     """
     geometry = _proven(network, in_channels, in_bound, name)
     pairs = itertools.pairwise(geometry)
     shrinking = [i for i, (before, after) in enumerate(pairs) if after.up * before.down < before.up * after.down]
     if shrinking:
         raise ModelError(f"layer {name}.{shrinking[0]} ({network[shrinking[0]].kind}): a synthesis has no strides")
+    _require_sides(network, geometry, 1, name)
     return geometry[-1]
 
 
@@ -58,7 +60,12 @@ def shapes(network: Network, in_channels: int, name: str) -> list[Shape]:
     Raises:
         ModelError: layers do not fit each other.
     """
-    found = [Shape(in_channels)]
+    return shapes_behind(Shape(in_channels), network, name)
+
+
+def shapes_behind(entering: Shape, network: Network, name: str) -> list[Shape]:
+    """Return what `shapes` does of a network that follows another one, relative to the input of the first."""
+    found = [entering]
     for index, layer in enumerate(network):
         with _named(f"{name}.{index} ({layer.kind})"):
             found.append(layer.shape(found))
@@ -74,7 +81,7 @@ def _named(layer: str) -> Iterator[None]:
 
 
 def check_divides(network: Network, in_channels: int, side: int, name: str) -> Shape:
-    """Check that an input whose sides are multiples of `side` has whole sides behind every layer.
+    """Check that an input whose sides are multiples of `side` has sides that fit behind every layer.
 
     Returns:
         The geometry of the output.
@@ -83,14 +90,23 @@ def check_divides(network: Network, in_channels: int, side: int, name: str) -> S
         ModelError: it has not, or layers do not fit each other.
     """
     geometry = shapes(network, in_channels, name)
-    broken = [i for i, shape in enumerate(geometry[1:]) if side * shape.up % shape.down]
-    if broken:
-        raise ModelError(f"layer {name}.{broken[0]} ({network[broken[0]].kind}): {side} is not divisible so far")
+    _require_sides(network, geometry, side, name)
     return geometry[-1]
 
 
+def _require_sides(network: Network, geometry: list[Shape], side: int, name: str) -> None:
+    """Refuse a network for which it is not enough that the sides of its input are multiples of `side`."""
+    broken = [i for i, shape in enumerate(geometry[1:]) if side % shape.multiple]
+    if broken:
+        layer, shape = network[broken[0]], geometry[broken[0] + 1]
+        raise ModelError(
+            f"layer {name}.{broken[0]} ({layer.kind}): it needs an input of the network whose sides are multiples of "
+            f"{shape.multiple}, and they are multiples of {side}"
+        )
+
+
 def check_same_size(network: Network, in_channels: int, in_bound: int, name: str) -> Shape:
-    """Prove an integer network as `check_integers` does, and that every layer keeps the size.
+    """Prove an integer network as `check_integers` does, and that every layer keeps the size, whatever it is.
 
     Raises:
         ModelError: it does not.
@@ -99,6 +115,7 @@ def check_same_size(network: Network, in_channels: int, in_bound: int, name: str
     changing = [i for i, shape in enumerate(geometry[1:]) if (shape.up, shape.down) != (1, 1)]
     if changing:
         raise ModelError(f"layer {name}.{changing[0]} ({network[changing[0]].kind}): it must keep the size")
+    _require_sides(network, geometry, 1, name)
     return geometry[-1]
 
 

@@ -22,6 +22,7 @@ from sgacodec.exact.layers import (
     Conv,
     Deconv,
     Igdn,
+    Lap,
     Layer,
     LeakyRelu,
     Log,
@@ -131,6 +132,19 @@ def _log(layer: Log, outputs: Outputs) -> Int64Array:
     return np.concatenate([a[:, :first], clamp_bits(logarithm, layer.bits)], axis=1)
 
 
+def _lap(layer: Lap, outputs: Outputs) -> Int64Array:
+    within_rows = _filter_runs(layer, outputs[-1])
+    return _filter_runs(layer, within_rows.swapaxes(2, 3)).swapaxes(2, 3)
+
+
+def _filter_runs(layer: Lap, a: Int64Array) -> Int64Array:
+    size, width, out = len(layer.matrix), a.shape[3], a.copy()
+    for first in range(size // 2, width - size // 2, size):
+        acc = a[..., first : first + size] @ layer.matrix.astype(np.int64).T
+        out[..., first : first + size] = clamp_bits(shift_right(acc, layer.shift), layer.bits)
+    return out
+
+
 RUN: dict[type[Layer], Callable[[Any, Outputs], Int64Array]] = {
     Conv: _conv,
     Deconv: _deconv,
@@ -143,5 +157,6 @@ RUN: dict[type[Layer], Callable[[Any, Outputs], Int64Array]] = {
     Clamp: _clamp,
     AppendAbs: _append_abs,
     Log: _log,
+    Lap: _lap,
 }
 """What evaluates each kind of integer layer, given the network's input and the outputs so far."""

@@ -158,9 +158,8 @@ class Model:
     @cached_property
     def analysis_halo(self) -> int:
         """Rows of z on either side of a piece of a picture whose pixels reach the piece's y or z."""
-        y_reach = proof.shapes(self.encoder.g_a, 3, "g_a")[-1].reach
-        z_reach = proof.shapes(self.encoder.h_a, self.decoder.m_channels, "h_a")[-1].reach
-        return z_reach + -(-y_reach // self.decoder.entropy.y_per_z)
+        y = proof.shapes(self.encoder.g_a, 3, "g_a")[-1]
+        return proof.shapes_behind(y, self.encoder.h_a, "h_a")[-1].reach
 
 
 def make_model(

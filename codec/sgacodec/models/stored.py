@@ -24,6 +24,9 @@ from sgacodec.limits import MAX_LAYERS
 Part = TypeVar("Part")
 
 _ARRAY_TYPES = ("Array", "FloatArray")
+_AS_STORED = ("weight", "gamma", "matrix")
+"""What a layer is mostly made of keeps its narrow type."""
+
 _TABLE_FIELDS = {"frequencies": np.uint32, "lengths": np.int32, "minima": np.int32}
 
 
@@ -103,8 +106,8 @@ def _integers(array: Array) -> npt.NDArray[np.int64]:
 
 
 def _typed(name: str, value: Any) -> Any:
-    """Return integers as int64, which the layers reckon with; kernels, gammas and floats stay as they are."""
-    if not isinstance(value, np.ndarray) or name in ("weight", "gamma") or not np.issubdtype(value.dtype, np.integer):
+    """Return integers as int64, which the layers reckon with; those of `_AS_STORED` and floats stay as they are."""
+    if not isinstance(value, np.ndarray) or name in _AS_STORED or not np.issubdtype(value.dtype, np.integer):
         return value
     return _integers(value)
 

@@ -25,13 +25,16 @@ from sgacodec.exact.layers import (
     Conv,
     Deconv,
     Igdn,
+    Lap,
     Layer,
     LeakyRelu,
     Log,
     Network,
     PixelShuffle,
     PixelUnshuffle,
+    Scale,
     by_output,
+    largest_magnitude,
 )
 from sgacodec.models.entropy import EntropyModel
 
@@ -40,6 +43,8 @@ LATENT_FRAC_BITS = 10
 GAIN_FRAC_BITS = 16
 IGDN_INPUT_BITS = 16
 ACTIVATION_BITS = 24
+FACTOR_BITS = 24
+"""With them and `ACTIVATION_BITS` the sums of a lapped transform's longest run are exact, whatever its matrix is."""
 _IGDN_INPUT_FRAC_BITS = 9
 HEADROOM = 4.0
 """Activations may exceed what calibration saw by this factor before they are clamped."""
@@ -90,11 +95,12 @@ def real_units(network: Network, in_frac_bits: int, out_frac_bits: int) -> Netwo
 def _units(network: Network) -> list[int]:
     """Return for the network's input and each layer's output a number that those of equal units share.
 
-    A kernel chooses the units of its output; all other layers keep those of their input, and what is added has one.
+    A kernel or a factor chooses the units of its output; all other layers keep those of their input, and what is added
+    has one. A lapped transform keeps them, since it leaves the values at the edges as they are.
     """
     units = [0]
     for index, layer in enumerate(network, start=1):
-        units.append(index if isinstance(layer, (Conv, Deconv, Igdn)) else units[-1])
+        units.append(index if isinstance(layer, (Conv, Deconv, Igdn, Scale)) else units[-1])
         if isinstance(layer, Add):
             joined = {units[layer.source], units[-1]}
             units = [min(joined) if unit in joined else unit for unit in units]
@@ -189,6 +195,40 @@ def _real_log(layer: Log, in_frac_bits: int, out_frac_bits: int) -> Log:
     return Log(layer.offset * 2.0**-in_frac_bits, np.array([low, low + octave]), layer.bits)
 
 
+def _integer_lap(layer: Lap, in_frac_bits: int, out_frac_bits: int, bits: int) -> Lap:
+    matrix, shift = _fixed_factors(layer.matrix, in_frac_bits - out_frac_bits)
+    return Lap(matrix.astype(np.int32), shift, bits)
+
+
+def _real_lap(layer: Lap, in_frac_bits: int, out_frac_bits: int) -> Lap:
+    return replace(layer, matrix=layer.matrix * 2.0**-layer.shift, shift=0)
+
+
+def _integer_scale(layer: Scale, in_frac_bits: int, out_frac_bits: int, bits: int) -> Scale:
+    return Scale(*_fixed_factors(layer.multiplier, in_frac_bits - out_frac_bits), bits)
+
+
+def _real_scale(layer: Scale, in_frac_bits: int, out_frac_bits: int) -> Scale:
+    factor = 2.0 ** (in_frac_bits - out_frac_bits - layer.shift)
+    return replace(layer, multiplier=layer.multiplier * factor, shift=0)
+
+
+def _fixed_factors(factors: Array, more_bits: int) -> tuple[npt.NDArray[np.int64], int]:
+    """Return factors of activations as integers of `FACTOR_BITS` bits, and the shift that makes up for it.
+
+    Args:
+        factors: real numbers.
+        more_bits: how many more fractional bits the input has than the output.
+    """
+    largest = 2 ** (FACTOR_BITS - 1) - 1
+    scale_bits = math.floor(math.log2(largest / max(float(np.abs(factors).max()), 2.0**-24)))
+    shift = min(max(scale_bits + more_bits, 1), 40)
+    integers = fixed(factors, shift - more_bits)
+    if largest_magnitude(integers) > largest:
+        raise ModelError(f"a factor is too large for {FACTOR_BITS} bits at this scale")
+    return integers, shift
+
+
 class Conversion(NamedTuple):
     """A kind of layer between real units and integers.
 
@@ -206,6 +246,8 @@ LAYERS: dict[type[Layer], Conversion | None] = {
     Deconv: Conversion(_integer_kernel, _real_kernel),
     Igdn: Conversion(_integer_igdn, _real_igdn),
     Log: Conversion(_integer_log, _real_log),
+    Lap: Conversion(_integer_lap, _real_lap),
+    Scale: Conversion(_integer_scale, _real_scale),
     LeakyRelu: None,
     Add: None,
     PixelShuffle: None,
