@@ -164,7 +164,7 @@ def preview(source: Source, *, max_pixels: int = limits.MAX_PIXELS, strip: pictu
     latents = decode_latents(parsed, model)
     with memory.freed_kept(memory.MUCH):
         y_hat = (band.y_hat_q for band in latents.bands(n_passes=shortcut.n_passes))
-        rgb = np.concatenate(list(shortcut.pixels(model.decoder, parsed.level_q4, y_hat)))
+        rgb = shortcut.pixels(model.decoder, parsed.level_q4, y_hat)
     whole = picture.region_of(None, parsed.width, parsed.height)
     return picture.Output(parsed, whole, strip).reduced(rgb, FACTOR)
 

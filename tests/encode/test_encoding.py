@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from support.golden import load_model_of
 
 import sgacodec
 from sgacodec import EncodeOptions, codings, devices, encoding
@@ -117,16 +118,17 @@ def test_not_an_image():
         sgacodec.encode("picture.png")
 
 
+@pytest.mark.parametrize("case", ["scene", "context-lap"])
 @pytest.mark.parametrize("n_strips", [2, 3])
-def test_strips_change_neither_loss_nor_gradient(n_strips, scene, tiny_model, monkeypatch):
+def test_strips_change_neither_loss_nor_gradient(n_strips, case, scene, monkeypatch):
     """Of relaxed and rounded latents; the picture ends within a strip, and a strip within y's padding."""
     import torch
 
     from sgacodec.nets import strips
-    from sgacodec.nets.hyperprior import HyperpriorNets
+    from sgacodec.nets.registry import float_model
     from sgacodec.refine import objective
 
-    nets = HyperpriorNets(tiny_model, 40, torch.device("cpu"))
+    nets = float_model(load_model_of(case), 40, torch.device("cpu"))
     tall = np.concatenate([scene] * 4)[:370]
     x = torch.from_numpy(tall.transpose(2, 0, 1)[None].astype(np.float32))
     y, z = (latent.detach() for latent in codings.analyse(nets, to_picture(tall)))

@@ -158,11 +158,25 @@ def test_stored_form_round_trip():
         [{"kind": "clamp", "low": 0, "high": True}],
         [{"kind": "clamp", "low": 0, "high": 1, "mode": 2}],
         [{"kind": "clamp", "low": 0, "high": 1}] * 300,
+        [{"kind": "lap", "shift": 14, "bits": 24}],
     ],
 )
 def test_bad_listings_are_refused(listing):
     with pytest.raises(ModelError):
         network_from_stored(listing, {}, "net")
+
+
+def test_damaged_fields_of_a_lapped_transform():
+    listing, tensors = network_to_stored((lap(4),), "net")
+    assert network_from_stored(listing, tensors, "net")[0].matrix.dtype == np.int32
+    for field in ("shift", "bits"):
+        for value in (None, 1.5, "14", True):
+            with pytest.raises(ModelError, match=rf"layer net\.0: field {field} is missing or has a wrong type"):
+                network_from_stored([{**listing[0], field: value}], tensors, "net")
+    for dtype in (np.int16, np.int64, np.uint32, np.float32):
+        wrong = {name: array.astype(dtype) for name, array in tensors.items()}
+        with pytest.raises(ModelError, match=r"layer net\.0 \(lap\): a shape, type or field is out of range"):
+            proof.check_integers(network_from_stored(listing, wrong, "net"), 3, 2**15, "net")
 
 
 def test_accumulators_beyond_float64_are_refused():

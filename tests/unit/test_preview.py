@@ -13,7 +13,7 @@ from sgacodec.format import container
 from sgacodec.latents import preview, streams
 from sgacodec.latents.synthesis import synthesise
 
-SHORT = ("context", "context-one-pixel", "context-escapes", "context-bands", "context-passes")
+SHORT = ("context", "context-one-pixel", "context-escapes", "context-bands", "context-passes", "context-lap")
 
 
 @pytest.mark.parametrize("case", [*CASES, *WITH_MESSAGE])
@@ -37,7 +37,7 @@ def _with_silent_blocks(decoder):
     return dataclasses.replace(decoder, g_s=tuple(layers))
 
 
-@pytest.mark.parametrize("case", ["context", "context-passes"])
+@pytest.mark.parametrize("case", ["context", "context-passes", "context-lap"])
 @pytest.mark.parametrize("rows", [3, 64])
 def test_of_a_linear_synthesis_a_preview_is_the_mean(case, rows, monkeypatch):
     monkeypatch.setattr(preview, "_STRIP_ROWS", rows)
@@ -51,7 +51,7 @@ def test_of_a_linear_synthesis_a_preview_is_the_mean(case, rows, monkeypatch):
     assert whole.max() < 255
     means = whole.reshape(16, 8, 24, 8, 3).mean((1, 3))
     bands = [y_hat_q[:, :, :4], y_hat_q[:, :, 4:]]
-    found = np.concatenate(list(shortcut.pixels(decoder, 0, bands))).astype(np.float64)
+    found = shortcut.pixels(decoder, 0, bands).astype(np.float64)
     np.testing.assert_allclose(found, means, atol=1)
 
 
@@ -90,6 +90,9 @@ def test_a_synthesis_of_another_form_has_no_shortcut():
     decoder = load_model_of("context").decoder
     assert preview.shortcut_of(load_model_of("scene").decoder) is None
     assert preview.shortcut_of(dataclasses.replace(decoder, g_s=decoder.g_s[:-1])) is None
+    *layers, lap, scale, clamp = load_model_of("context-lap").decoder.g_s
+    smaller = dataclasses.replace(lap, matrix=lap.matrix[:8, :8])
+    assert preview.shortcut_of(dataclasses.replace(decoder, g_s=(*layers, smaller, scale, clamp))) is None
 
 
 def test_a_preview_of_the_packaged_model_looks_like_the_picture():
