@@ -346,16 +346,19 @@ class _FilteredRuns(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, matrix: Tensor) -> Tensor:
         ctx.save_for_backward(matrix)
-        return _filter_runs(a, matrix.to(a.dtype), _as_it_is)
+        return _filter_really(a, matrix)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (matrix,) = ctx.saved_tensors
-        return _filter_runs(gradient, matrix.to(gradient.dtype).T, _as_it_is), None
+        return _filter_really(gradient, matrix.T), None
 
 
-def _as_it_is(value: Tensor) -> Tensor:
-    return value
+def _filter_really(a: Tensor, matrix: Tensor) -> Tensor:
+    """Filter in float32 at least: what follows are pixels, in which the rounding of bfloat16 would show."""
+    dtype = torch.promote_types(a.dtype, matrix.dtype)
+    with torch.autocast(a.device.type, enabled=False):
+        return _filter_runs(a.to(dtype), matrix.to(dtype), lambda acc: acc)
 
 
 def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
