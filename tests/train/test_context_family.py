@@ -157,6 +157,16 @@ def test_added_blocks_change_nothing_at_the_start(net, x):
     assert not torch.equal(first, torch.ones(8))
 
 
+def test_weights_without_filters_across_borders_go_on_as_they_are(net, x):
+    net.start(x)
+    state = {name: value for name, value in checkpoint.copy_weights(net).items() if "filter" not in name}
+    again = context.create(SIZES, LAMBDAS, 1)
+    filters = {f"transform.{name}filter.matrix" for name in ("pre", "post")}
+    assert set(checkpoint.load_weights(again, state)) == filters
+    with torch.no_grad():
+        assert torch.equal(again(x, LEVELS).x_hat, net(x, LEVELS).x_hat)
+
+
 def test_blocks_that_the_weights_have_must_stay(net):
     larger = context.create(_with_blocks(1, 1, 2, 1), LAMBDAS, 0)
     with pytest.raises(TrainError, match="leave --blocks out"):
@@ -256,6 +266,27 @@ def test_recovered_weights_compute_what_the_trained_ones_do(trained, x, monkeypa
         expected, found = result.net(x, LEVELS), again(x, LEVELS)
     torch.testing.assert_close(found.x_hat, expected.x_hat, atol=0.02, rtol=0)  # float16 moves a y over its threshold
     torch.testing.assert_close(found.y_bits, expected.y_bits, atol=2, rtol=2e-3)
+
+
+def test_filters_across_borders_are_exported_and_come_back(trained, monkeypatch):
+    """One that is the identity takes no time to decode."""
+    job, result = trained
+    monkeypatch.setattr(tables, "_FIT_STEPS", 1)
+    state, kinds = dict(checkpoint.copy_weights(result.net)), {}
+    names = [f"transform.{name}filter.matrix" for name in ("pre", "post")]
+    for name, seed in zip(names, (0, 1), strict=True):
+        noise = torch.randn(context.LAP, context.LAP, generator=torch.Generator().manual_seed(seed))
+        state[name] = torch.eye(context.LAP) + 0.2 * noise
+    for key, given in {"with": state, "without": {k: v for k, v in state.items() if k not in names}}.items():
+        images = [render(64, 64, np.random.default_rng(0))]
+        model = context_files.FAMILY.to_model(given, job.options.lambdas, images, "new", {})
+        kinds[key] = [layer.kind for layer in (*model.encoder.g_a, *model.decoder.g_s)].count("lap")
+        found = context_files.from_model(model).state
+        for name in names:
+            assert (name in found) == (name in given)
+            if name in given:
+                torch.testing.assert_close(found[name].float(), given[name], atol=2e-3, rtol=0)
+    assert kinds == {"with": 2, "without": 0}
 
 
 def test_a_model_says_of_which_family_it_is(tiny_model, trained):

@@ -105,6 +105,40 @@ def test_the_start_sets_units_that_y_has(net, x):
     assert torch.equal(net.transform.a16[0].unit, net.unit.clamp_min(0.01))
 
 
+def a_filter(seed):
+    made = context.Lapping().requires_grad_(False)
+    made.matrix += 0.2 * torch.randn(made.matrix.shape, generator=generator(seed))
+    return made
+
+
+def test_a_filter_changes_differences_across_borders_of_blocks_alone(x):
+    """Along one axis, by the definition: of l and r beside a border, J l + r stays and J l - r is multiplied."""
+    made, size = a_filter(3), 2 * context.LAP
+    line = x[:1, :1, :1, :64].expand(1, 1, 64, 64)  # all rows are equal, so filters along columns find nothing to do
+    filtered = made(line)
+    torch.testing.assert_close(filtered, filtered[..., :1, :].expand_as(filtered))
+    before, after = (row[0, 0, 0] for row in (line, filtered))
+    assert torch.equal(after[: context.LAP], before[: context.LAP])
+    assert torch.equal(after[-context.LAP :], before[-context.LAP :])
+    for border in range(size, 64, size):
+        left, right = slice(border - context.LAP, border), slice(border, border + context.LAP)
+        sums, differences = (before[left].flip(0) + sign * before[right] for sign in (1, -1))
+        torch.testing.assert_close(after[left].flip(0) + after[right], sums)
+        torch.testing.assert_close(after[left].flip(0) - after[right], made.matrix @ differences)
+
+
+def test_a_filter_treats_rows_as_columns_and_is_undone_by_its_inverse(x):
+    made, inverse = a_filter(4), context.Lapping().requires_grad_(False)
+    torch.testing.assert_close(made(x.mT).mT, made(x), rtol=0, atol=1e-5)
+    inverse.matrix.copy_(torch.linalg.inv(made.matrix))
+    torch.testing.assert_close(inverse(made(x)), x, rtol=0, atol=1e-4)
+
+
+def test_one_block_has_no_border_to_filter_across(x):
+    block = x[..., : 2 * context.LAP, : 2 * context.LAP]
+    assert torch.equal(a_filter(5)(block), block)
+
+
 def test_bfloat16_costs_precision_alone(net, x, noise):
     with torch.autocast("cpu", torch.bfloat16):
         half = net(x, LEVELS, noise)

@@ -88,7 +88,7 @@ def copy_weights(net: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().cpu().clone() for name, parameter in net.named_parameters()}
 
 
-_MAY_LACK = ("gain_", "context.early")
+_MAY_LACK = ("gain_", "context.early", "filter.matrix")
 """Parts of names that older weights may be without: those parameters start so that they change nothing."""
 
 _OF_BLOCK = re.compile(r"(transform\.\w+\.)(\d+)\.")
@@ -96,7 +96,7 @@ _OF_BLOCK = re.compile(r"(transform\.\w+\.)(\d+)\.")
 
 @torch.no_grad()
 def load_weights(net: nn.Module, state: Mapping[str, Any]) -> list[str]:
-    """Copy a state dict into a network; gains, early passes and further blocks that it lacks stay as they are.
+    """Copy a state dict into a network; gains, early passes, filters and further blocks that it lacks stay as they are.
 
     Returns:
         the names of the parameters that the state dict lacks.

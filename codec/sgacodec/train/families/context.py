@@ -5,7 +5,8 @@ x -> g_a -> y -> h_a -> z;  z_hat -> h_s -> features;  y_hat, features -> sigma,
 The networks of the entropy model see y in units of each channel and level, the standard deviation that it had at the
 start: without them sigma and mu of hundreds of channels, whose scales differ a thousandfold, creep to their values at
 the pace of the learning rate.
-Source: Minnen and Singh 2020 (channel groups, latent residual prediction); He et al. 2021 (checkerboard).
+Source: Minnen and Singh 2020 (channel groups, latent residual prediction); He et al. 2021 (checkerboard); Tran, Liang
+and Tu 2003 (lapped transforms).
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from sgacodec.nets.rates import logistic_bits
 from sgacodec.train.families import density
 from sgacodec.train.families.network import Noise, Output, Symbols, uniform_noise
 from sgacodec.train.options import BLOCKS
+
+LAP = 8
+"""Pixels on either side of a border between two 16x16 blocks that are filtered across it."""
 
 BLOCK_FACTOR = 0.03
 """What a residual block says counts so much, so that one learning rate suits blocks and transforms."""
@@ -49,6 +53,9 @@ LAMBDAS = (0.0016, 0.0029, 0.0053, 0.0097, 0.0177, 0.0325, 0.0594, 0.1086, 0.198
 
 _ENTROPY_RATE = 4.0
 """Learning rate of everything but the transforms, relative to theirs."""
+
+_LAP_RATE = 12.0
+"""That of the filters across borders: they are few numbers with a long way to go."""
 
 _SLOPE = 0.01
 _LATENT_GAIN = 15.0
@@ -152,13 +159,47 @@ def _blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*[Block(channels) for _ in range(count)])
 
 
+class Lapping(nn.Module):
+    """A filter across the borders of blocks, along rows and then along columns; the identity at the start.
+
+    Before the analysis and behind the synthesis such filters make a transform of blocks a lapped one, whose functions
+    fade out in the neighbouring blocks. At a border, with l and r the pixels on its sides and J their reversal, the
+    sum J l + r stays, the difference J l - r is multiplied by a matrix. The borders of the picture are not filtered.
+
+    Attributes:
+        matrix: of differences, the one at the border first, float32 [LAP, LAP].
+
+    Source: Tran, Liang and Tu 2003, time-domain lapped transforms.
+    """
+
+    def __init__(self) -> None:
+        """Start as the identity."""
+        super().__init__()
+        self.matrix = nn.Parameter(torch.eye(LAP))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter x, float [B, C, H, W], sides multiples of 2 LAP, in float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self._along_rows(self._along_rows(x.float()).mT).mT
+
+    def _along_rows(self, x: Tensor) -> Tensor:
+        left, right = x[..., LAP:-LAP].unflatten(-1, (-1, 2 * LAP)).chunk(2, -1)
+        change = functional.linear(left.flip(-1) - right, self.matrix - torch.eye(LAP, device=x.device)) / 2
+        inner = torch.cat([left + change.flip(-1), right - change], -1).flatten(-2)
+        return torch.cat([x[..., :LAP], inner, x[..., -LAP:]], -1)
+
+
 class Transform(nn.Module):
-    """g_a: 8x8 patches, blocks at 1/8, 2x2 of them merged, blocks at 1/16. g_s is the mirror image."""
+    """g_a: 8x8 patches, blocks at 1/8, 2x2 of them merged, blocks at 1/16. g_s is the mirror image.
+
+    The picture is filtered across the borders of 16x16 blocks before g_a and behind g_s.
+    """
 
     def __init__(self, sizes: Architecture) -> None:
         """Start with random kernels; `start` makes them a transform."""
         super().__init__()
         channels, m_channels = sizes.C, sizes.M
+        self.prefilter, self.postfilter = Lapping(), Lapping()
         self.patch, self.a8 = _conv(192, channels), _blocks(channels, sizes.analysis[0])
         self.merge, self.a16 = _conv(4 * channels, m_channels), _blocks(m_channels, sizes.analysis[1])
         self.s16, self.split = _blocks(m_channels, sizes.synthesis[0]), _conv(m_channels, 4 * channels)
@@ -166,13 +207,13 @@ class Transform(nn.Module):
 
     def g_a(self, x: Tensor) -> Tensor:
         """Return y [B, M, H/16, W/16] of x, float [B, 3, H, W] in 0..1."""
-        patches = self.a8(self.patch(functional.pixel_unshuffle(x - 0.5, 8)))
+        patches = self.a8(self.patch(functional.pixel_unshuffle(self.prefilter(x - 0.5), 8)))
         return self.a16(self.merge(functional.pixel_unshuffle(patches, 2)))  # type: ignore[no-any-return]
 
     def g_s(self, y: Tensor) -> Tensor:
         """Return x_hat, not clamped, of y."""
         patches = self.s8(functional.pixel_shuffle(self.split(self.s16(y)), 2))
-        return functional.pixel_shuffle(self.unpatch(patches), 8) + 0.5
+        return self.postfilter(functional.pixel_shuffle(self.unpatch(patches), 8)) + 0.5  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def start(self, x: Tensor) -> Tensor:
@@ -430,6 +471,8 @@ class ContextNetwork(nn.Module):
 
     def rate_factor(self, name: str) -> float:
         """Return the learning rate of a parameter relative to the options'."""
+        if name.endswith("filter.matrix"):
+            return _LAP_RATE
         return 1.0 if name.startswith("transform.") else _ENTROPY_RATE
 
     def forward(self, x: Tensor, level: Tensor, noise: Noise | None = None) -> Output:
@@ -466,7 +509,7 @@ class ContextNetwork(nn.Module):
     def encoder_parts(self) -> list[nn.Module | nn.Parameter]:
         """Return what only an encoder has, and the gain of y, which is the context model's unit besides."""
         g_a = self.transform
-        return [g_a.patch, g_a.a8, g_a.merge, g_a.a16, self.h_a, self.gain_y, self.gain_z]
+        return [g_a.prefilter, g_a.patch, g_a.a8, g_a.merge, g_a.a16, self.h_a, self.gain_y, self.gain_z]
 
     def analyse(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return y [B, M, H/16, W/16] and z [B, N, H/64, W/64], scaled to the levels, not rounded."""

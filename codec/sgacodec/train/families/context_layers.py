@@ -17,6 +17,7 @@ from sgacodec.exact.layers import (
     Add,
     AppendAbs,
     Conv,
+    Lap,
     Layer,
     LeakyRelu,
     Log,
@@ -27,7 +28,7 @@ from sgacodec.exact.layers import (
 )
 from sgacodec.train.data.weights import as_arrays
 from sgacodec.train.export.integers import ACTIVATION_BITS
-from sgacodec.train.families.context import BLOCK_FACTOR, LOG_OFFSET, POOLED
+from sgacodec.train.families.context import BLOCK_FACTOR, LAP, LOG_OFFSET, POOLED
 
 _MEANS = "means"
 """Stands for h_a's first convolution, which takes means and is not learned."""
@@ -168,10 +169,26 @@ def _with_blocks(arrays: Mapping[str, Array], name: str, layers: list[Layer]) ->
         layers.append(Add(source, ACTIVATION_BITS))
 
 
+def _filter(arrays: Mapping[str, Array], name: str) -> Network:
+    """Return a filter across borders of blocks as a layer, or nothing where it is the identity."""
+    identity = np.eye(LAP)
+    matrix = arrays.get(f"{name}.matrix", identity)
+    if np.array_equal(matrix, identity):
+        return ()
+    difference = np.concatenate([np.flip(identity, 1), -identity], 1)
+    return (Lap(np.eye(2 * LAP) + difference.T @ (matrix - identity) @ difference / 2, 0, ACTIVATION_BITS),)
+
+
+def _filter_state(name: str, network: Network) -> dict[str, Array]:
+    """Undo `_filter`."""
+    inner = [layer.matrix[LAP:, LAP:] for layer in network if isinstance(layer, Lap)]
+    return {f"{name}.matrix": 2 * matrix - np.eye(LAP) for matrix in inner}
+
+
 def _g_a(arrays: Mapping[str, Array]) -> Network:
     patch = _conv(arrays, "transform.patch")
     centred = patch.bias - 0.5 * patch.weight.sum((1, 2, 3))  # the network sees x - 1/2
-    layers: list[Layer] = [PixelUnshuffle(8), replace(patch, bias=centred)]
+    layers: list[Layer] = [*_filter(arrays, "transform.prefilter"), PixelUnshuffle(8), replace(patch, bias=centred)]
     _with_blocks(arrays, "transform.a8", layers)
     layers += [PixelUnshuffle(2), _conv(arrays, "transform.merge")]
     _with_blocks(arrays, "transform.a16", layers)
@@ -185,7 +202,11 @@ def _g_s(arrays: Mapping[str, Array]) -> Network:
     layers += [_conv(arrays, "transform.split"), PixelShuffle(2)]
     _with_blocks(arrays, "transform.s8", layers)
     last = _conv(arrays, "transform.unpatch", 255.0)
-    return (*layers, replace(last, bias=last.bias + 0.5 * 255), PixelShuffle(8))
+    shifted = replace(last, bias=last.bias + 0.5 * 255)  # filters leave constants as they are
+    postfilter = _filter(arrays, "transform.postfilter")
+    # A filter keeps the units of its input: without a layer behind it, it would round whole pixels.
+    units = (Scale(np.ones(3), 0, ACTIVATION_BITS),) if postfilter else ()
+    return (*layers, shifted, PixelShuffle(8), *postfilter, *units)
 
 
 def hyper_analysis(arrays: Mapping[str, Array]) -> Network:
@@ -227,13 +248,23 @@ def to_state(model: FloatLayers) -> dict[str, Array]:
                 state[f"{name}.weight"], state[f"{name}.bias"] = conv.weight / BLOCK_FACTOR, conv.bias / BLOCK_FACTOR
     patch, last = "transform.patch", "transform.unpatch"
     state[f"{patch}.bias"] = state[f"{patch}.bias"] + 0.5 * state[f"{patch}.weight"].sum((1, 2, 3))
-    state[f"{last}.weight"], state[f"{last}.bias"] = state[f"{last}.weight"] / 255, state[f"{last}.bias"] / 255 - 0.5
+    pixels = _pixel_units(model.networks["g_s"]) / 255
+    state[f"{last}.weight"] = state[f"{last}.weight"] * pixels[:, None, None, None]
+    state[f"{last}.bias"] = state[f"{last}.bias"] * pixels - 0.5
     for name in [name for name in state if "_in." in name and name.endswith(".bias")] + [
         f"{_MEANS}.weight",
         f"{_MEANS}.bias",
     ]:
         del state[name]
+    for name, network in (("prefilter", model.networks["g_a"]), ("postfilter", model.networks["g_s"])):
+        state |= _filter_state(f"transform.{name}", network)
     return state | _features_state(model) | _rest(model)
+
+
+def _pixel_units(g_s: Network) -> Array:
+    """Return by what a layer at the end multiplies each of the 192 numbers of a patch: one where there is none."""
+    factors = [layer.multiplier for layer in g_s if isinstance(layer, Scale)]
+    return np.repeat(factors[-1] if factors else np.ones(3), 8 * 8)
 
 
 def _named(model: FloatLayers) -> Iterator[tuple[list[str], Network]]:
