@@ -162,3 +162,19 @@ def test_rate_distortion_by_hand():
     assert weights[0] == pytest.approx((LAMBDAS[3] / LAMBDAS[0]) ** 0.45)
     assert np.all(np.diff(weights.numpy()) < 0)
     assert math.isclose(loss.summary((loss.LevelQuality(0.01, 1.0, 30.0, 1.25),)), 1.25)
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_kernels_and_others_may_each_be_alone_at_their_rate(name):
+    """The filters across borders of blocks, which are no kernels, have a learning rate of their own."""
+    net = nn.Module()
+    net.kernel, net.matrix = nn.Parameter(torch.ones(8, 8, 3, 3)), nn.Parameter(torch.ones(8, 8))
+    net.auxiliary = list
+    net.rate_factor = {"kernel": 1.0, "matrix": 12.0}.__getitem__
+    optimizers = optim.create(name, net, 1e-3)
+    for _ in range(2):  # SOAP's first step only measures
+        optimizers.zero_grad()
+        (net.kernel.square().sum() + net.matrix.square().sum()).backward()
+        optimizers.step(1.0)
+    assert (net.kernel < 1).all()
+    assert (net.matrix < 1).all()

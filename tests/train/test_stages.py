@@ -26,7 +26,7 @@ REFINED = dataclasses.replace(TINY, stage="refined", refine_steps=6, refined_upd
 ENCODERS = {
     "mean-scale": ("g_a.", "h_a.", "gain_y", "gain_z"),
     "context": (
-        *(f"transform.{part}." for part in ("patch", "a8", "merge", "a16")),
+        *(f"transform.{part}." for part in ("prefilter", "patch", "a8", "merge", "a16")),
         *("h_a.", "gain_y", "gain_z"),
         "unit",  # is never learned
     ),

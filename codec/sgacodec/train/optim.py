@@ -189,15 +189,15 @@ def _adam(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]
 
 
 def _muon(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]:
-    return [Muon(kernels, lr), Adam(others, lr / 2, betas=_ADAM_BETAS, fused=True)]
+    return [*([Muon(kernels, lr)] if kernels else []), *(_adam([], others, lr / 2) if others else [])]
 
 
 def _soap(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]:
-    return [Soap(kernels, lr), Adam(others, lr, betas=_ADAM_BETAS, fused=True)]
+    return [*([Soap(kernels, lr)] if kernels else []), *(_adam([], others, lr) if others else [])]
 
 
 OPTIMIZERS: dict[str, Maker] = {"adam": _adam, "muon": _muon, "soap": _soap}
-"""Makes the optimisers of the kernels and of all other parameters, for a learning rate."""
+"""Makes the optimisers of the kernels and of all other parameters, for a learning rate; one of both may be missing."""
 
 
 def create(name: str, net: nn.Module, lr: float) -> Optimizers:
