@@ -330,12 +330,11 @@ def _pixel_unshuffle(layer: PixelUnshuffle, a: Float64Array) -> Float64Array:
 def _lap(layer: Lap, a: Float64Array) -> Float64Array:
     """Filter a few runs of rows after the other, both ways while they are in the cache."""
     size, (_, height, width) = len(layer.matrix), a.shape
-    half, matrix = size // 2, np.ldexp(layer.matrix.astype(np.float64), -layer.shift)
+    half, matrix = size // 2, layer.matrix.astype(np.float64)
     right, out = np.ascontiguousarray(matrix.T), np.empty_like(a)
 
     def requantise(acc: Float64Array) -> Float64Array:
-        acc += 0.5
-        return _clamp_bits(np.floor(acc, out=acc), layer.bits)
+        return _clamp_bits(_shift_right(acc, layer.shift), layer.bits)
 
     def evaluate(part: tuple[int, slice]) -> None:
         channel, rows = part

@@ -189,11 +189,19 @@ def _adam(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]
 
 
 def _muon(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]:
-    return [*([Muon(kernels, lr)] if kernels else []), *(_adam([], others, lr / 2) if others else [])]
+    return _beside_adam(Muon, kernels, lr, others, lr / 2)
 
 
 def _soap(kernels: Parameters, others: Parameters, lr: float) -> list[Optimizer]:
-    return [*([Soap(kernels, lr)] if kernels else []), *(_adam([], others, lr) if others else [])]
+    return _beside_adam(Soap, kernels, lr, others, lr)
+
+
+def _beside_adam(
+    of_kernels: type[Muon | Soap], kernels: Parameters, lr: float, others: Parameters, others_lr: float
+) -> list[Optimizer]:
+    """Return an optimiser of the kernels and Adam of the others; torch refuses one of nothing."""
+    made: list[Optimizer] = [of_kernels(kernels, lr)] if kernels else []
+    return made + (_adam([], others, others_lr) if others else [])
 
 
 OPTIMIZERS: dict[str, Maker] = {"adam": _adam, "muon": _muon, "soap": _soap}
