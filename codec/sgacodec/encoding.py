@@ -40,6 +40,7 @@ from sgacodec.options import EncodeOptions
 from sgacodec.picture import Picture, alpha_of, region_of, stripped, to_picture
 from sgacodec.plan import Plan, Target, make_plan
 from sgacodec.refine import loop, pieces
+from sgacodec.refine.batches import Refine, Refinement, alone
 from sgacodec.refine.objective import Objective
 
 Report = loop.Report
@@ -93,30 +94,52 @@ def encode(
     return encode_with(plan, to_picture(source), report, message).data
 
 
-def encode_with(plan: Plan, picture: Picture, report: Report | None = None, message: Message | None = None) -> Encoded:
-    """Encode a picture as planned and say what came of it; errors as in `encode`."""
+def encode_with(
+    plan: Plan,
+    picture: Picture,
+    report: Report | None = None,
+    message: Message | None = None,
+    refine: Refine = alone,
+) -> Encoded:
+    """Encode a picture as planned and say what came of it; errors as in `encode`.
+
+    Args:
+        plan: what the options stand for.
+        picture: what to encode.
+        report: called after every refinement step.
+        message: what the file carries besides.
+        refine: refines it, if it is not so large that it goes in pieces; with others, where they wait for each other.
+    """
     with as_by_default():
-        original = prepared(plan, picture)
+        task = _Task(prepared(plan, picture), report, message, refine)
         if plan.wanted is not None:
-            return _encode_to(plan.wanted, plan, original, report, message)
-        attempt = _Attempt(plan, original, report, message)
+            return _encode_to(plan.wanted, plan, task)
+        attempt = _Attempt(plan, task)
         attempt.refine()
         return attempt.file().encoded
 
 
-def _encode_to(
-    wanted: targets.Wanted, plan: Plan, picture: Picture, report: Report | None, message: Message | None
-) -> Encoded:
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What is encoded, at whatever level; see `encode_with`."""
+
+    picture: Picture
+    report: Report | None
+    message: Message | None
+    refine: Refine
+
+
+def _encode_to(wanted: targets.Wanted, plan: Plan, task: _Task) -> Encoded:
     model, refines = plan.model, plan.settings.schedule.iterations > 0
     lambdas = level_lambdas(model)
     last = len(lambdas) - 1
     step = math.log(lambdas[-1] / lambdas[0]) / last if last else 1.0
-    goal = wanted.of_size(picture.rgb.shape[0] * picture.rgb.shape[1])
+    goal = wanted.of_size(task.picture.rgb.shape[0] * task.picture.rgb.shape[1])
 
     @lru_cache(maxsize=1)  # the level that a search ends at without refinement is often the first that is refined
     def attempt_at(level_q4: int) -> _Attempt:
         target = Target(level_q4, level_lambda(model, level_q4))
-        return _Attempt(replace(plan, target=target), picture, report, message)
+        return _Attempt(replace(plan, target=target), task)
 
     found = targets.search(goal, attempt_at, last, step, refines)
     return replace(found.file.encoded, attempts=found.attempts)
@@ -134,10 +157,10 @@ class _Attempt:
     refined: loop.Refined
     number = 1
 
-    def __init__(self, plan: Plan, picture: Picture, report: Report | None, message: Message | None) -> None:
+    def __init__(self, plan: Plan, task: _Task) -> None:
         """Analyse the picture."""
-        self._picture, self._report, self._message = picture, report, message
-        self._chosen = choice.choose(plan, picture, partial(choose_coding, message=message))
+        self._task = task
+        self._chosen = choice.choose(plan, task.picture, partial(choose_coding, message=task.message))
         self.trims = self._chosen.coding.trims
 
     def unrefined(self) -> _File:
@@ -153,8 +176,8 @@ class _Attempt:
             moved = self._moved(before)
             if moved is not None:
                 start, plan = moved, replace(plan, settings=plan.settings.shortened())
-        report = self._numbered(self._report)
-        self.refined = refine_latents(plan, self._chosen.picture, coding.model, *start, report)
+        report = self._numbered(self._task.report)
+        self.refined = refine_latents(plan, self._chosen.picture, coding.model, *start, report, self._task.refine)
 
     def _numbered(self, report: Report | None) -> Report | None:
         """Return a report that says which attempt this is."""
@@ -174,12 +197,12 @@ class _Attempt:
 
     def read_back(self, coded: Coded) -> _Decoded:
         """Decode what was coded, and compare it with the picture."""
-        return _decode_own(coded, self._chosen.plan, self._message, self._picture)
+        return _decode_own(coded, self._chosen.plan, self._task.message, self._task.picture)
 
     @property
     def n_pixels(self) -> int:
         """Pixels of the picture."""
-        return self._picture.rgb.shape[0] * self._picture.rgb.shape[1]
+        return self._task.picture.rgb.shape[0] * self._task.picture.rgb.shape[1]
 
 
 class _File:
@@ -228,11 +251,19 @@ def prepared(plan: Plan, picture: Picture) -> Picture:
 
 
 def refine_latents(
-    plan: Plan, picture: Picture, model: RefinedModel, y: Tensor, z: Tensor, report: Report | None = None
+    plan: Plan,
+    picture: Picture,
+    model: RefinedModel,
+    y: Tensor,
+    z: Tensor,
+    report: Report | None = None,
+    refine: Refine = alone,
 ) -> loop.Refined:
     """Refine the latents of a picture: a large one piece by piece."""
     if len(rated_pieces(model, y, z)) == 1:
-        return loop.refine(make_objective(plan, picture, model), y, z, plan.settings, report)
+        refined = refine(Refinement(make_objective(plan, picture, model), y, z, plan.settings, report))
+        refined.warn()
+        return refined
     return pieces.refine(model, partial(_window_objective, plan, picture), y, z, plan.settings, report)
 
 
@@ -260,7 +291,7 @@ def _objective(
         plan.target.lmbda,
         autocast=plan.autocast,
         synthesis_every=plan.settings.schedule.synthesis_every,
-        seen=None if seen is None else torch.from_numpy(seen).to(plan.device),
+        seen=None if seen is None else torch.from_numpy(seen[None]).to(plan.device),
     )
 
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from sgacodec.picture import Picture, parse_picture, read_picture
 if TYPE_CHECKING:
     from sgacodec.bitsback.message import Message
     from sgacodec.encoding import Encoded, Report
+    from sgacodec.plan import Plan
+    from sgacodec.refine.batches import Refine
     from sgacodec.refine.loop import Progress
 
     MessageOf = Message | Callable[[Picture], Message | None]
@@ -41,7 +44,7 @@ class EncodeResult:
         path: of the image file, or its URL, as it was given.
         error: why it could not be encoded: a `SgacodecError`, an `OSError` or a `MemoryError`; or None.
         warnings: what was warned of, such as metadata that are lost.
-        seconds: that reading and encoding took.
+        seconds: that reading and encoding took, and waiting for pictures that it was refined with.
         data: the .sga file; None, as what follows, if there is an error, and where `encode_files` wrote it.
         n_bytes: of the .sga file.
         n_bytes_read: of the image file.
@@ -83,8 +86,9 @@ def encode_many(
         paths: of image files of any format that Pillow reads, or their URLs, where fsspec is installed.
         options: see `EncodeOptions`; the same for all.
         jobs: so many pictures at once, each in a process of its own that uses its share of the cores; 1 is for this
-            process. With more, a program has to start its work under `if __name__ == "__main__"`, as with all of
-            Python's processes. The number of threads can change sums in floating point, and with them bytes.
+            process, which on a GPU refines up to 16 at once, those of equal size as one batch. With more, a program has
+            to start its work under `if __name__ == "__main__"`, as with all of Python's processes. The number of
+            threads can change sums in floating point, and with them bytes, and so can the batch.
         message: what every file carries besides its picture, or a function that takes a `picture.Picture` and says it;
             with several jobs one that can be pickled.
         max_pixels: refuse larger images.
@@ -106,13 +110,31 @@ def encode_many(
         raise OptionError(f"paths are {paths!r}, and must be several; put one into a list")
     parallel.check_jobs(jobs)
     given = list(paths)
-    done = parallel.run(
-        _Encode(options, message, max_pixels, report is not None),
-        given,
-        jobs,
-        None if report is None else lambda index, progress: report(given[index], progress),
-    )
+    work = _Encode(options, message, max_pixels, report is not None)
+    receive = parallel.ignore if report is None else lambda index, progress: report(given[index], progress)
+    done = parallel.run(work, given, jobs, receive) if jobs > 1 else _run_here(work, given, receive)
     return _results(given, done, in_order)
+
+
+def _run_here(
+    work: _Encode, given: Sequence[str | os.PathLike[str]], receive: parallel.Receive
+) -> Generator[parallel.Done[_Facts], None, None]:
+    """Encode in this process; on a GPU, pictures go through refinement together."""
+    if not given:
+        return
+    work.prepare()
+    n_together = work.n_together()
+    if n_together == 1:
+        yield from parallel.run(work, given, 1, receive)
+        return
+    from sgacodec.refine import batches
+
+    def encode(index: int, refine: Refine) -> parallel.Done[_Facts]:
+        return parallel.do(replace(work, refine=refine), index, given[index], receive)
+
+    for start in range(0, len(given), n_together):
+        indices = range(len(given))[start : start + n_together]
+        yield from batches.together([partial(encode, index) for index in indices])
 
 
 def _results(
@@ -145,6 +167,13 @@ class _Encode:
     message: MessageOf | None
     max_pixels: int
     tells: bool
+    refine: Refine | None = None
+
+    def n_together(self) -> int:
+        """Return how many pictures are worth encoding at a time, once it is prepared."""
+        from sgacodec.plan import make_plan
+
+        return _n_together(make_plan(self.options))
 
     def prepare(self) -> None:
         """Load torch and the model."""
@@ -159,9 +188,15 @@ class _Encode:
         """Read and encode a picture."""
         picture, n_bytes_read = _read(os.fspath(path), self.max_pixels)
         message = self.message(picture) if callable(self.message) else self.message
-        encoded = encode_picture(self.options, picture, send if self.tells else None, message)
+        encoded = encode_picture(self.options, picture, send if self.tells else None, message, self.refine)
         height, width = picture.rgb.shape[:2]
         return _Facts(encoded.data, len(encoded.data), n_bytes_read, width, height, encoded.bpp, encoded.psnr_db)
+
+
+def _n_together(plan: Plan) -> int:
+    from sgacodec.refine import batches
+
+    return batches.TASKS if plan.device.type != "cpu" and plan.settings.schedule.iterations else 1
 
 
 def _read(path: str, max_pixels: int) -> tuple[Picture, int]:
@@ -277,15 +312,20 @@ class EncodeFiles:
 
 
 def encode_picture(
-    options: EncodeOptions, picture: Picture, report: Report | None = None, message: Message | None = None
+    options: EncodeOptions,
+    picture: Picture,
+    report: Report | None = None,
+    message: Message | None = None,
+    refine: Refine | None = None,
 ) -> Encoded:
     """Encode one picture as the options ask; see `encoding.encode_with`."""
     from sgacodec import encoding
     from sgacodec.devices import as_by_default
     from sgacodec.plan import make_plan
+    from sgacodec.refine import batches
 
     with as_by_default():
-        return encoding.encode_with(make_plan(options), picture, report, message)
+        return encoding.encode_with(make_plan(options), picture, report, message, refine or batches.alone)
 
 
 def load_encoding() -> None:

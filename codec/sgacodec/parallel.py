@@ -96,7 +96,7 @@ def run(
     Raises:
         SgacodecError: work cannot be prepared, or processes cannot be started.
     """
-    receive = receive or _ignore
+    receive = receive or ignore
     if not tasks:
         return
     if min(jobs, len(tasks)) > 1:
@@ -118,11 +118,11 @@ def in_order(done: Iterable[Done[R]]) -> Iterator[Done[R]]:
             n_given += 1
 
 
-def _ignore(index: int, told: Any) -> None:
-    pass
+def ignore(index: int, told: Any) -> None:
+    """Take no note; a `Receive`."""
 
 
-def do(work: Work[T, R], index: int, task: T, receive: Receive = _ignore) -> Done[R]:
+def do(work: Work[T, R], index: int, task: T, receive: Receive = ignore) -> Done[R]:
     """Do a task in this process; whatever it raises is its result."""
     start = time.perf_counter()
     value, error = None, None

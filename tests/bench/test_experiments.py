@@ -40,12 +40,12 @@ def test_the_yardstick_is_the_same_objective(plan, scene):
     reference = reference_loop.Reference(plan, picture)
     assert all(parameter.requires_grad for parameter in reference.g_s.parameters())
     objective = encoding.make_objective(plan, picture, codings.choose_coding(plan, picture).model)
-    expected = objective.rounded(reference.y.detach(), reference.z.detach()).loss
+    expected = objective.rounded(reference.y.detach(), reference.z.detach())[0].loss
     assert reference.true_loss() == pytest.approx(expected, rel=1e-5)
     reference.loss(lambda v: v).backward()
     grad = reference.y.grad
     y = reference.y.detach().clone().requires_grad_(True)
-    surrogate, sampled = objective.sampled(y, reference.z.detach(), torch.Tensor.clone)
+    surrogate, (sampled,) = objective.sampled(y, reference.z.detach(), torch.Tensor.clone)
     surrogate.backward()
     assert float(torch.nn.functional.cosine_similarity(grad.ravel(), y.grad.ravel(), dim=0)) > 0.999
     assert sampled.loss == pytest.approx(reference.loss(lambda v: v).item(), rel=1e-4)

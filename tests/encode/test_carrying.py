@@ -155,7 +155,7 @@ def test_gradients_are_finite_and_reach_what_they_should(share, head, head_nets,
     relaxed_y = (floats(y) + 0.1).requires_grad_(True)
     relaxed_z = torch.full((1, *z_shape), 0.3, requires_grad=True)
     objective = objective_of(head_nets, prepared, plan, mask)
-    surrogate, sampled = objective.sampled(relaxed_y, relaxed_z, torch.Tensor.clone)
+    surrogate, (sampled,) = objective.sampled(relaxed_y, relaxed_z, torch.Tensor.clone)
     surrogate.backward()
     assert np.isfinite([sampled.loss, sampled.bpp, sampled.mse]).all()
     assert torch.isfinite(relaxed_y.grad).all()
@@ -176,7 +176,7 @@ def test_the_gradient_is_that_of_the_loss(head, head_nets, prepared, plan, tame_
 
     def sample(y, z):
         y, z = y.clone().requires_grad_(True), z.clone().requires_grad_(True)
-        surrogate, quality = objective.sampled(y, z, torch.Tensor.clone)
+        surrogate, (quality,) = objective.sampled(y, z, torch.Tensor.clone)
         surrogate.backward()
         return quality.loss, y.grad, z.grad
 
@@ -194,7 +194,7 @@ def test_without_carriers_the_rate_is_what_files_cost(head, head_nets, prepared,
     latents = embed._Latents(head, heads.analyse(head, tame_y), tame_y, z)
     embedded = embed._uncarried(latents, message.frame(b""))
     mask = np.zeros((1, *z_shape), np.bool_)
-    rated = objective_of(head_nets, prepared, plan, mask).rounded(floats(tame_y) + 0.4, floats(z) - 0.4)
+    (rated,) = objective_of(head_nets, prepared, plan, mask).rounded(floats(tame_y) + 0.4, floats(z) - 0.4)
     np.testing.assert_array_equal(embedded.symbols.z, z)
     by_the_context_model = not isinstance(head.decoder.entropy, Hyperprior)
     rel = 0.01 if by_the_context_model else 0.003  # its tables are of wider steps
@@ -208,7 +208,7 @@ def test_with_carriers_the_rate_is_what_files_cost_net(exponent, head, head_nets
     mask = np.ones((1, *z_shape), np.bool_)
     z, _ = head_nets.posterior(floats(tame_y))
     rated = [
-        objective_of(head_nets, prepared, plan, mask, seed).rounded(floats(tame_y), z).bpp * 96 * 130
+        objective_of(head_nets, prepared, plan, mask, seed).rounded(floats(tame_y), z)[0].bpp * 96 * 130
         for seed in range(30)
     ]
     latents = embed._Latents(head, heads.analyse(head, tame_y), tame_y, np.zeros((1, *z_shape), np.int32))

@@ -140,9 +140,9 @@ def test_strips_change_neither_loss_nor_gradient(n_strips, case, scene, monkeypa
         heights.clear()
         target = objective.Objective(nets, x, 0.01, autocast=False)
         relaxed = y.clone().requires_grad_(True)
-        surrogate, sampled = target.sampled(relaxed, z, torch.Tensor.clone)
+        surrogate, (sampled,) = target.sampled(relaxed, z, torch.Tensor.clone)
         surrogate.backward()
-        rounded = target.rounded(y, z)
+        (rounded,) = target.rounded(y, z)
         return sampled, rounded, relaxed.grad, len(heights) / 2
 
     *whole, n_whole = measure()

@@ -124,7 +124,7 @@ def test_a_window_shows_all_that_a_piece_has_an_effect_on(nets, name, in_pieces)
             found["scale"] = objective._objective.n_pixels / n_pixels
             found["gradients"] = gradients(objective, y_part, z_part)
             here = loop.Quality(1.0, 1.0, 1.0)
-            return loop.Refined(y_part, z_part, here, here)
+            return [loop.Refined(y_part, z_part, here, here)]
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "refine", keep)

@@ -103,7 +103,7 @@ def engine_steps(plan: Plan, picture: Picture) -> list[tuple[str, float]]:
     objective, y, z = encoding.make_objective(plan, picture, coding.model), coding.y, coding.z
     stamps: list[tuple[float, loop.Progress]] = []
     settings = replace(plan.settings, check_every=plan.settings.schedule.iterations)  # checks are timed apart, below
-    loop.refine(objective, y, z, settings, lambda progress: stamps.append((now(plan.device), progress)))
+    loop.refine(objective, y, z, settings, [lambda progress: stamps.append((now(plan.device), progress))])
     every = plan.settings.schedule.synthesis_every
     taken = []
     for (before, _), (after, progress) in pairwise(stamps[1:]):  # the first two steps have the synthesis in any case

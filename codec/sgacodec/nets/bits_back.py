@@ -17,7 +17,7 @@ from sgacodec.models.model import Decoder, Model
 from sgacodec.nets.context import context_rate
 from sgacodec.nets.evaluator import FloatNetwork, by_channel
 from sgacodec.nets.hyperprior import lowest_sigma
-from sgacodec.nets.rates import LowerBound, Round, TableRate, gaussian_bits, gaussian_entropy_bits
+from sgacodec.nets.rates import LowerBound, Round, TableRate, by_picture, gaussian_bits, gaussian_entropy_bits
 from sgacodec.nets.registry import FloatModel
 
 
@@ -28,7 +28,7 @@ class FloatLikelihood(Protocol):
         """Return what h_a sees of y_hat, both float32 [1, M, H/16, W/16]."""
 
     def rate(self, y_hat: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bits of y_hat, a scalar, and y_hat as the synthesis takes it.
+        """Return the bits of y_hat, float32 [1], and y_hat as the synthesis takes it.
 
         Args:
             y_hat: float32 [1, M, H/16, W/16], whole or relaxed.
@@ -50,7 +50,7 @@ class FloatGaussian:
     def rate(self, y_hat: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bits of y_hat, and y_hat."""
         sigma, mu = self.parameters(h)
-        return gaussian_bits(y_hat - mu, sigma).sum(), y_hat
+        return by_picture(gaussian_bits(y_hat - mu, sigma)), y_hat
 
     def parameters(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return sigma (bounded below) and mu of y, float32."""
@@ -72,8 +72,7 @@ class FloatContext:
 
     def rate(self, y_hat: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bits of y_hat, and y_hat with its correction."""
-        bits, restored = self._rate(h + self._level_bias, y_hat)
-        return bits.sum(), restored
+        return self._rate(h + self._level_bias, y_hat)
 
 
 _LIKELIHOODS: dict[type, Callable[[Decoder, int, torch.device], FloatLikelihood]] = {
@@ -110,7 +109,7 @@ class BitsBackNets:
         return self._h_s(z_hat * self._z_unit)
 
     def y_rate(self, y_hat: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bits of y_hat by P(y | z), a scalar, and y_hat as the synthesis takes it."""
+        """Return the bits of y_hat by P(y | z), float32 [1], and y_hat as the synthesis takes it."""
         return self.likelihood.rate(y_hat, self.h(z_hat))
 
     def z_bits(self, z: Tensor) -> Tensor:
@@ -151,7 +150,7 @@ class CarryingNets:
         return part
 
     def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
-        """Return the net bits of y and z, a scalar, and y_hat as the synthesis takes it.
+        """Return the net bits of y and z, float32 [1], and y_hat as the synthesis takes it.
 
         Arguments are those of `registry.RefinedModel.rate`.
         """
@@ -162,7 +161,7 @@ class CarryingNets:
             z_hat = torch.where(self._is_carrier, sampled, z_hat)
             z_bits = torch.where(self._is_carrier, net_bits, z_bits)
         y_bits, restored = self._bits_back.y_rate(y_hat, z_hat)
-        return z_bits.sum() + y_bits, restored
+        return by_picture(z_bits) + y_bits, restored
 
     def _sample(self, y_hat: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         """Return a sample of Q, and its bits less those that it swallows, elementwise."""

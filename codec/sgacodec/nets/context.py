@@ -20,7 +20,7 @@ from sgacodec.models.levels import inverse_gain
 from sgacodec.models.model import Model
 from sgacodec.nets.evaluator import FloatNetwork, by_channel
 from sgacodec.nets.level import LevelNets
-from sgacodec.nets.rates import Round, logistic_bits
+from sgacodec.nets.rates import Round, by_picture, logistic_bits
 
 _LARGEST_LOG_SIGMA = 8.0
 """Keeps exp finite while latents are far off; a file's last scale is below it."""
@@ -97,7 +97,7 @@ class ContextRate:
         sigma = (raw + self.log_unit[:, group] / self.one).clamp_max(_LARGEST_LOG_SIGMA).exp()
         residual = y_hat - m * self.unit[:, group]
         correction = (delta + shrink * residual.clamp(-1, 1)).clamp(-0.5, 0.5)
-        return logistic_bits(residual, sigma).sum((1, 2, 3)), y_hat + correction
+        return by_picture(logistic_bits(residual, sigma)), y_hat + correction
 
 
 class ContextNets(LevelNets):
@@ -116,7 +116,7 @@ class ContextNets(LevelNets):
         return y * self._gain_y, self._h_a(y) * self._gain_z
 
     def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
-        """Return the bits of y and z, a scalar, and y_hat with its correction.
+        """Return the bits of y and z, float32 [B], and y_hat with its correction.
 
         Args:
             y: float32 [B, M, H/16, W/16].
@@ -126,7 +126,7 @@ class ContextNets(LevelNets):
         z_centred = round_(z - self.median)
         h = self._h_s((z_centred + self.median) * self.inverse_gain_z) + self._level_bias
         y_bits, restored = self._y_rate(h, round_(y))
-        return self.z_bits(z_centred).sum() + y_bits.sum(), restored
+        return by_picture(self.z_bits(z_centred)) + y_bits, restored
 
 
 def context_rate(prior: ContextModel, level_q4: int, device: torch.device) -> ContextRate:

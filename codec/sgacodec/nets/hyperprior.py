@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgacodec.models.model import Decoder, Model
 from sgacodec.nets.level import LevelNets
-from sgacodec.nets.rates import LowerBound, Round, gaussian_bits
+from sgacodec.nets.rates import LowerBound, Round, by_picture, gaussian_bits
 
 
 class HyperpriorNets(LevelNets):
@@ -37,7 +37,7 @@ class HyperpriorNets(LevelNets):
         return LowerBound.apply(sigma, self.sigma_min), mu
 
     def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
-        """Return the bits of y and z, a scalar, and y_hat.
+        """Return the bits of y and z, float32 [B], and y_hat.
 
         Args:
             y: float32 [B, M, H/16, W/16].
@@ -47,7 +47,7 @@ class HyperpriorNets(LevelNets):
         z_centred = round_(z - self.median)
         sigma, mu = self.y_parameters(z_centred + self.median)
         residual = round_(y - mu)
-        return self.z_bits(z_centred).sum() + gaussian_bits(residual, sigma).sum(), residual + mu
+        return by_picture(self.z_bits(z_centred)) + by_picture(gaussian_bits(residual, sigma)), residual + mu
 
 
 def lowest_sigma(decoder: Decoder) -> float:

@@ -24,6 +24,11 @@ MIN_LOGISTIC_SCALE = 0.05
 """Lower bound of a logistic distribution's scale, which is its standard deviation times sqrt(3) / pi."""
 
 
+def by_picture(bits: Tensor) -> Tensor:
+    """Return the sums [B] of [B, C, H, W]."""
+    return bits.sum((1, 2, 3))
+
+
 class LowerBound(torch.autograd.Function):
     """max(x, bound) whose gradient still lets x grow from below the bound (as in CompressAI)."""
 

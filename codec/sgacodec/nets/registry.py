@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -27,7 +28,7 @@ class RefinedModel(Protocol):
     halo: int
 
     def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
-        """Return the bits of y and z, a scalar, and y_hat, with gradients."""
+        """Return the bits of y and z, float32 [B], and y_hat, with gradients."""
 
     def part(self, rows: slice, columns: slice) -> RefinedModel:
         """Return the model of the latents at some rows and columns of z."""
@@ -62,6 +63,7 @@ _NETS: dict[type, Callable[[Model, int, torch.device], FloatModel]] = {
 }
 
 
+@lru_cache(maxsize=1)  # pictures are mostly encoded at the level of the one before, and in batches share it
 def float_model(model: Model, level_q4: int, device: torch.device) -> FloatModel:
     """Return a model's networks at a level in sixteenths, on a device."""
     return _NETS[type(model.decoder.entropy)](model, level_q4, device)

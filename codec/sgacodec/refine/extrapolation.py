@@ -27,11 +27,11 @@ class Distortion:
     """MSE in 0..255 units at a y_hat, and its gradient.
 
     Attributes:
-        mse: mean squared error.
+        mse: mean squared error of each picture, float32 [B].
         gradient: float32 [B, M, H/16, W/16].
     """
 
-    mse: float
+    mse: Tensor
     gradient: Tensor
 
 
@@ -43,8 +43,8 @@ class Extrapolation:
         self._evaluate, self._every = evaluate, every
         self._calls = 0
         self._at = torch.zeros((), dtype=torch.float32)
-        self._known = Distortion(0.0, self._at)
-        # by channel: sums of d^2 and of d times the gradient's change
+        self._known = Distortion(self._at, self._at)
+        # by picture and channel, [B, M, 1, 1]: sums of d^2 and of d times the gradient's change
         self._step_energy = self._curvature_times_energy = torch.zeros((), dtype=torch.float32)
         self._curvature: Tensor | None = None
 
@@ -63,18 +63,17 @@ class Extrapolation:
     def _extrapolated(self, y_hat: Tensor) -> Distortion:
         step = y_hat - self._at
         bend = step * self._curvature
-        mse = self._known.mse + (step * (self._known.gradient + 0.5 * bend)).sum().item()
-        return Distortion(max(0.0, mse), self._known.gradient + bend)
+        mse = self._known.mse + (step * (self._known.gradient + 0.5 * bend)).sum((1, 2, 3))
+        return Distortion(mse.clamp_min(0), self._known.gradient + bend)
 
     def _update_curvature(self, step: Tensor, change: Tensor) -> None:
         self._step_energy = _MEMORY * self._step_energy + _by_channel(step * step)
         self._curvature_times_energy = _MEMORY * self._curvature_times_energy + _by_channel(step * change)
-        total = self._step_energy.sum().clamp_min(torch.finfo(step.dtype).tiny)
-        prior = (_PRIOR * self._step_energy.mean()).clamp_min(torch.finfo(step.dtype).tiny)
-        self._curvature = (self._curvature_times_energy + prior * self._curvature_times_energy.sum() / total) / (
-            self._step_energy + prior
-        )
+        tiny, channels = torch.finfo(step.dtype).tiny, 1
+        mean = self._curvature_times_energy.sum(channels, True) / self._step_energy.sum(channels, True).clamp_min(tiny)
+        prior = (_PRIOR * self._step_energy.mean(channels, True)).clamp_min(tiny)
+        self._curvature = (self._curvature_times_energy + prior * mean) / (self._step_energy + prior)
 
 
 def _by_channel(values: Tensor) -> Tensor:
-    return values.sum((0, 2, 3), keepdim=True)
+    return values.sum((2, 3), keepdim=True)

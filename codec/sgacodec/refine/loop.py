@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,19 +49,28 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """The result: continuous latents whose plain rounding is `best`.
+    """The result: an image's continuous latents whose plain rounding is `best`.
 
     Attributes:
-        y: float32 [B, M, H/16, W/16].
-        z: float32 [B, N, H/64, W/64].
+        y: float32 [1, M, H/16, W/16].
+        z: float32 [1, N, H/64, W/64].
         best: where their rounding stands.
         start: where plain rounding of the initial latents stood.
+        broken_off_at: the step at which something was not finite, if there was one.
     """
 
     y: Tensor
     z: Tensor
     best: Quality
     start: Quality
+    broken_off_at: int | None = None
+
+    def warn(self) -> None:
+        """Warn of a run that was broken off; for whoever asked for it, since several may run together."""
+        if self.broken_off_at is not None:
+            log.warning(
+                "refinement stopped: not finite at step %d; the best state so far is encoded", self.broken_off_at
+            )
 
 
 @dataclass(frozen=True)
@@ -97,52 +107,102 @@ def refine(
     y: Tensor,
     z: Tensor,
     settings: Settings,
-    report: Report | None = None,
-) -> Refined:
-    """Lower the R-D loss of an image's or a batch's latents; never returns a state worse than the one given.
+    reports: Sequence[Report | None] = (),
+) -> list[Refined]:
+    """Lower the R-D losses of images' latents, each as if it were alone; none ends worse than it began.
 
-    A loss or gradient that is not finite ends the run with a warning, and the best state so far is the result.
+    A loss or gradient that is not finite ends an image's run, and its best state so far is the result.
 
     Args:
         objective: the R-D objective.
         y: float32 [B, M, H/16, W/16], from g_a.
         z: float32 [B, N, H/64, W/64], from h_a.
         settings: rounding, schedule and seed.
-        report: called after every step.
+        reports: of each image, called after every step; none at all stands for no reports.
+
+    Returns:
+        A result for each image.
 
     Source: Yang et al. 2020, section 3.2; Perugachi-Diaz et al. 2024, section 3.
     """
     start = objective.rounded(y, z)
-    result = Refined(y, z, start, start)
-    if settings.schedule.iterations == 0:
-        return result  # creating an optimiser costs a second of imports
-    with memory.freed_kept(memory.ALL, y.device.type):
-        return _descend(_Descent(objective, y, z, settings), result, settings, report)
+    runs = [
+        _Run(Refined(y[i : i + 1], z[i : i + 1], quality, quality), settings.schedule, report)
+        for i, (quality, report) in enumerate(zip(start, reports or [None] * len(start), strict=True))
+    ]
+    if settings.schedule.iterations:  # creating an optimiser costs a second of imports
+        with memory.freed_kept(memory.ALL, y.device.type):
+            _descend(_Descent(objective, y, z, settings), runs, settings)
+    return [run.result for run in runs]
 
 
-def _descend(descent: _Descent, result: Refined, settings: Settings, report: Report | None) -> Refined:
-    schedule, losses = settings.schedule, []
-    for step in range(1, schedule.iterations + 1):
-        sampled = descent.step(step - 1)
-        if sampled is None:
-            log.warning("refinement stopped: not finite at step %d; the best state so far is encoded", step)
-            return _better(result, *descent.rounded())
-        rounded = None
-        if settings.checks(step):
-            state, rounded = descent.rounded()
-            result = _better(result, state, rounded)
-            losses.append(rounded.loss)
-        if report is not None:
+def _descend(descent: _Descent, runs: Sequence[_Run], settings: Settings) -> None:
+    for step in range(1, settings.schedule.iterations + 1):
+        sampled = descent.sample(step - 1)
+        if any(quality is None and not run.ended for run, quality in zip(runs, sampled, strict=True)):
+            for run, quality, state in zip(runs, sampled, descent.states(), strict=True):
+                if quality is None and not run.ended:
+                    run.break_off(step, state)
+            if all(run.ended for run in runs):
+                return
+        descent.move(step - 1)
+        states = descent.states() if settings.checks(step) else [None] * len(runs)
+        for run, quality, measured in zip(runs, sampled, states, strict=True):
+            if quality is not None and not run.ended:
+                run.go_on(step, quality, measured)
+        if all(run.ended for run in runs):
+            return
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Latents of one image, views of what goes on changing, and where their plain rounding stands."""
+
+    y: Tensor
+    z: Tensor
+    quality: Quality
+
+
+class _Run:
+    """The refinement of one image.
+
+    Attributes:
+        result: the best state so far.
+        ended: whether what comes no longer counts.
+    """
+
+    def __init__(self, start: Refined, schedule: Schedule, report: Report | None) -> None:
+        self.result, self.ended = start, False
+        self._schedule, self._report = schedule, report
+        self._losses: list[float] = []
+
+    def go_on(self, step: int, sampled: Quality, state: _State | None) -> None:
+        """Take note of a step, and of the state after it where that was measured."""
+        if state is not None:
+            self._offer(state)
+        schedule, rounded = self._schedule, None if state is None else state.quality
+        if self._report is not None:
             temperature = schedule.temperature(step - 1)
-            report(Progress(step, schedule.iterations, temperature, sampled, rounded, result.best))
-        if rounded is not None and schedule.ends_early(losses, step):
-            log.info("no more gain after step %d of %d", step, schedule.iterations)
-            break
-    return result
+            self._report(Progress(step, schedule.iterations, temperature, sampled, rounded, self.result.best))
+        if rounded is not None:
+            self._losses.append(rounded.loss)
+            if schedule.ends_early(self._losses, step):
+                log.info("no more gain after step %d of %d", step, schedule.iterations)
+                self.ended = True
+
+    def break_off(self, step: int, state: _State) -> None:
+        """End with the state before a step that is not finite, or a better one."""
+        self._offer(state)
+        self.result = replace(self.result, broken_off_at=step)
+        self.ended = True
+
+    def _offer(self, state: _State) -> None:
+        if state.quality.loss < self.result.best.loss:
+            self.result = replace(self.result, y=state.y.clone(), z=state.z.clone(), best=state.quality)
 
 
 class _Descent:
-    """Adam on latents."""
+    """Adam on latents, by which each image of a batch moves as if it were alone."""
 
     def __init__(self, objective: Refinable, y: Tensor, z: Tensor, settings: Settings) -> None:
         self._objective = objective
@@ -154,29 +214,27 @@ class _Descent:
         self._rates = [group["lr"] for group in self._adam.param_groups]
         self._generator = torch.Generator(y.device).manual_seed(settings.seed)
 
-    def step(self, index: int) -> Quality | None:
-        """Take a step; return where its sample stood, or None, having taken none, if something is not finite."""
-        for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
-            group["lr"] = rate * self._schedule.lr_factor(index)
+    def sample(self, index: int) -> list[Quality | None]:
+        """Sample and find gradients; return where samples stand, None for images with something not finite."""
         temperature = self._schedule.temperature(index)
         self._adam.zero_grad()
         surrogate, sampled = self._objective.sampled(
             self._y, self._z, lambda v: self._round(v, temperature, self._generator)
         )
         surrogate.backward()
-        if not torch.isfinite(surrogate.detach() + self._y.grad.sum() + self._z.grad.sum()):
-            return None
+        sums = self._y.grad.sum((1, 2, 3)) + self._z.grad.sum((1, 2, 3))
+        finite = torch.isfinite(sums).tolist()
+        pairs = zip(sampled, finite, strict=True)
+        return [quality if is_finite and math.isfinite(quality.loss) else None for quality, is_finite in pairs]
+
+    def move(self, index: int) -> None:
+        """Take a step along the gradients; an image with something not finite has more from then on."""
+        for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self._schedule.lr_factor(index)
         self._adam.step()
-        return sampled
 
-    def rounded(self) -> tuple[tuple[Tensor, Tensor], Quality]:
-        """Return the latents and where their plain rounding stands."""
-        state = self._y.detach(), self._z.detach()
-        return state, self._objective.rounded(*state)
-
-
-def _better(so_far: Refined, state: tuple[Tensor, Tensor], now: Quality) -> Refined:
-    if not now.loss < so_far.best.loss:
-        return so_far
-    y, z = state
-    return replace(so_far, y=y.clone(), z=z.clone(), best=now)
+    def states(self) -> list[_State]:
+        """Return the latents of each image and where their plain rounding stands."""
+        y, z = self._y.detach(), self._z.detach()
+        rated = enumerate(self._objective.rounded(y, z))
+        return [_State(y[i : i + 1], z[i : i + 1], quality) for i, quality in rated]

@@ -1,9 +1,13 @@
-"""The rate-distortion objective of one image: lambda * 255^2 * MSE + bits per pixel (Yang et al. 2020, equation 2)."""
+"""The rate-distortion objective of images of equal size: lambda * 255^2 * MSE + bits per pixel.
+
+Source: Yang et al. 2020, equation 2.
+"""
 
 from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -38,22 +42,22 @@ class Quality:
 
 
 class Refinable(Protocol):
-    """What refinement lowers: a loss of latents, relaxed and rounded."""
+    """What refinement lowers: losses of B images' latents, relaxed and rounded."""
 
-    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
-        """Return a scalar whose gradient is that of the loss with relaxed rounding, and that loss."""
+    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Sequence[Quality]]:
+        """Return a scalar whose gradient is that of the losses' sum with relaxed rounding, and each image's loss."""
 
-    def rounded(self, y: Tensor, z: Tensor) -> Quality:
-        """Return what plain rounding of y and z costs."""
+    def rounded(self, y: Tensor, z: Tensor) -> Sequence[Quality]:
+        """Return what plain rounding of y and z costs each image."""
 
 
 class Objective:
-    """Rate and distortion of an image's latents, with gradients, for one refinement: samples lie near each other.
+    """Rate and distortion of images' latents, with gradients, for one refinement: samples lie near each other.
 
     Attributes:
-        x: the image, float32 [1, 3, H, W] in 0..255.
-        n_pixels: its pixels.
-        n_seen: those whose errors count.
+        x: the images, float32 [B, 3, H, W] in 0..255.
+        n_pixels: the pixels of each.
+        n_seen: those of each whose errors count, [B].
     """
 
     def __init__(
@@ -70,18 +74,19 @@ class Objective:
 
         Args:
             model: the model at one level.
-            x: float32 [1, 3, H, W] in 0..255, not padded.
+            x: float32 [B, 3, H, W] in 0..255, not padded.
             lmbda: R-D trade-off.
             autocast: whether relaxed samples run g_s and h_s in bfloat16; `rounded` never does.
             synthesis_every: g_s runs for every so many samples, see `extrapolation`; 1 is for all.
-            seen: bool [H, W], the pixels whose errors count; None stands for all.
+            seen: bool [B, H, W], the pixels whose errors count; None stands for all.
         """
         self._model = model
         self.x = x
         self._lmbda = lmbda
+        self._autocasts, self._synthesis_every = autocast, synthesis_every
         self._autocast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=autocast)
         self.n_pixels = x.shape[2] * x.shape[3]
-        self.n_seen = float(self.n_pixels) if seen is None else float(seen.sum())
+        self.n_seen = [float(self.n_pixels)] * len(x) if seen is None else seen.sum((1, 2)).tolist()
         self._seen = seen
         # A weak reference: in a circle the picture would stay until the garbage collector comes by.
         evaluate = weakref.WeakMethod(self._synthesised_distortion)
@@ -90,51 +95,74 @@ class Objective:
             synthesis_every,
         )
 
-    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
-        """Return a scalar whose gradient is that of the loss, and the loss of this sample.
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Say what objectives must have in common to be joined."""
+        return self._model, self._lmbda, self._autocasts, self._synthesis_every, self.x.shape
+
+    @classmethod
+    def joined(cls, objectives: Sequence[Objective]) -> Objective:
+        """Return the objective of the images of several of one kind, in their order."""
+        first, seen = objectives[0], None
+        if any(each._seen is not None for each in objectives):
+            seen = torch.cat([each._seen_or_all() for each in objectives])
+        return cls(
+            first._model,
+            torch.cat([each.x for each in objectives]),
+            first._lmbda,
+            autocast=first._autocasts,
+            synthesis_every=first._synthesis_every,
+            seen=seen,
+        )
+
+    def _seen_or_all(self) -> Tensor:
+        return torch.ones_like(self.x[:, 0], dtype=torch.bool) if self._seen is None else self._seen
+
+    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, list[Quality]]:
+        """Return a scalar whose gradient is that of the losses' sum, and the loss of each image in this sample.
 
         Args:
-            y: float32 [1, M, H/16, W/16].
-            z: float32 [1, N, H/64, W/64].
+            y: float32 [B, M, H/16, W/16].
+            z: float32 [B, N, H/64, W/64].
             relax: rounds z - median and y - mu, with gradients.
         """
         with self._autocast():
             bits, y_hat = self._model.rate(y, z, relax)
         bpp = bits / self.n_pixels
         distortion = self._distortion(y_hat.detach())
-        surrogate = bpp + self._lmbda * (y_hat * distortion.gradient).sum()
-        return surrogate, self._quality(bpp.item(), distortion.mse)
+        surrogate = bpp.sum() + self._lmbda * (y_hat * distortion.gradient).sum()
+        return surrogate, self._qualities(bpp.detach(), distortion.mse)
 
     @torch.no_grad()
-    def rounded(self, y: Tensor, z: Tensor) -> Quality:
-        """Return what plain rounding of y and z costs, in float32."""
+    def rounded(self, y: Tensor, z: Tensor) -> list[Quality]:
+        """Return what plain rounding of y and z costs each image, in float32."""
         bits, y_hat = self._model.rate(y, z, torch.round)
-        bpp = bits / self.n_pixels
-        mse = 0.0
+        mse = torch.zeros_like(bits)
         for strip in strips_of(self._model, y_hat):
             x_hat = synthesise(self._model, y_hat, strip)
-            mse += self._squared_error(x_hat.round(), strip.first * self._model.y_stride).item()
-        return self._quality(bpp.item(), mse / (3 * self.n_pixels))
+            mse += self._squared_error(x_hat.round(), strip.first * self._model.y_stride)
+        return self._qualities(bits / self.n_pixels, mse / (3 * self.n_pixels))
 
-    def _quality(self, bpp: float, mse: float) -> Quality:
-        """Return where latents stand, from their mean squared error over all pixels; unseen ones have none."""
-        return Quality(self._lmbda * mse + bpp, bpp, mse * (self.n_pixels / max(1.0, self.n_seen)))
+    def _qualities(self, bpp: Tensor, mse: Tensor) -> list[Quality]:
+        """Return where latents stand, from their mean squared errors over all pixels; unseen ones have none."""
+        measured = zip(*torch.stack([bpp.float(), mse]).tolist(), self.n_seen, strict=True)
+        return [Quality(self._lmbda * m + b, b, m * (self.n_pixels / max(1.0, n_seen))) for b, m, n_seen in measured]
 
     def _synthesised_distortion(self, y_hat: Tensor) -> Distortion:
-        """Return the MSE and its gradient with respect to y_hat, strip by strip."""
+        """Return each image's MSE and its gradient with respect to y_hat, strip by strip."""
         y_hat = y_hat.detach().requires_grad_(True)
-        mse = 0.0
+        mse = torch.zeros(len(y_hat), device=y_hat.device)
         for strip in strips_of(self._model, y_hat):
             with self._autocast():
                 x_hat = synthesise(self._model, y_hat, strip)
             part = self._squared_error(x_hat, strip.first * self._model.y_stride) / (3 * self.n_pixels)
-            part.backward()
-            mse += part.item()
+            part.sum().backward()
+            mse += part.detach()
         return Distortion(mse, y_hat.grad)
 
     def _squared_error(self, x_hat: Tensor, first: int) -> Tensor:
         target = self.x[:, :, first : first + x_hat.shape[2]]
         squares = (x_hat[:, :, : target.shape[2], : target.shape[3]] - target).square()
         if self._seen is not None:
-            squares = squares * self._seen[first : first + target.shape[2]]
-        return squares.sum()
+            squares = squares * self._seen[:, None, first : first + target.shape[2]]
+        return squares.sum((1, 2, 3))

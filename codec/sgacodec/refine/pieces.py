@@ -6,7 +6,7 @@ window shows all that the piece has an effect on. Pieces that come later see wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import torch
@@ -100,14 +100,15 @@ def _refine_piece(
     objective = make(window.model, *piece.window(scale), (rows, columns))
     inside = _Inside(objective, piece, window)
     y_part, z_part = y[(..., *piece.inner(window.y_per_z))], z[(..., *piece.inner())]
-    refined = loop.refine(inside, y_part.clone(), z_part.clone(), settings, report)
+    (refined,) = loop.refine(inside, y_part.clone(), z_part.clone(), settings, [report])
+    refined.warn()
     y_part.copy_(refined.y)
     z_part.copy_(refined.z)
     best, start, n_pixels = refined.best, refined.start, objective.n_pixels
     return _Sums(
         (best.loss - start.loss) * n_pixels,
         (best.bpp - start.bpp) * n_pixels,
-        (best.mse - start.mse) * objective.n_seen,
+        (best.mse - start.mse) * objective.n_seen[0],
     )
 
 
@@ -132,7 +133,7 @@ class _Inside:
         self._y, self._z = window.y.clone(), window.z.clone()
         self._y_inside, self._z_inside = (..., *piece.within(window.y_per_z)), (..., *piece.within())
 
-    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
+    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Sequence[Quality]]:
         """Return what the objective does; outside of the piece rounding is plain.
 
         Its gradient is that of no rounding: where a mean moves, relaxed residuals move against it, and y_hat stays.
@@ -146,7 +147,7 @@ class _Inside:
 
         return self._objective.sampled(*self._with(y, z), relax_inside)
 
-    def rounded(self, y: Tensor, z: Tensor) -> Quality:
+    def rounded(self, y: Tensor, z: Tensor) -> Sequence[Quality]:
         """Return what the objective does."""
         return self._objective.rounded(*self._with(y, z))
 
@@ -162,15 +163,15 @@ def _start(model: RefinedModel, make: MakeObjective, piece: Piece, y: Tensor, z:
     scale = model.y_stride * window.y_per_z
     rows, columns = piece.within(scale)
     objective = make(window.model, *piece.window(scale), (rows, columns))
-    found, n_bits = objective.rounded(window.y, window.z), bits_alone(model, piece, y, z)
+    (found,), n_bits = objective.rounded(window.y, window.z), bits_alone(model, piece, y, z)
     height, width = objective.x.shape[2:]
     memory.give_back()
     return _Sums(
         (found.loss - found.bpp) * objective.n_pixels + n_bits,
         n_bits,
-        found.mse * objective.n_seen,
+        found.mse * objective.n_seen[0],
         (min(rows.stop, height) - rows.start) * (min(columns.stop, width) - columns.start),
-        objective.n_seen,
+        objective.n_seen[0],
     )
 
 

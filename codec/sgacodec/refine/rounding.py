@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -62,6 +62,11 @@ def choose(method: str, form: Form | None = None) -> Rounding:
     """
     form = form or Form()
     check_method(method, form.classes)
+    return _made(method, form)
+
+
+@cache  # functions compare as themselves, and so do settings: equal ones are refined together
+def _made(method: str, form: Form) -> Rounding:
     return ROUNDINGS[method, form.classes](form)
 
 
@@ -132,7 +137,15 @@ class ThreeClass:
 
 
 def _uniform(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32).clamp(1e-6, 1 - 1e-6)
+    return _noise(shape, generator).clamp(1e-6, 1 - 1e-6)
+
+
+def _noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Return noise uniform in 0..1 of a shape [..., B, C, H, W]: each of B pictures has what it would have alone."""
+    drawn = list(shape)
+    if len(drawn) > 3:
+        drawn[-4] = 1
+    return torch.rand(drawn, generator=generator, device=generator.device, dtype=torch.float32).expand(shape)
 
 
 def sga_log_odds(fraction: Tensor) -> Tensor:
@@ -182,7 +195,7 @@ def straight_through_round(v: Tensor, temperature: float, generator: torch.Gener
 
 def uniform_noise_round(v: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     """V plus noise uniform in -0.5..0.5, as in training (Yang et al. 2020, A3)."""
-    return v + (torch.rand(v.shape, generator=generator, device=v.device, dtype=v.dtype) - 0.5)
+    return v + (_noise(v.shape, generator) - 0.5)
 
 
 def annealing_round(v: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

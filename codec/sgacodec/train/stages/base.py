@@ -115,7 +115,9 @@ class Refined:
         turn = torch.arange(_N_REFINED, device=images.device)
         batch = make_batch(images[turn % len(images)].float() / 255, turn % len(lambdas), lambdas)
         generator = torch.Generator(images.device).manual_seed(self._options.seed)
-        return batch_refinement.refine(net, batch, self._options.refine_steps, generator, self._autocast).best.loss
+        refined = batch_refinement.refine(net, batch, self._options.refine_steps, generator, self._autocast)
+        losses = [each.best.loss for each in refined]
+        return (torch.tensor(losses) * batch.weight.cpu()).mean().item()
 
 
 STAGES: dict[str, Callable[[VariableRateHyperprior, TrainOptions, Autocast], Stage]] = {

@@ -30,8 +30,8 @@ def symbols(
             y, z = net.analyse(batch.x, batch.level)
     else:
         with torch.enable_grad():
-            latents = refine(net, batch, steps, generator, autocast)
-        y, z = latents.y, latents.z
+            refined = refine(net, batch, steps, generator, autocast)
+        y, z = torch.cat([each.y for each in refined]), torch.cat([each.z for each in refined])
     return net.symbols(y, z, batch.level)
 
 
@@ -41,7 +41,7 @@ def refine(
     steps: int,
     generator: torch.Generator,
     autocast: Callable[[], AbstractContextManager[Any]],
-) -> loop.Refined:
+) -> list[loop.Refined]:
     """Refine the latents of a batch, each image at its level, by SGA+ with the encoder's rounding and schedule.
 
     Args:
@@ -52,14 +52,17 @@ def refine(
         autocast: context of the relaxed samples; what is rounded runs in float32.
 
     Returns:
-        The latents, and the batch's losses, means over images by weight.
+        The latents of each image, and its losses.
     """
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     tuned = schedule.for_iterations(steps, cools=not net.sees_y)
     settings = loop.Settings(rounding.choose("ssl"), tuned, seed, check_every=steps)
     with torch.no_grad():
         y, z = net.analyse(batch.x, batch.level)
-    return loop.refine(_BatchObjective(net, batch, autocast), y, z, settings)
+    refined = loop.refine(_BatchObjective(net, batch, autocast), y, z, settings)
+    for each in refined:
+        each.warn()
+    return refined
 
 
 class _BatchObjective:
@@ -68,20 +71,21 @@ class _BatchObjective:
     def __init__(self, net: DecodingNetwork, batch: Batch, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
         self._net, self._batch, self._autocast = net, batch, autocast
 
-    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, Quality]:
+    def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, list[Quality]]:
         """Return the sum of the images' losses: to Adam, each image then is as if it were alone."""
         with self._autocast():
             output = self._net.decode(relax(z - self._net.median), lambda centre: relax(y - centre), self._batch.level)
         terms = rate_distortion(self._batch.x, output, self._batch.lmbda)
-        return terms.loss.sum(), self._quality(terms)
+        return terms.loss.sum(), _qualities(terms)
 
     @torch.no_grad()
-    def rounded(self, y: Tensor, z: Tensor) -> Quality:
-        """Return what plain rounding costs, with 8-bit pixels."""
+    def rounded(self, y: Tensor, z: Tensor) -> list[Quality]:
+        """Return what plain rounding costs each image, with 8-bit pixels."""
         whole = self._net.symbols(y, z, self._batch.level)
         output = self._net.decode(whole.z, lambda centre: whole.y, self._batch.level)
-        return self._quality(rate_distortion(self._batch.x, in_8_bits(output), self._batch.lmbda))
+        return _qualities(rate_distortion(self._batch.x, in_8_bits(output), self._batch.lmbda))
 
-    def _quality(self, terms: Terms) -> Quality:
-        means = ((terms.loss * self._batch.weight).mean(), terms.bpp.mean(), terms.mse.mean())
-        return Quality(*torch.stack(means).tolist())
+
+def _qualities(terms: Terms) -> list[Quality]:
+    rows = torch.stack([terms.loss, terms.bpp, terms.mse], 1).tolist()
+    return [Quality(*row) for row in rows]
