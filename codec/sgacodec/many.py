@@ -24,7 +24,6 @@ from sgacodec.picture import Picture, parse_picture, read_picture
 if TYPE_CHECKING:
     from sgacodec.bitsback.message import Message
     from sgacodec.encoding import Encoded, Report
-    from sgacodec.plan import Plan
     from sgacodec.refine.batches import Refine
     from sgacodec.refine.loop import Progress
 
@@ -33,6 +32,10 @@ if TYPE_CHECKING:
 
 Write = Callable[[str, bytes, bool], None]
 """Writes bytes to a path or URL in one step; True is for overwriting what is there."""
+
+
+_N_TOGETHER = 16
+"""So many pictures are read and wait for each other on a GPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +95,8 @@ def encode_many(
         message: what every file carries besides its picture, or a function that takes a `picture.Picture` and says it;
             with several jobs one that can be pickled.
         max_pixels: refuse larger images.
-        report: called after every refinement step with the picture's path and a `refine.loop.Progress`.
+        report: called after every refinement step with the picture's path and a `refine.loop.Progress`. On a GPU it and
+            `message` may be called in other threads than the caller's.
         in_order: whether results come in the order of the paths, or as they get done.
 
     Returns:
@@ -123,18 +127,26 @@ def _run_here(
     if not given:
         return
     work.prepare()
-    n_together = work.n_together()
-    if n_together == 1:
-        yield from parallel.run(work, given, 1, receive)
+    if not _go_together(work.options):
+        for index, path in enumerate(given):
+            yield parallel.do(work, index, path, receive)
         return
-    from sgacodec.refine import batches
+    from sgacodec.refine.batches import Together
 
     def encode(index: int, refine: Refine) -> parallel.Done[_Facts]:
         return parallel.do(replace(work, refine=refine), index, given[index], receive)
 
-    for start in range(0, len(given), n_together):
-        indices = range(len(given))[start : start + n_together]
-        yield from batches.together([partial(encode, index) for index in indices])
+    together = Together()
+    for start in range(0, len(given), _N_TOGETHER):
+        indices = range(len(given))[start : start + _N_TOGETHER]
+        yield from together.do([partial(encode, index) for index in indices])
+
+
+def _go_together(options: EncodeOptions) -> bool:
+    """Say whether a batch is refined in less time than its pictures: on a GPU, which one picture does not fill."""
+    from sgacodec.devices import torch_device
+
+    return options.steps > 0 and torch_device(options.device).type == "cuda"
 
 
 def _results(
@@ -169,12 +181,6 @@ class _Encode:
     tells: bool
     refine: Refine | None = None
 
-    def n_together(self) -> int:
-        """Return how many pictures are worth encoding at a time, once it is prepared."""
-        from sgacodec.plan import make_plan
-
-        return _n_together(make_plan(self.options))
-
     def prepare(self) -> None:
         """Load torch and the model."""
         load_encoding()
@@ -191,12 +197,6 @@ class _Encode:
         encoded = encode_picture(self.options, picture, send if self.tells else None, message, self.refine)
         height, width = picture.rgb.shape[:2]
         return _Facts(encoded.data, len(encoded.data), n_bytes_read, width, height, encoded.bpp, encoded.psnr_db)
-
-
-def _n_together(plan: Plan) -> int:
-    from sgacodec.refine import batches
-
-    return batches.TASKS if plan.device.type != "cpu" and plan.settings.schedule.iterations else 1
 
 
 def _read(path: str, max_pixels: int) -> tuple[Picture, int]:

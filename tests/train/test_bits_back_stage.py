@@ -163,6 +163,13 @@ def test_net_bits_by_hand(started):
     assert started(y_hat, ANY_LEVEL, noise).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_held_out_images_are_rated_in_batches_of_any_size(tiny_model, dataset):
+    images = torch.cat([dataset.validation, dataset.validation.flip(3), dataset.validation.flip(2)])
+    one, several = (stage.held_out(tiny_model, images, 3, size, CPU) for size in (1, 2))
+    assert several.plain_bpp == pytest.approx(one.plain_bpp, rel=1e-4)
+    assert torch.equal(several.y_hat, one.y_hat)
+
+
 @pytest.mark.slow
 def test_training_lowers_both_rates(job):
     seen = []

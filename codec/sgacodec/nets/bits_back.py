@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 import torch
@@ -138,6 +138,7 @@ class CarryingNets:
             seed: seeds the samples of Q, which are the same for every state, so that states can be compared.
         """
         self.y_stride, self.halo, self.synthesise = nets.y_stride, nets.halo, nets.synthesise
+        self.identity: Hashable = object()  # the carriers are those of one picture
         self._bits_back, self._is_carrier, self._has_carriers = bits_back, is_carrier, bool(is_carrier.any())
         generator = torch.Generator(is_carrier.device).manual_seed(seed)
         self._noise = torch.randn(is_carrier.shape, generator=generator, device=is_carrier.device, dtype=torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ class LevelNets:
         device: where it runs.
         stride: images are padded to a multiple of it.
         analysis_halo: rows of z on either side of a piece whose pixels reach its y or z.
+        identity: the model, the level and the device; models of equal ones do the same.
         y_stride: pixels per y sample along one side.
         halo: rows of y on either side of a strip that reach its pixels.
         median: the prior's medians, [1, N, 1, 1].
@@ -33,6 +35,7 @@ class LevelNets:
         """Prepare the four networks, the gains of `level_q4` (sixteenths) and the prior on `device`."""
         decoder, encoder, prior = model.decoder, model.encoder, model.decoder.entropy
         self.device = device
+        self.identity: Hashable = (model, level_q4, device)
         self.stride, self.y_stride, self.halo = decoder.z_stride, decoder.y_stride, decoder.halo
         self._g_a, self._h_a, self._h_s, self._g_s = (
             FloatNetwork(network, device) for network in (encoder.g_a, encoder.h_a, prior.h_s, decoder.g_s)

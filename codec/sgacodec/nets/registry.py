@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 import torch
@@ -22,10 +21,12 @@ class RefinedModel(Protocol):
     Attributes:
         y_stride: pixels per y sample along one side.
         halo: rows of y on either side of a strip that reach its pixels.
+        identity: models of equal ones do the same.
     """
 
     y_stride: int
     halo: int
+    identity: Hashable
 
     def rate(self, y: Tensor, z: Tensor, round_: Round) -> tuple[Tensor, Tensor]:
         """Return the bits of y and z, float32 [B], and y_hat, with gradients."""
@@ -63,7 +64,6 @@ _NETS: dict[type, Callable[[Model, int, torch.device], FloatModel]] = {
 }
 
 
-@lru_cache(maxsize=1)  # pictures are mostly encoded at the level of the one before, and in batches share it
 def float_model(model: Model, level_q4: int, device: torch.device) -> FloatModel:
     """Return a model's networks at a level in sixteenths, on a device."""
     return _NETS[type(model.decoder.entropy)](model, level_q4, device)

@@ -56,6 +56,7 @@ class Objective:
 
     Attributes:
         x: the images, float32 [B, 3, H, W] in 0..255.
+        y_stride: pixels per y sample along one side.
         n_pixels: the pixels of each.
         n_seen: those of each whose errors count, [B].
     """
@@ -82,6 +83,7 @@ class Objective:
         """
         self._model = model
         self.x = x
+        self.y_stride = model.y_stride
         self._lmbda = lmbda
         self._autocasts, self._synthesis_every = autocast, synthesis_every
         self._autocast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=autocast)
@@ -98,7 +100,7 @@ class Objective:
     @property
     def kind(self) -> tuple[object, ...]:
         """Say what objectives must have in common to be joined."""
-        return self._model, self._lmbda, self._autocasts, self._synthesis_every, self.x.shape
+        return self._model.identity, self._lmbda, self._autocasts, self._synthesis_every, self.x.shape
 
     @classmethod
     def joined(cls, objectives: Sequence[Objective]) -> Objective:
@@ -140,7 +142,7 @@ class Objective:
         mse = torch.zeros_like(bits)
         for strip in strips_of(self._model, y_hat):
             x_hat = synthesise(self._model, y_hat, strip)
-            mse += self._squared_error(x_hat.round(), strip.first * self._model.y_stride)
+            mse += self._squared_error(x_hat.round(), strip.first * self.y_stride)
         return self._qualities(bits / self.n_pixels, mse / (3 * self.n_pixels))
 
     def _qualities(self, bpp: Tensor, mse: Tensor) -> list[Quality]:
@@ -151,11 +153,11 @@ class Objective:
     def _synthesised_distortion(self, y_hat: Tensor) -> Distortion:
         """Return each image's MSE and its gradient with respect to y_hat, strip by strip."""
         y_hat = y_hat.detach().requires_grad_(True)
-        mse = torch.zeros(len(y_hat), device=y_hat.device)
+        mse = torch.zeros(len(y_hat), dtype=torch.float32, device=y_hat.device)
         for strip in strips_of(self._model, y_hat):
             with self._autocast():
                 x_hat = synthesise(self._model, y_hat, strip)
-            part = self._squared_error(x_hat, strip.first * self._model.y_stride) / (3 * self.n_pixels)
+            part = self._squared_error(x_hat, strip.first * self.y_stride) / (3 * self.n_pixels)
             part.sum().backward()
             mse += part.detach()
         return Distortion(mse, y_hat.grad)

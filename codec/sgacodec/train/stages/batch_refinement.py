@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from sgacodec.nets.rates import Round
 from sgacodec.refine import loop, rounding, schedule
 from sgacodec.refine.objective import Quality
+from sgacodec.refine.rounding import Rounding
 from sgacodec.train.families.network import DecodingNetwork, Symbols
 from sgacodec.train.loss import Batch, Terms, in_8_bits, rate_distortion
 
@@ -56,13 +58,18 @@ def refine(
     """
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     tuned = schedule.for_iterations(steps, cools=not net.sees_y)
-    settings = loop.Settings(rounding.choose("ssl"), tuned, seed, check_every=steps)
+    settings = loop.Settings(partial(one_by_one, rounding.choose("ssl")), tuned, seed, check_every=steps)
     with torch.no_grad():
         y, z = net.analyse(batch.x, batch.level)
     refined = loop.refine(_BatchObjective(net, batch, autocast), y, z, settings)
     for each in refined:
         each.warn()
     return refined
+
+
+def one_by_one(round_: Rounding, v: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """Round each image of a batch with noise of its own; roundings give all the same."""
+    return torch.cat([round_(one, temperature, generator) for one in v.split(1)])
 
 
 class _BatchObjective:

@@ -212,6 +212,6 @@ def held_out(model: Model, images: Tensor, level: int, batch_size: int, device: 
     """Return images, uint8 [n, 3, P, P], as `HeldOut` at a level."""
     nets = float_model(model, level * LEVEL_STEPS, device)
     latents = [nets.analyse(batch.float()) for batch in images.split(batch_size)]
-    bits = sum(nets.rate(y, z, torch.round)[0].item() for y, z in latents)
+    bits = sum(nets.rate(y, z, torch.round)[0].sum().item() for y, z in latents)
     size = images.shape[2]
     return HeldOut(torch.cat([torch.round(y) for y, _ in latents]), level, size, bits / (len(images) * size**2))
