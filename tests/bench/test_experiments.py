@@ -77,10 +77,13 @@ def test_speed_weighs_the_steps_as_a_preset_has_them(plan, scene, monkeypatch):
     monkeypatch.setattr(step, "reference_steps", lambda plan, picture: [1.0, 9.0, 2.0])
     monkeypatch.setattr(step, "peak_flops", lambda device, dtype: 1e11)
     monkeypatch.setattr(step, "needed_flops", lambda plan, picture: 2e10)
-    result = step.measure(plan, to_picture(scene), blocks=2)
+    result = step.measure(plan, to_picture(scene), 2, [plan])
     # One step in four has the synthesis, and 500 steps have six checks.
     engine = (0.8 + 3 * 0.2) / 4 + 0.5 * 6 / 500
     assert result["engine_seconds_per_iteration"] == pytest.approx(engine)
+    (beside,) = result["beside"]
+    assert beside["engine_seconds_per_iteration"] == pytest.approx(engine)
+    assert (beside["model"], beside["engine_check_seconds"]) == ("tiny", 0.5)
     assert result["reference_seconds_per_iteration"] == 2
     assert result["ratio"] == pytest.approx(2 / engine)
     assert result["engine_fraction_of_peak"] == pytest.approx(2e10 / 0.8 / 1e11)

@@ -1,6 +1,8 @@
 """Times a refinement step of the engine against the plain reference loop, in turns, in one process.
 
-python -m sgacodec_bench.speed.step IMAGE --level 3 --out benchmarks/results/0.1.0/refine-speed.json
+python -m sgacodec_bench.speed.step IMAGE --model msh-vbr-96-192 --beside context-96-320 --level 3 --out results/refine-speed.json
+
+The reference loop knows models with a mean-scale hyperprior. Others are timed in the same turns, the engine alone.
 
 A step of the engine costs what its median steps cost, with and without the synthesis in the schedule's proportion, plus its
 share of the truly rounded losses that a run of 500 steps measures; a step of the reference loop measures one itself. The
@@ -14,6 +16,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +24,6 @@ from pathlib import Path
 import torch
 
 from sgacodec import codings, encoding
-from sgacodec.models import store
 from sgacodec.models.levels import LEVEL_STEPS
 from sgacodec.options import EncodeOptions
 from sgacodec.picture import Picture, read_picture
@@ -42,35 +44,37 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=None, help="side of a centred crop")
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="steps of each loop in a block")
-    parser.add_argument("--model", default=store.DEFAULT_MODEL)
+    parser.add_argument("--model", default="msh-vbr-96-192")
+    parser.add_argument("--beside", nargs="*", default=[], metavar="MODEL", help="models to time beside it")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.steps < LEAST_STEPS:
         parser.error(f"--steps must be at least {LEAST_STEPS}, for a step of each kind")
-    options = EncodeOptions(
-        level=arguments.level, model=arguments.model, device=arguments.device, iterations=arguments.steps
+    plan, *beside = (
+        make_plan(EncodeOptions(level=arguments.level, model=name, device=arguments.device, iterations=arguments.steps))
+        for name in (arguments.model, *arguments.beside)
     )
     picture = cropped(read_picture(arguments.image), arguments.crop)
-    result = {"image": arguments.image.stem, **measure(make_plan(options), picture, arguments.blocks)}
+    result = {"image": arguments.image.stem, **measure(plan, picture, arguments.blocks, beside)}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 
-def measure(plan: Plan, picture: Picture, blocks: int) -> dict:
-    short = replace(plan, settings=replace(plan.settings, schedule=schedule.for_iterations(2)))
-    for time_steps in (engine_steps, reference_steps):
-        time_steps(short, picture)  # warms up
-    engine: dict[str, list[float]] = {"synthesis": [], "extrapolated": [], "check": []}
+def measure(plan: Plan, picture: Picture, blocks: int, beside: Sequence[Plan] = ()) -> dict:
+    engines = [plan, *beside]
+    for engine in engines:
+        engine_steps(shortened(engine), picture)  # warms up
+    reference_steps(shortened(plan), picture)
+    taken: list[list[tuple[str, float]]] = [[] for _ in engines]
     reference: list[float] = []
     for _ in range(blocks):
-        for kind, seconds in engine_steps(plan, picture):
-            engine[kind].append(seconds)
+        for engine, pairs in zip(engines, taken, strict=True):
+            pairs += engine_steps(engine, picture)
         reference += reference_steps(plan, picture)
-    every = plan.settings.schedule.synthesis_every
-    synthesis, extrapolated, check = (statistics.median(seconds) for seconds in engine.values())
-    step = (synthesis + (every - 1) * extrapolated) / every + check * len(loop.CHECKS) / PRESET_STEPS
+    times, *times_beside = (engine_times(engine, pairs) for engine, pairs in zip(engines, taken, strict=True))
+    step, synthesis = times["engine_seconds_per_iteration"], times["engine_synthesis_step_seconds"]
     plain_loop = statistics.median(reference)
     autocast = plan.autocast
     peak = peak_flops(plan.device, torch.bfloat16 if autocast else torch.float32)
@@ -83,17 +87,38 @@ def measure(plan: Plan, picture: Picture, blocks: int) -> dict:
         "steps_per_block": plan.settings.schedule.iterations,
         "bfloat16": autocast,
         "tf32_convolutions": plan.device.type == "cuda" and torch.backends.cudnn.allow_tf32,
-        "synthesis_every": every,
-        "engine_synthesis_step_seconds": synthesis,
-        "engine_extrapolated_step_seconds": extrapolated,
-        "engine_check_seconds": check,
-        "engine_seconds_per_iteration": step,
+        **times,
         "reference_seconds_per_iteration": plain_loop,
         "ratio": plain_loop / step,
         "peak_gflops": peak / 1e9,
         "needed_gflop_per_iteration": needed / 1e9,
         "engine_fraction_of_peak": needed / synthesis / peak,
         "reference_fraction_of_float32_peak": needed / plain_loop / peak_flops(plan.device, torch.float32),
+        "beside": [
+            {"model": other.model.name, "model_id": other.model.model_id.hex(), "bfloat16": other.autocast, **found}
+            for other, found in zip(beside, times_beside, strict=True)
+        ],
+    }
+
+
+def shortened(plan: Plan) -> Plan:
+    return replace(plan, settings=replace(plan.settings, schedule=schedule.for_iterations(2)))
+
+
+def engine_times(plan: Plan, taken: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Return the medians of what steps of each kind took, and what a step costs on average."""
+    synthesis, extrapolated, check = (
+        statistics.median(seconds for kind, seconds in taken if kind == wanted)
+        for wanted in ("synthesis", "extrapolated", "check")
+    )
+    every = plan.settings.schedule.synthesis_every
+    return {
+        "synthesis_every": every,
+        "engine_synthesis_step_seconds": synthesis,
+        "engine_extrapolated_step_seconds": extrapolated,
+        "engine_check_seconds": check,
+        "engine_seconds_per_iteration": (synthesis + (every - 1) * extrapolated) / every
+        + check * len(loop.CHECKS) / PRESET_STEPS,
     }
 
 
