@@ -262,14 +262,20 @@ class Interrupt(BaseException):
     """What Ctrl-C raises is no Exception."""
 
 
+@pytest.fixture
 def wait_for_threads():
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
+    """Waits for those that the test has started."""
+    before = set(threading.enumerate())
+
+    def wait():
+        for thread in set(threading.enumerate()) - before:
             thread.join(20)
             assert not thread.is_alive()
 
+    return wait
 
-def test_an_interrupt_ends_all_tasks(scene):
+
+def test_an_interrupt_ends_all_tasks(scene, wait_for_threads):
     plan, cancelled = make_plan(options_of()), []
 
     def interrupted(progress):
@@ -287,7 +293,7 @@ def test_an_interrupt_ends_all_tasks(scene):
     assert sorted(cancelled) == [0, 1, 2]
 
 
-def test_whoever_leaves_ends_all_tasks(scene):
+def test_whoever_leaves_ends_all_tasks(scene, wait_for_threads):
     """What has not begun does not begin."""
     plan, begun, first_is_done = make_plan(options_of()), [], threading.Event()
 
@@ -307,7 +313,7 @@ def test_whoever_leaves_ends_all_tasks(scene):
     assert begun == [0, 1]
 
 
-def test_threads_that_cannot_start_leave_none_behind(scene, monkeypatch):
+def test_threads_that_cannot_start_leave_none_behind(scene, monkeypatch, wait_for_threads):
     plan, start, started = make_plan(options_of()), threading.Thread.start, []
 
     def start_two(thread):
@@ -322,7 +328,7 @@ def test_threads_that_cannot_start_leave_none_behind(scene, monkeypatch):
     wait_for_threads()
 
 
-def test_what_a_task_raises_is_raised(scene):
+def test_what_a_task_raises_is_raised(scene, wait_for_threads):
     def task(refine, index):
         if index == 1:
             raise Interrupt
@@ -396,7 +402,7 @@ def test_a_warning_is_its_picture_s(scene_files, as_on_a_gpu, monkeypatch):
     assert warnings == [(), ("refinement stopped: not finite at step 5; the best state so far is encoded",), ()]
 
 
-def test_a_picture_is_done_before_others_of_its_round(scene, scene_files, tmp_path, as_on_a_gpu):
+def test_a_picture_is_done_before_others_of_its_round(scene, scene_files, tmp_path, as_on_a_gpu, wait_for_threads):
     """A size of its own makes a batch of its own."""
     Image.fromarray(scene[:64]).save(tmp_path / "small.png")
     told = []

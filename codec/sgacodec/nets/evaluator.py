@@ -28,7 +28,7 @@ class FloatNetwork:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Evaluate on x, float [B, C, H, W]; what no layer or gradient needs is let go of on the way."""
-        outputs: list[Any] = [x]
+        outputs: list[Any] = [_channels_last(x)]
         for index, (layer, apply, parameters) in enumerate(self._layers):
             outputs.append(apply(layer, outputs, *parameters))
             if index not in self._sources:
@@ -37,14 +37,22 @@ class FloatNetwork:
 
     def activations(self, x: Tensor) -> list[Tensor]:
         """Return x and the output of every layer."""
-        outputs = [x]
+        outputs = [_channels_last(x)]
         for layer, apply, parameters in self._layers:
             outputs.append(apply(layer, outputs, *parameters))
         return outputs
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(np.array(array, np.float32)).to(self._device)
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        return _channels_last(tensor) if tensor.ndim == 4 else tensor
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Return x in the memory format that convolutions like best.
+
+    That of x decides where kernels are 1x1 or depthwise, which have none of their own; else each would reorder values.
+    """
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def by_channel(values: npt.NDArray[Any], device: torch.device) -> Tensor:
