@@ -126,12 +126,13 @@ def _run_here(
     """Encode in this process; on a GPU, pictures go through refinement together."""
     if not given:
         return
-    work.prepare()
+    load_encoding()
     if not _go_together(work.options):
-        for index, path in enumerate(given):
-            yield parallel.do(work, index, path, receive)
+        yield from parallel.run(work, given, 1, receive)
         return
     from sgacodec.refine.batches import Together
+
+    work.prepare()
 
     def encode(index: int, refine: Refine) -> parallel.Done[_Facts]:
         return parallel.do(replace(work, refine=refine), index, given[index], receive)

@@ -175,10 +175,14 @@ def refinement_tables(folder: Path) -> str:
 
 
 def _refine_speed(speed: dict[str, Any]) -> str:
+    rows: Table = [("model", "with the synthesis", "extrapolated", "check", "a step on average")]
+    for timed in (speed, *speed["beside"]):
+        kinds = ("synthesis_step_seconds", "extrapolated_step_seconds", "check_seconds", "seconds_per_iteration")
+        rows.append((timed["model"], *(f"{timed[f'engine_{kind}']:.3f} s" for kind in kinds)))
     return (
-        f"On a picture of {speed['size'][0]}x{speed['size'][1]} with {speed['threads']} cores a step takes "
-        f"{speed['engine_seconds_per_iteration']:.3f} s: {speed['engine_synthesis_step_seconds']:.3f} s where the synthesis runs, which is at one in "
-        f"{speed['synthesis_every']}, and {speed['engine_extrapolated_step_seconds']:.3f} s where its gradient is extrapolated. A step of a plain loop "
+        f"Refining a picture of {speed['size'][0]}x{speed['size'][1]} with {speed['threads']} cores, "
+        f"{'bfloat16' if speed['bfloat16'] else 'float32'}, medians of one run:\n\n{markdown(rows)}\n"
+        f"The synthesis runs at one step in {speed['synthesis_every']}; in between its gradient is extrapolated. With {speed['model']} a step of a plain loop "
         f"takes {speed['reference_seconds_per_iteration']:.2f} s, {speed['ratio']:.1f} times as long. One with the synthesis reaches "
         f"{100 * speed['engine_fraction_of_peak']:.0f} % of the {speed['peak_gflops']:.0f} GFLOP/s of a large matrix product here.\n"
     )

@@ -65,8 +65,8 @@ def main() -> None:
 def measure(plan: Plan, picture: Picture, blocks: int, beside: Sequence[Plan] = ()) -> dict:
     engines = [plan, *beside]
     for engine in engines:
-        engine_steps(shortened(engine), picture)  # warms up
-    reference_steps(shortened(plan), picture)
+        engine_steps(of_two_steps(engine), picture)  # warms up
+    reference_steps(of_two_steps(plan), picture)
     taken: list[list[tuple[str, float]]] = [[] for _ in engines]
     reference: list[float] = []
     for _ in range(blocks):
@@ -101,7 +101,7 @@ def measure(plan: Plan, picture: Picture, blocks: int, beside: Sequence[Plan] = 
     }
 
 
-def shortened(plan: Plan) -> Plan:
+def of_two_steps(plan: Plan) -> Plan:
     return replace(plan, settings=replace(plan.settings, schedule=schedule.for_iterations(2)))
 
 
