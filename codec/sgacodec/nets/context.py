@@ -80,20 +80,12 @@ class ContextRate:
         """Return the bits of a group, float32 [B], and its y_hat with the correction."""
         n_passes = self.passes[index]
         first = first_near(self.passes, index)
-        bits, restored = [], []
-        for turn, (u_here, y_here) in enumerate(zip(split(u, n_passes), split(y_hat, n_passes), strict=True)):
-            if turn:
-                around = self.around[first + turn - 1](known * coded_before(known, n_passes, turn))
-                u_here = u_here + self.near[first + turn - 1](split(around, n_passes)[turn])
-            pass_bits, pass_restored = self._pass(index, u_here, y_here)
-            bits.append(pass_bits)
-            restored.append(pass_restored)
-        return torch.stack(bits).sum(0), merge(restored)
-
-    def _pass(self, index: int, u: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bits of a group's places, float32 [B], and their y_hat with the correction."""
+        passes = list(split(u, n_passes))
+        for turn in range(1, n_passes):
+            around = self.around[first + turn - 1](known * coded_before(known, n_passes, turn))
+            passes[turn] = passes[turn] + self.near[first + turn - 1](split(around, n_passes)[turn])
         group = self.groups[index]
-        raw, m, delta, shrink = (self.out[index](u).float() / self.one).chunk(4, 1)
+        raw, m, delta, shrink = (self.out[index](merge(passes)).float() / self.one).chunk(4, 1)
         sigma = (raw + self.log_unit[:, group] / self.one).clamp_max(_LARGEST_LOG_SIGMA).exp()
         residual = y_hat - m * self.unit[:, group]
         correction = (delta + shrink * residual.clamp(-1, 1)).clamp(-0.5, 0.5)
