@@ -135,7 +135,8 @@ def test_settings_of_every_experiment_are_valid(name):
     assert len(set(labels)) == len(labels)
     for setting in refinement.EXPERIMENTS[name].settings:
         assert setting.form.classes in METHODS[setting.method]
-        taus = [setting.schedule(50).temperature(step) for step in range(51)]
+        made = setting.adapted(schedule.for_iterations(50))
+        taus = [made.temperature(step) for step in range(51)]
         assert taus == sorted(taus, reverse=True)
 
 
@@ -182,6 +183,15 @@ def row(setting, change, steps=500, x=None, gap=0.0, **more):
         "last_gap": gap,
         **more,
     }
+
+
+def test_a_setting_keeps_what_the_presets_have_but_for_its_changes():
+    presets = schedule.for_iterations(50, cools=False)
+    assert refinement.Setting("a").adapted(presets) == presets
+    assert refinement.Setting("a", changes={"synthesis_every": 2}).adapted(presets) == replace(
+        presets, synthesis_every=2
+    )
+    assert refinement.Setting("a", schedule=schedule.of_papers).adapted(presets) == schedule.of_papers(50)
 
 
 def test_three_classes_may_come_first():

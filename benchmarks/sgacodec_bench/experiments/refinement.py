@@ -12,7 +12,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -49,27 +49,34 @@ class Setting:
         label: its name in the rows.
         method: a key of `options.METHODS`.
         form: classes, a, power, factor.
-        schedule: gives the schedule for a number of steps.
+        schedule: gives the schedule for a number of steps; None stands for what the presets have for the model.
         group: the line of the plot that it belongs to.
         x: its place on that line; None takes the number of steps.
         iterations: steps, whatever was asked for.
         times: multiple of the steps that were asked for.
         first: a form for as long as the temperature is above `THREE_CLASSES_ABOVE`; None is `form` all the time.
+        changes: fields of the schedule that are other ones.
     """
 
     label: str
     method: str = "ssl"
     form: Form = field(default_factory=Form)
-    schedule: Callable[[int], Schedule] = schedule.for_iterations
+    schedule: Callable[[int], Schedule] | None = None
     group: str = ""
     x: float | None = None
     iterations: tuple[int, ...] | None = None
     times: int = 1
     first: Form | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def rounding(self) -> Rounding:
         last = rounding.choose(self.method, self.form)
         return last if self.first is None else partial(warm_then_cold, rounding.choose(self.method, self.first), last)
+
+    def adapted(self, presets: Schedule) -> Schedule:
+        """Return its schedule, given what the presets have for as many steps."""
+        made = presets if self.schedule is None else self.schedule(presets.iterations)
+        return replace(made, **self.changes)
 
 
 def warm_then_cold(warm: Rounding, cold: Rounding, v: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
@@ -148,12 +155,13 @@ def paper_rates_warm(iterations: int) -> Schedule:
     return replace(tuned, warm_down=0.0)
 
 
-TUNING: dict[str, Callable[[int], Schedule]] = {
+TUNING: dict[str, Callable[[int], Schedule] | None] = {
     "papers": schedule.of_papers,
     "+ larger learning rate": paper_rates,
     "+ five times that for z": partial(paper_rates, z_factor=5),
     "+ warmer end": paper_rates_warm,
-    "tuned": schedule.for_iterations,
+    "tuned": None,
+    "tuned, exponential cooling": schedule.for_iterations,
     "tuned, tau_max 0.7": partial(tempered, schedule.for_iterations, tau_max=0.7),
     "tuned, cosine cooling": partial(tempered, schedule.for_iterations, cooling=schedule.cosine),
     "tuned, delayed cooling": partial(tempered, schedule.for_iterations, cooling=schedule.delayed),
@@ -227,11 +235,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         [
             NONE,
             *(
-                Setting(
-                    f"synthesis every {every}",
-                    schedule=partial(tempered, schedule.for_iterations, synthesis_every=every),
-                    group=f"every {every}",
-                )
+                Setting(f"synthesis every {every}", changes={"synthesis_every": every}, group=f"every {every}")
                 for every in (1, 2, 4, 8)
             ),
         ],
@@ -302,11 +306,14 @@ def measure_missing(path: Path, result: dict, wanted: list[Task], arguments: arg
 
 
 def plan_for(task: Task, arguments: argparse.Namespace, with_curves: bool) -> Plan:
-    plan = make_plan(EncodeOptions(level=task.level, model=arguments.model, device=arguments.device))
+    options = EncodeOptions(
+        level=task.level, iterations=task.iterations, model=arguments.model, device=arguments.device
+    )
+    plan = make_plan(options)
     settings = replace(
         plan.settings,
         rounding=task.setting.rounding(),
-        schedule=task.setting.schedule(task.iterations),
+        schedule=task.setting.adapted(plan.settings.schedule),
         check_every=max(1, task.iterations // CURVE_POINTS) if with_curves else None,
     )
     return replace(plan, settings=settings)
