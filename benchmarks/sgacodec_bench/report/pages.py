@@ -39,7 +39,10 @@ PAGES = {
     "presets": ROOT / "README.md",
     "results": RESULTS / "kodak.md",
     "refinement": RESULTS / "refinement.md",
+    "refine-speed": RESULTS / "refinement.md",
+    "refinement-older": RESULTS / "refinement.md",
     "messages": RESULTS / "bits-back.md",
+    "messages-older": RESULTS / "bits-back.md",
     "training": RESULTS / "training.md",
     "context": RESULTS / "context.md",
     "robustness": RESULTS / "robustness.md",
@@ -166,15 +169,16 @@ def _speed(speed: dict[str, Any]) -> str:
 
 
 def refinement_tables(folder: Path) -> str:
-    """Return what the experiments on refinement found; `refine-speed.json` lies beside their folder."""
+    """Return what the experiments on refinement found with one model."""
     experiments = {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
-    speed = json.loads((folder.parent / "refine-speed.json").read_text())
     place = os.path.relpath(folder.resolve(), PAGES["refinement"].parent)
     found = [f"- [{name}]({place}/{name}.md): {result['finding']}" for name, result in experiments.items()]
-    return "\n".join([claims.summary(experiments["ablations"]), _refine_speed(speed), *found, ""])
+    return "\n".join([claims.summary(experiments["ablations"]), *found, ""])
 
 
-def _refine_speed(speed: dict[str, Any]) -> str:
+def refine_speed_table(file: Path) -> str:
+    """Return what a step of refinement takes, as `sgacodec_bench.speed.step` writes it."""
+    speed = json.loads(file.read_text())
     rows: Table = [("model", "with the synthesis", "extrapolated", "check", "a step on average")]
     for timed in (speed, *speed["beside"]):
         kinds = ("synthesis_step_seconds", "extrapolated_step_seconds", "check_seconds", "seconds_per_iteration")
@@ -294,7 +298,10 @@ def tables(folder: Path) -> dict[str, str]:
         "presets": short_table(folder),
         "results": result_tables(folder),
         "refinement": refinement_tables(folder.parent / "refinement"),
+        "refine-speed": refine_speed_table(folder.parent / "refine-speed.json"),
+        "refinement-older": refinement_tables(folder.parent / "refinement" / OLDER_MODEL),
         "messages": message_tables(folder.parent / "messages"),
+        "messages-older": message_tables(folder.parent / "messages" / OLDER_MODEL),
         "training": training_tables(folder.parent / "training", folder),
         "context": context_tables(folder.parent / "context", folder),
         "robustness": robustness_tables(folder.parent / "robustness"),
