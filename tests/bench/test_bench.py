@@ -193,8 +193,10 @@ def test_bench_command_resumes_and_reports(folder, tmp_path):
     assert first.exit_code == 0, first.output
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
     assert set(before) == {"jpeg.json", "webp.json"}
+    drawn = {path: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
     assert CliRunner().invoke(main, arguments).exit_code == 0
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")} == before
+    assert {path: path.read_bytes() for path in drawn} == drawn
     page = (tmp_path / "report.html").read_text()
     assert "@@" not in page
     assert "BD-rate against jpeg" in page

@@ -37,6 +37,7 @@ from sgacodec_bench.experiments.refinement import cropped
 from sgacodec_bench.measure import results
 from sgacodec_bench.measure.provenance import model_header
 from sgacodec_bench.measure.results import Result, Row
+from sgacodec_bench.report import plots
 from sgacodec_bench.report.tables import Table, markdown
 from sgacodec_bench.speed import same_bytes
 
@@ -141,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         result |= extraction(arguments)
         results.save(path, result)
     path.with_suffix(".md").write_text(table(result))
-    plot(result).savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    plots.save(plot(result), path.with_suffix(".svg"))
     print(table(result))
 
 

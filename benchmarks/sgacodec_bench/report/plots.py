@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.interpolate import PchipInterpolator
 
 from sgacodec_bench.measure.results import Result, images_of, mean_curve, on_curves
@@ -39,9 +40,15 @@ def draw_all(results: Mapping[str, Result], anchor: str, out: Path) -> list[Path
     paths = []
     for name, figure in figures.items():
         paths.append(out / f"{name}.svg")
-        figure.savefig(paths[-1], bbox_inches="tight", metadata={"Date": None})
+        save(figure, paths[-1])
         plt.close(figure)
     return paths
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Write a figure as SVG: the same file for the same figure, so that only plots with other data change."""
+    with mpl.rc_context({"svg.hashsalt": out.stem}):
+        figure.savefig(out, bbox_inches="tight", metadata={"Date": None})
 
 
 def draw_course(course: Mapping[str, Any], out: Path) -> None:
@@ -61,7 +68,7 @@ def draw_course(course: Mapping[str, Any], out: Path) -> None:
     points = [(p["seen_gpx"], p["bd_rate_percent_against_bpg_444"]) for p in decayed]
     rates.plot(*zip(*points, strict=True), "o-", color="tab:red", linewidth=1.5)
     rates.set_ylabel("BD-rate against BPG 4:4:4 (%)", color="tab:red")
-    figure.savefig(out, bbox_inches="tight", metadata={"Date": None})
+    save(figure, out)
     plt.close(figure)
 
 
