@@ -50,7 +50,7 @@ class Setting:
         method: a key of `options.METHODS`.
         form: classes, a, power, factor.
         schedule: gives the schedule for a number of steps; None stands for what the presets have for the model.
-        group: the line of the plot that it belongs to.
+        group: the line of the plot that it belongs to; none stands for one of its own.
         x: its place on that line; None takes the number of steps.
         iterations: steps, whatever was asked for.
         times: multiple of the steps that were asked for.
@@ -116,28 +116,17 @@ class Task:
         return (self.setting.label, self.iterations, self.source.stem, self.level)
 
 
-def yang(iterations: int) -> Schedule:
-    """The schedule of sga in Yang et al. 2020: 0.5 for 35 % of the steps, then down to exp(-2)."""
-    return replace(schedule.of_papers(iterations, tau_max=0.5), cooling=schedule.delayed)
-
-
-def tempered(base: Callable[[int], Schedule], iterations: int, **changes: Any) -> Schedule:
-    return replace(base(iterations), **changes)
-
-
 ANNEALING: dict[str, Any] = {"tau_max": 0.2, "tau_end": math.exp(-8)}
 """Deterministic annealing in the code of Yang et al. 2020: min(0.2, exp(-0.004 t)) for 2000 steps."""
 
-PAPERS: dict[str, Callable[[int], Schedule]] = {
-    "sga": yang,
-    "deterministic-annealing": partial(tempered, schedule.of_papers, **ANNEALING),
-    **dict.fromkeys(("ssl", "linear", "cosine", "map", "ste", "uniform-noise"), schedule.of_papers),
+PAPERS: dict[str, dict[str, Any]] = {
+    "sga": {"tau_max": 0.5, "cooling": schedule.delayed},
+    "deterministic-annealing": ANNEALING,
+    **{name: {} for name in ("ssl", "linear", "cosine", "map", "ste", "uniform-noise")},
 }
-TUNED: dict[str, Callable[[int], Schedule]] = {
-    "sga": partial(tempered, schedule.for_iterations, tau_max=0.5),
-    "deterministic-annealing": partial(tempered, schedule.for_iterations, **ANNEALING),
-    **dict.fromkeys(("ssl", "linear", "cosine", "map", "ste", "uniform-noise"), schedule.for_iterations),
-}
+"""What a method changes in the papers' schedule; sga as in Yang et al. 2020: 0.5 for 35 % of the steps, then down to exp(-2)."""
+TUNED = PAPERS | {"sga": {"tau_max": 0.5}}
+"""What a method changes in the tuned schedule."""
 BY_INTEREST = ("ssl", "sga", "ste", "uniform-noise", "linear", "cosine", "map", "deterministic-annealing")
 """What is measured first."""
 
@@ -150,51 +139,51 @@ def paper_rates(iterations: int, z_factor: float = 1.0) -> Schedule:
     return replace(schedule.of_papers(iterations, lr=lr), lr_z=z_factor * lr)
 
 
-def paper_rates_warm(iterations: int) -> Schedule:
-    tuned = schedule.for_iterations(iterations)
-    return replace(tuned, warm_down=0.0)
-
-
-TUNING: dict[str, Callable[[int], Schedule] | None] = {
-    "papers": schedule.of_papers,
-    "+ larger learning rate": paper_rates,
-    "+ five times that for z": partial(paper_rates, z_factor=5),
-    "+ warmer end": paper_rates_warm,
-    "tuned": None,
-    "tuned, exponential cooling": schedule.for_iterations,
-    "tuned, tau_max 0.7": partial(tempered, schedule.for_iterations, tau_max=0.7),
-    "tuned, cosine cooling": partial(tempered, schedule.for_iterations, cooling=schedule.cosine),
-    "tuned, delayed cooling": partial(tempered, schedule.for_iterations, cooling=schedule.delayed),
-}
+TUNING = [
+    Setting("papers", schedule=schedule.of_papers),
+    Setting("+ larger learning rate", schedule=paper_rates),
+    Setting("+ five times that for z", schedule=partial(paper_rates, z_factor=5)),
+    Setting("+ warmer end", schedule=schedule.for_iterations, changes={"warm_down": 0.0}),
+    Setting("tuned"),
+    Setting("tuned, exponential cooling", schedule=schedule.for_iterations),
+    Setting("tuned, tau_max 0.7", schedule=schedule.for_iterations, changes={"tau_max": 0.7}),
+    Setting("tuned, cosine cooling", schedule=schedule.for_iterations, changes={"cooling": schedule.cosine}),
+    Setting("tuned, delayed cooling", schedule=schedule.for_iterations, changes={"cooling": schedule.delayed}),
+    Setting("tuned, three classes", form=Form(3)),
+    Setting("tuned, three classes, then two", first=Form(3)),
+    Setting("tuned, four times the steps", times=4),
+]
 """The way from the papers' schedule to the presets' (+: on top of the line before), and what was tried besides."""
 
 EXPERIMENTS: dict[str, Experiment] = {
     "curves": Experiment(
-        [Setting(name, name, schedule=made, group=name) for name, made in PAPERS.items()],
+        [Setting(name, name, schedule=schedule.of_papers, changes=changes) for name, changes in PAPERS.items()],
         (2000,),
         claims.curves,
         with_curves=True,
     ),
     "ablations": Experiment(
-        [NONE, *(Setting(name, name, schedule=TUNED[name], group=name) for name in BY_INTEREST)],
+        [
+            NONE,
+            *(Setting(name, name, schedule=schedule.for_iterations, changes=TUNED[name]) for name in BY_INTEREST),
+        ],
         (100, 500, 2000),
         claims.ablations,
     ),
     "tuning": Experiment(
-        [
-            NONE,
-            *(Setting(label, schedule=made, group=label) for label, made in TUNING.items()),
-            Setting("tuned, three classes", form=Form(3), group="tuned, three classes"),
-            Setting("tuned, three classes, then two", first=Form(3), group="tuned, three classes, then two"),
-            Setting("tuned, four times the steps", group="tuned, four times the steps", times=4),
-        ],
+        [NONE, *TUNING],
         (100, 500),
         claims.tuning,
     ),
     "tau": Experiment(
         [
             Setting(
-                f"{name} tau_max {tau:g}", name, schedule=partial(schedule.of_papers, tau_max=tau), group=name, x=tau
+                f"{name} tau_max {tau:g}",
+                name,
+                schedule=schedule.of_papers,
+                changes={"tau_max": tau},
+                group=name,
+                x=tau,
             )
             for name in PROBABILITIES
             for tau in (0.2, 0.4, 0.6, 0.8, 1.0)
