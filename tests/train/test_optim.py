@@ -63,6 +63,45 @@ def test_soap_rotations_undo_each_other():
     torch.testing.assert_close(optim._rotate(there, [basis.T for basis in bases]), gradient)
 
 
+def test_soap_rotations_of_bfloat16_are_near_those_of_float32(monkeypatch):
+    """Also of 1x1 kernels, whose third mode is no mode; and what comes back is float32 again."""
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(32, 16, 1, generator=generator)
+    bases = [torch.linalg.qr(torch.randn(n, n, generator=generator))[0] for n in (32, 16)] + [torch.ones(1, 1)]
+    exact = torch.einsum("abc,ai,bj->ijc", gradient, *bases[:2])
+    rotated = {}
+    for narrow in (False, True):
+        monkeypatch.setattr(optim, "has_fast_bfloat16", lambda device, n_channels, narrow=narrow: narrow)
+        rotated[narrow] = optim._rotate(gradient, bases)
+        assert rotated[narrow].dtype == torch.float32
+    torch.testing.assert_close(rotated[False], exact)
+    assert 0 < (rotated[True] - exact).norm() < 0.01 * exact.norm()
+
+
+def test_soap_keeps_its_averages_when_its_bases_change():
+    """The average gradient is the same one before and after, seen from another basis."""
+    generator = torch.Generator().manual_seed(0)
+    kernel = nn.Parameter(torch.randn(8, 8, 3, 3, generator=generator))
+    soap = optim.Soap([kernel], 1e-3, every=4, observe_every=2)
+    averages, bases = [], []
+    for _ in range(5):
+        kernel.grad = torch.randn(kernel.shape, generator=generator)
+        soap.step()
+        state = soap.state[kernel]
+        bases.append([basis.clone() for basis in state["bases"]])
+        averages.append(optim._rotate(state["average"], optim._inverse(state["bases"])))
+    assert torch.equal(bases[2][0], bases[3][0])  # the first step only measures
+    assert not torch.allclose(bases[3][0], bases[4][0])
+    torch.testing.assert_close(averages[4], averages[3].lerp(kernel.grad.flatten(2), 0.05), rtol=1e-3, atol=1e-5)
+
+
+def test_soap_refuses_an_earlier_versions_state():
+    state = optim.Soap([nn.Parameter(torch.ones(8, 8, 1, 1))], 1e-3).state_dict()
+    del state["param_groups"][0]["observe_every"]
+    with pytest.raises(ValueError, match="--warm"):
+        optim.Soap([nn.Parameter(torch.ones(8, 8, 1, 1))], 1e-3).load_state_dict(state)
+
+
 def test_an_optimiser_refuses_another_networks_state():
     small = mean_scale.create(8, 12, (0.01,), 0)
     state = optim.create("muon", small, 1e-3).state()

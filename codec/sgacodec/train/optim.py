@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from sgacodec.devices import has_fast_bfloat16
+
 _ADAM_BETAS = (0.9, 0.98)
 _AUX_RATE = 1e-3
 _MIN_SIDE = 8
@@ -73,10 +75,21 @@ class Soap(Optimizer):
         lr: float,
         betas: tuple[float, float] = (0.95, 0.95),
         eps: float = 1e-8,
-        every: int = 10,
+        every: int = 20,
+        observe_every: int = 5,
     ) -> None:
-        """Take convolution kernels; the bases are renewed every so many steps."""
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "every": every})
+        """Take convolution kernels; the moments are looked at, and the bases renewed, every so many steps."""
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "every": every, "observe_every": observe_every})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state.
+
+        Raises:
+            ValueError: the state is of other parameters, or of the time when the average gradient was kept unrotated.
+        """
+        if any("observe_every" not in group for group in state_dict["param_groups"]):
+            raise ValueError("this state of SOAP is an earlier version's; take the weights alone with --warm")
+        super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -105,24 +118,29 @@ def _soap_start(gradient: Tensor) -> dict[str, Any]:
 
 
 def _soap_update(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
-    """Return Adam's step, taken in the eigenbasis."""
+    """Return Adam's step, taken in the eigenbasis, where both of its averages are kept."""
     (beta1, beta2), bases = group["betas"], state["bases"]
     state["n_steps"] += 1
-    state["average"].lerp_(gradient, 1 - beta1)
-    state["square"].lerp_(_rotate(gradient, bases).square(), 1 - beta2)
-    average = _rotate(state["average"], bases) / (1 - beta1 ** state["n_steps"])
+    rotated = _rotate(gradient, bases)
+    state["average"].lerp_(rotated, 1 - beta1)
+    state["square"].lerp_(rotated.square_(), 1 - beta2)
+    average = state["average"] / (1 - beta1 ** state["n_steps"])
     square = state["square"] / (1 - beta2 ** state["n_steps"])
-    return _rotate(average / (square.sqrt() + group["eps"]), [basis.T for basis in bases])
+    return _rotate(average.div_(square.sqrt_().add_(group["eps"])), _inverse(bases))
 
 
 def _observe(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> None:
-    """Follow the gradient's second moments, and every few steps their eigenbases."""
-    for moment, new in zip(state["moments"], _mode_moments(gradient), strict=True):
-        moment.lerp_(new, 1 - group["betas"][1])
+    """Follow the gradient's second moments, and more seldom their eigenbases: products of matrices are what costs."""
+    if state["n_steps"] % group["observe_every"] == 0:
+        weight = 1 - group["betas"][1] ** group["observe_every"]
+        for moment, new in zip(state["moments"], _mode_moments(gradient), strict=True):
+            moment.lerp_(new, weight)
     if state["n_steps"] % group["every"] == 0:
+        average = _rotate(state["average"], _inverse(state["bases"]))
         for mode, moment in enumerate(state["moments"]):
             state["bases"][mode], order = _next_basis(moment, state["bases"][mode])
             state["square"] = state["square"].index_select(mode, order)
+        state["average"] = _rotate(average, state["bases"])
 
 
 def _next_basis(moment: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,11 +155,22 @@ def _mode_moments(gradient: Tensor) -> list[Tensor]:
     return [matrix @ matrix.T for matrix in unfolded]
 
 
+def _inverse(bases: Sequence[Tensor]) -> list[Tensor]:
+    return [basis.T for basis in bases]
+
+
 def _rotate(tensor: Tensor, bases: Sequence[Tensor]) -> Tensor:
-    """Multiply each mode by its basis, transposed; tensordot moves the result to the back, so modes come round."""
+    """Multiply each mode by its basis, transposed; tensordot moves the result to the back, so modes come round.
+
+    Where the machine is made for bfloat16, products are in it: its rounding is lost in the noise of a gradient.
+    """
     for basis in bases:
-        tensor = torch.tensordot(tensor, basis, dims=([0], [0]))
-    return tensor
+        if len(basis) == 1:  # of a 1x1 kernel: nothing to turn
+            tensor = tensor.movedim(0, -1)
+            continue
+        dtype = torch.bfloat16 if has_fast_bfloat16(tensor.device, len(basis)) else torch.float32
+        tensor = torch.tensordot(tensor.to(dtype), basis.to(dtype), dims=([0], [0]))
+    return tensor.float()
 
 
 class Optimizers:
