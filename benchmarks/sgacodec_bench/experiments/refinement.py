@@ -124,7 +124,10 @@ PAPERS: dict[str, dict[str, Any]] = {
     "deterministic-annealing": ANNEALING,
     **{name: {} for name in ("ssl", "linear", "cosine", "map", "ste", "uniform-noise")},
 }
-"""What a method changes in the papers' schedule; sga as in Yang et al. 2020: 0.5 for 35 % of the steps, then down to exp(-2)."""
+"""What a method changes in the papers' schedule.
+
+sga is as in Yang et al. 2020: 0.5 for 35 % of the steps, then down to exp(-2).
+"""
 TUNED = PAPERS | {"sga": {"tau_max": 0.5}}
 """What a method changes in the tuned schedule."""
 BY_INTEREST = ("ssl", "sga", "ste", "uniform-noise", "linear", "cosine", "map", "deterministic-annealing")
