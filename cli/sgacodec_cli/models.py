@@ -20,6 +20,10 @@ from sgacodec_cli.files import check_distinct, check_input, check_output, show, 
 from sgacodec_cli.interrupts import leaving_at_once
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
     from sgacodec.train.data.weights import Weights
     from sgacodec.train.families.base import Family
 
@@ -119,6 +123,7 @@ def import_model(
     family = _family(source, weights)
     images = calibration_images(calibrate, np.random.default_rng(0))
     model = family.to_model(weights.state, lambdas or weights.lambdas, images, name, {"source": weights.origin})
+    _warn_of_conversion(weights, model, images)
     data = dump_model(model)
     load_model(data)  # what no decoder would take is not written
     if output is None:
@@ -134,6 +139,13 @@ def _family(source: str, weights: Weights) -> Family:
         return registry.family(registry.of_state(weights.state))
     except TrainError as err:
         raise ModelError(f"{source}: {err}") from err
+
+
+def _warn_of_conversion(weights: Weights, model: Model, images: Sequence[npt.NDArray[np.uint8]]) -> None:
+    from sgacodec.train.export import conversion
+    from sgacodec.train.families import registry
+
+    conversion.warn_of_loss(registry.network(weights.state, model.lambdas), model, images)
 
 
 def _checked_name(name: str) -> str:

@@ -16,7 +16,7 @@ from sgacodec.plan import make_plan
 from sgacodec.synthetic import render
 from sgacodec.train import checkpoint, run, trainer
 from sgacodec.train.data.images import load_images
-from sgacodec.train.export import tables
+from sgacodec.train.export import conversion, tables
 from sgacodec.train.families import context, context_files, registry
 from sgacodec.train.options import FAMILIES, RunOptions, TrainOptions, continue_with
 from sgacodec.train.workers import Worker
@@ -250,6 +250,34 @@ def test_a_channel_that_training_has_switched_off_at_a_level_is_exported(trained
     images = [render(64, 64, np.random.default_rng(0))]
     model = context_files.FAMILY.to_model(state, job.options.lambdas, images, "new", {})
     assert model.decoder.inv_gain_y[0, 3] == model.decoder.entropy.inv_gain_z[1, 2] == 1
+
+
+@pytest.fixture
+def weak(trained):
+    """Weights whose channels have small units at the lowest level, and means of many such units; their network."""
+    job, result = trained
+    state = {name: value.clone() for name, value in checkpoint.copy_weights(result.net).items()}
+    state["gain_y"][0] = (2.0**-9 / state["unit"]).log()
+    for k in range(4):
+        state[f"context.out.{k}.bias"].chunk(4)[1].fill_(150)
+    return state, registry.network(state, job.options.lambdas)
+
+
+def test_a_mean_of_many_small_units_is_as_small_in_the_file(weak, x, caplog):
+    state, net = weak
+    images = [render(64, 64, np.random.default_rng(0))]
+    model = context_files.FAMILY.to_model(state, LAMBDAS, images, "new", {})
+    assert max(conversion.excess_by_level(net, model, images)) < 0.01
+    conversion.warn_of_loss(net, model, images)
+    assert not caplog.records
+
+
+def test_a_model_that_lost_much_of_its_network_is_warned_of(weak, monkeypatch, caplog):
+    state, net = weak
+    images = [render(64, 64, np.random.default_rng(0))]
+    monkeypatch.setattr(context_files, "_SMALLEST_UNIT", 2.0**-5)
+    conversion.warn_of_loss(net, context_files.FAMILY.to_model(state, LAMBDAS, images, "new", {}), images)
+    assert "at level 0 the R-D loss of model new is" in caplog.text
 
 
 @pytest.mark.slow

@@ -46,10 +46,11 @@ from sgacodec.train.families.base import Family
 from sgacodec.train.families.context_layers import FloatLayers, count_of, to_layers, to_state
 from sgacodec.train.options import TrainOptions
 
-_UNIT_BITS = 22
-_SMALLEST_UNIT = 2.0**-6
-"""What y_hat is divided by is at least this, so that fixed point holds its inverse; sigma keeps the true unit. A
-channel of so small a unit is switched off at that level: its sigma leaves next to nothing but zeros."""
+_UNIT_BITS = 18
+_SMALLEST_UNIT = 2.0**-11
+"""What y_hat is divided by is at least this, so that fixed point holds its inverse; sigma keeps the true unit. Training
+knows no such bound: where it is above the true unit, mu is as many times too large. Half of the channels have units
+below 2^-6 at the lowest levels, hardly any below this, and more fractional bits of the inverse gain nothing."""
 
 
 def to_model(

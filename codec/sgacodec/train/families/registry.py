@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import nn
 
 from sgacodec.errors import TrainError
 from sgacodec.models.model import Model
+from sgacodec.train import checkpoint
 from sgacodec.train.data.state_dicts import foreign_architecture
 from sgacodec.train.families import context_files, mean_scale_files
 from sgacodec.train.families.base import Family
+from sgacodec.train.options import TrainOptions
 
 FAMILIES: dict[str, Family] = {"mean-scale": mean_scale_files.FAMILY, "context": context_files.FAMILY}
 
@@ -49,3 +53,20 @@ def family(name: str) -> Family:
     if name not in FAMILIES:
         raise TrainError(f"no model family is called {name!r}; there are: {', '.join(FAMILIES)}")
     return FAMILIES[name]
+
+
+def network(state: Mapping[str, Any], lambdas: Sequence[float]) -> nn.Module:
+    """Return the network of a state dict with its weights, on the CPU.
+
+    Args:
+        state: of a family, see `of_state`.
+        lambdas: of its levels.
+
+    Raises:
+        TrainError: it is of no family, or does not fit its network.
+    """
+    name = of_state(state)
+    options = TrainOptions(family=name, steps=1, lambdas=tuple(lambdas), **family(name).options_of(state))
+    net = family(name).create(options)
+    checkpoint.load_weights(net, state)
+    return net
