@@ -142,10 +142,10 @@ def _family(source: str, weights: Weights) -> Family:
 
 
 def _warn_of_conversion(weights: Weights, model: Model, images: Sequence[npt.NDArray[np.uint8]]) -> None:
-    from sgacodec.train.export import conversion
+    from sgacodec.train.export import cost
     from sgacodec.train.families import registry
 
-    conversion.warn_of_loss(registry.network(weights.state, model.lambdas), model, images)
+    cost.warn_of_loss(registry.network(weights.state, model.lambdas), model, images)
 
 
 def _checked_name(name: str) -> str:

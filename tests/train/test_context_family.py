@@ -16,7 +16,7 @@ from sgacodec.plan import make_plan
 from sgacodec.synthetic import render
 from sgacodec.train import checkpoint, run, trainer
 from sgacodec.train.data.images import load_images
-from sgacodec.train.export import conversion, tables
+from sgacodec.train.export import cost, tables
 from sgacodec.train.families import context, context_files, registry
 from sgacodec.train.options import FAMILIES, RunOptions, TrainOptions, continue_with
 from sgacodec.train.workers import Worker
@@ -267,8 +267,8 @@ def test_a_mean_of_many_small_units_is_as_small_in_the_file(weak, x, caplog):
     state, net = weak
     images = [render(64, 64, np.random.default_rng(0))]
     model = context_files.FAMILY.to_model(state, LAMBDAS, images, "new", {})
-    assert max(conversion.excess_by_level(net, model, images)) < 0.01
-    conversion.warn_of_loss(net, model, images)
+    assert max(cost.excess_by_level(net, model, images)) < 0.01
+    cost.warn_of_loss(net, model, images)
     assert not caplog.records
 
 
@@ -276,7 +276,7 @@ def test_a_model_that_lost_much_of_its_network_is_warned_of(weak, monkeypatch, c
     state, net = weak
     images = [render(64, 64, np.random.default_rng(0))]
     monkeypatch.setattr(context_files, "_SMALLEST_UNIT", 2.0**-5)
-    conversion.warn_of_loss(net, context_files.FAMILY.to_model(state, LAMBDAS, images, "new", {}), images)
+    cost.warn_of_loss(net, context_files.FAMILY.to_model(state, LAMBDAS, images, "new", {}), images)
     assert "at level 0 the R-D loss of model new is" in caplog.text
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from sgacodec.models.model import Model, with_bits_back
 from sgacodec.train import checkpoint
 from sgacodec.train.data.crops import random_crops
-from sgacodec.train.export import bits_back, conversion
+from sgacodec.train.export import bits_back, cost
 from sgacodec.train.families.network import copy_of
 from sgacodec.train.families.registry import family
 from sgacodec.train.stages.bits_back import BitsBackJob, integer_latents
@@ -32,7 +32,7 @@ def to_model(job: Job, trained: Trained, name: str) -> Model:
     images = to_images((_calibration_patches(job) * 255).round().byte())
     weights, options = checkpoint.copy_weights(trained.net), job.options
     model = family(options.family).to_model(weights, options.lambdas, images, name, _card(job, trained))
-    conversion.warn_of_loss(trained.net, model, images)
+    cost.warn_of_loss(trained.net, model, images)
     return model
 
 
