@@ -87,11 +87,9 @@ def choose_coding(plan: Plan, picture: Picture, message: Message | None = None) 
     """
     if message is None:
         return Plain(plan, picture)
-    section = (Section(SectionType.MESSAGE, frame(message)),)
+    plain = Plain(plan, picture, (Section(SectionType.MESSAGE, frame(message)),))
     if plan.model.bits_back is None:
-        return Plain(plan, picture, section)
-    plan = replace(plan, error_price=0.0)  # what carries a message has plainly rounded y: so both are of one quality
-    plain = Plain(plan, picture, section)
+        return plain
     carrying = Carrying(plan, picture, message, plain)
     if plan.embedding.always_carries or n_bytes_of(carrying.unrefined) < n_bytes_of(plain.unrefined):
         return carrying
@@ -125,7 +123,7 @@ class Plain:
         )
 
     def code(self, y: Tensor, z: Tensor, dead_zone: float = 0.0) -> Coded:
-        """Round z, then y around the mu that the decoder will compute, with the bits in mind if the plan says so."""
+        """Round z, then y around the mu that the decoder will compute."""
         decoder, level_q4 = self._plan.model.decoder, self._plan.target.level_q4
         prior = decoder.entropy
         median = prior.z_median[:, None, None] * 2.0**-prior.z_frac_bits
@@ -133,8 +131,7 @@ class Plain:
         z_stream, z_bits = streams.write_z(decoder, z_symbols)
         height, width = self._picture.rgb.shape[:2]
         n_bands = streams.number_of_bands(z.shape[2], round(height * width / _BAND_PIXELS))
-        zones, error_price = self._dead_zone(y, dead_zone), self._plan.error_price
-        writer = streams.Writer(y.cpu().numpy(), decoder.y_frac_bits, zones, error_price)
+        writer = streams.Writer(y.cpu().numpy(), decoder.y_frac_bits, self._dead_zone(y, dead_zone))
         bands = streams.y_bands(decoder, z.shape[2], n_bands)
         digests = digests_of(z_symbols, streams.walk_bands(decoder, level_q4, z_symbols, bands, writer))
         filled = Container(

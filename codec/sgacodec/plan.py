@@ -21,16 +21,6 @@ from sgacodec.targets import AtLeastDb, AtMostBpp, AtMostBytes, Wanted
 log = logging.getLogger(__name__)
 
 
-_ERROR_PRICE = 40.0
-"""Bits that a squared error of 1 in y is worth where latents are not refined.
-
-The picture's squared error alone, times lambda, makes it 2 to 9 bits. But where many symbols are drawn to their means,
-those coded after them are predicted worse, and the synthesis expects others. On training photographs the R-D loss is
-lower by 0.3 to 1.0 % with context-96-320, by 0.5 to 1.9 % with msh-vbr-96-192, and by less with a price of 25 or 55.
-Refined latents have the bits in their loss: after 150 steps it would be up to 0.8 % higher.
-"""
-
-
 @dataclass(frozen=True)
 class Target:
     """What is aimed for.
@@ -57,7 +47,6 @@ class Plan:
         exact: whether the colours of invisible pixels are kept.
         wanted: a size or a PSNR that takes the place of `target`, or None.
         strip: metadata to leave out.
-        error_price: of rounding y, see `streams.Writer`; at 0 it is rounded to the nearest.
     """
 
     model: Model
@@ -68,7 +57,6 @@ class Plan:
     exact: bool = False
     wanted: Wanted | None = None
     strip: Strip = ()
-    error_price: float = 0.0
 
     @property
     def autocast(self) -> bool:
@@ -90,16 +78,7 @@ def make_plan(options: EncodeOptions) -> Plan:
     settings = loop.Settings(round_, tuned, options.seed)
     target, device = choose_target(model, options), torch_device(options.device)
     wanted = _wanted(options)
-    return Plan(
-        model,
-        target,
-        settings,
-        device,
-        exact=options.exact,
-        wanted=wanted,
-        strip=options.strip,
-        error_price=0.0 if options.steps else _ERROR_PRICE,
-    )
+    return Plan(model, target, settings, device, exact=options.exact, wanted=wanted, strip=options.strip)
 
 
 def _wanted(options: EncodeOptions) -> Wanted | None:

@@ -70,7 +70,7 @@ def test_refinement_begins_at_the_last_temperature():
 @pytest.mark.parametrize("level", [0, 4.5, 9])
 def test_the_float_model_rates_and_restores_what_the_file_holds(level, name, scene):
     scene = scene[:64, :128]  # without padding, whose latents are coded as they are predicted
-    plan = dataclasses.replace(make_plan(dataclasses.replace(OPTIONS, level=level, model=name)), error_price=0.0)
+    plan = make_plan(dataclasses.replace(OPTIONS, level=level, model=name))
     nets = float_model(plan.model, plan.target.level_q4, plan.device)
     y, z = codings.analyse(nets, to_picture(scene))
     with torch.no_grad():

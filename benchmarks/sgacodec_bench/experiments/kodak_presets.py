@@ -158,11 +158,9 @@ def _preset_cells(chosen: Result, found: Mapping[str, Result], anchor: str) -> t
 def exactness(found: Mapping[str, Result]) -> str:
     """Return a paragraph on what real files cost against the float model's estimate."""
     rows: list[dict[str, Any]] = [row for result in found.values() for row in good(result["rows"]) if "float" in row]
-    # What was not refined has other symbols than the float model rated: rounding had the bits in mind.
-    refined = [row for row in rows if row["float"] != row["float_start"]]
     over = max(row["bytes"] - 1.005 * row["table_bytes"] for row in rows)
-    psnr = [row["psnr_db"] - row["float"]["psnr_db"] for row in refined]
-    size = [row["table_bytes"] * row["bpp"] / row["bytes"] / row["float"]["bpp"] - 1 for row in refined]
+    psnr = [row["psnr_db"] - row["float"]["psnr_db"] for row in rows]
+    size = [row["table_bytes"] * row["bpp"] / row["bytes"] / row["float"]["bpp"] - 1 for row in rows]
     return (
         f"All {len(rows)} files of sgacodec were decoded again with both checksums right. No file is more than 0.5 % plus "
         f"{over:.0f} bytes above the sum of -log2 of the integer tables. Integer arithmetic costs {-np.mean(psnr):.4f} dB on "

@@ -113,22 +113,13 @@ class TableSet:
         on_table = (position >= 0) & (position < self.lengths[table_index] - 1)
         return np.where(on_table, self.frequencies[self._starts[table_index] + np.where(on_table, position, 0)], 0.0)
 
-    @cached_property
-    def _entry_bits(self) -> npt.NDArray[np.float64]:
-        return np.asarray(PRECISION_BITS - np.log2(self.frequencies), np.float64)
-
-    def bits(self, values: npt.NDArray[np.int32], table_index: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        """Return -log2 of each value's probability by its table, an escape's suffix included, float64 [n]."""
+    def information_bits(self, values: npt.NDArray[np.int32], table_index: npt.NDArray[np.intp]) -> float:
+        """Return the sum of -log2 of the tables' probabilities in bits, escapes' suffixes included."""
         entry = self.entries(values, table_index)
-        bits = self._entry_bits[self._starts[table_index] + entry]
+        bits = PRECISION_BITS - np.log2(self.frequencies[self._starts[table_index] + entry])
         escaped = self.escaped(entry, table_index)
         numbers = escape_numbers(values[escaped], self.minima[table_index[escaped]], self.lengths[table_index[escaped]])
-        bits[escaped] += [2 * int(number + 1).bit_length() - 1 for number in numbers]
-        return bits
-
-    def information_bits(self, values: npt.NDArray[np.int32], table_index: npt.NDArray[np.intp]) -> float:
-        """Return the sum of `bits`."""
-        return float(self.bits(values, table_index).sum())
+        return float(bits.sum()) + sum(2 * int(number + 1).bit_length() - 1 for number in numbers)
 
 
 def concatenate(table_sets: Sequence[TableSet]) -> TableSet:

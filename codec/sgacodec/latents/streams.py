@@ -148,13 +148,7 @@ class Writer:
         table_bits: sum of -log2 of the tables' probabilities.
     """
 
-    def __init__(
-        self,
-        y: npt.NDArray[Any],
-        frac_bits: int,
-        dead_zone: npt.NDArray[Any] | float = 0.0,
-        error_price: float = 0.0,
-    ) -> None:
+    def __init__(self, y: npt.NDArray[Any], frac_bits: int, dead_zone: npt.NDArray[Any] | float = 0.0) -> None:
         """Take y.
 
         Args:
@@ -162,10 +156,8 @@ class Writer:
             frac_bits: fractional bits of a pass's centre.
             dead_zone: y is rounded after it was moved so far towards where it is predicted, which takes fewer bits;
                 of all y, or of each place, [H/16, W/16].
-            error_price: bits that a squared error of 1 in y is worth. Where a step from the nearest symbol towards
-                where y is predicted saves more bits than its error is worth, it is taken; at 0 there are no such steps.
         """
-        self._y, self._unit, self._error_price = y, 2.0**-frac_bits, error_price
+        self._y, self._unit = y, 2.0**-frac_bits
         self._dead_zone = np.broadcast_to(dead_zone, y.shape) if np.any(dead_zone) else None
         self.streams: list[bytes] = []
         self.table_bits = 0.0
@@ -180,19 +172,9 @@ class Writer:
         if self._dead_zone is not None:
             zone = self._dead_zone[:, :, self._rows][part.where].ravel()
             y = y - np.clip(y - part.mean_q * self._unit, -zone, zone)
-        y = y - part.centre_q * self._unit
-        symbols = to_symbols(y)
-        if self._error_price:
-            symbols = self._cheaper(y, symbols, part, tables)
+        symbols = to_symbols(y - part.centre_q * self._unit)
         self._writer.put(symbols, part.table_index, tables)
         return symbols
-
-    def _cheaper(self, y: npt.NDArray[Any], nearest: Int32Array, part: Pass, tables: TableSet) -> Int32Array:
-        mean = (part.mean_q - part.centre_q) * self._unit
-        other = nearest + np.sign(mean - nearest).astype(np.int32)
-        saved = tables.bits(nearest, part.table_index) - tables.bits(other, part.table_index)
-        errors = np.square(y - other) - np.square(y - nearest)
-        return np.where(saved > self._error_price * errors, other, nearest)
 
     def close(self) -> None:
         """End the stream."""

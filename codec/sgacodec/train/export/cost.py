@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,11 @@ def measure(
     Args:
         levels: the float network on the same images.
         model_file: the integer model.
-        images: uint8 [H, W, 3] each; encoded with plain rounding and decoded again.
+        images: uint8 [H, W, 3] each; encoded without refinement and decoded again.
     """
     for level in levels:
         options = EncodeOptions(lmbda=level.lmbda, preset="none", model=str(model_file), device="cpu")
-        plan = replace(make_plan(options), error_price=0.0)
+        plan = make_plan(options)
         coded = [encoding.encode_with(plan, picture_from_array(rgb)) for rgb in images]
         table_bpp = [found.table_bits / (rgb.shape[0] * rgb.shape[1]) for found, rgb in zip(coded, images, strict=True)]
         yield LevelCost(
