@@ -59,3 +59,21 @@ def test_any_matrix_is_exact_or_refused():
         assert whole.bound([2**23]) == 2**23
     with pytest.raises(ModelError, match="a factor is too large for 24 bits"):
         integers.integerise((Lap(np.full((4, 4), 1e8), 0, 24),), [1.0], 12, 12)
+
+
+def test_a_finer_input_stays_finer_inside():
+    """What two layers round on their way shrinks with the unit of the input."""
+
+    def conv(n_out, n_in):
+        zeros = np.zeros(n_out, np.int64)
+        return Conv(RNG.normal(size=(n_out, n_in, 1, 1)), np.zeros(n_out), zeros, 1, 0, 24)
+
+    network, x = (conv(64, 5), conv(64, 64), conv(64, 64)), np.rint(RNG.normal(size=(1, 5, 4, 6)) * 2**6)
+    expected, errors = evaluate(network, x * 2.0**-12), {}
+    for in_frac_bits in (12, 16):
+        whole = integers.integerise(network, [0.2, 2.0, 20.0], in_frac_bits, 12)
+        again = integers.real_units(whole, in_frac_bits, 12)
+        np.testing.assert_allclose(evaluate(again, x * 2.0**-12), expected, atol=0.05)
+        found = fast.run(whole, x * 2 ** (in_frac_bits - 12)) * 2.0**-12
+        errors[in_frac_bits] = np.sqrt(np.square(found - expected).mean())
+    assert errors[16] < 0.25 * errors[12]

@@ -56,7 +56,7 @@ def integerise(network: Network, ranges: Sequence[float], in_frac_bits: int, out
     Args:
         network: float layers in real units.
         ranges: largest magnitude seen at each layer's output.
-        in_frac_bits: fractional bits of its input.
+        in_frac_bits: fractional bits of its input; inside it there are as many, or `ACTIVATION_FRAC_BITS`, if they fit.
         out_frac_bits: fractional bits of its output.
 
     Returns:
@@ -65,7 +65,8 @@ def integerise(network: Network, ranges: Sequence[float], in_frac_bits: int, out
     Raises:
         ModelError: a kind of layer has no integer form, or a kernel does not fit.
     """
-    room = [_frac_bits_for(largest, _activation_bits(network, index)) for index, largest in enumerate(ranges)]
+    most = max(ACTIVATION_FRAC_BITS, in_frac_bits)
+    room = [_frac_bits_for(largest, _activation_bits(network, index), most) for index, largest in enumerate(ranges)]
     frac_bits = _shared(_units(network), [in_frac_bits, *room], out_frac_bits)
     layers: list[Layer] = []
     for index, layer in enumerate(network):
@@ -82,7 +83,8 @@ def real_units(network: Network, in_frac_bits: int, out_frac_bits: int) -> Netwo
     those of the packaged model are within a factor of two of these.
     """
     inside = [
-        _IGDN_INPUT_FRAC_BITS if _feeds_igdn(network, index) else ACTIVATION_FRAC_BITS for index in range(len(network))
+        _IGDN_INPUT_FRAC_BITS if _feeds_igdn(network, index) else max(ACTIVATION_FRAC_BITS, in_frac_bits)
+        for index in range(len(network))
     ]
     frac_bits = _shared(_units(network), [in_frac_bits, *inside], out_frac_bits)
     layers: list[Layer] = []
@@ -144,9 +146,9 @@ def _feeds_igdn(network: Network, index: int) -> bool:
     return index + 1 < len(network) and isinstance(network[index + 1], Igdn)
 
 
-def _frac_bits_for(largest: float, bits: int) -> int:
+def _frac_bits_for(largest: float, bits: int, most: int) -> int:
     room = math.log2((2 ** (bits - 1) - 1) / (HEADROOM * max(largest, 1e-6)))
-    return max(0, min(ACTIVATION_FRAC_BITS, math.floor(room)))
+    return max(0, min(most, math.floor(room)))
 
 
 def _integer_kernel(layer: Conv | Deconv, in_frac_bits: int, out_frac_bits: int, bits: int) -> Conv | Deconv:
