@@ -145,7 +145,11 @@ def _warn_of_conversion(weights: Weights, model: Model, images: Sequence[npt.NDA
     from sgacodec.train.export import cost
     from sgacodec.train.families import registry
 
-    cost.warn_of_loss(registry.network(weights.state, model.lambdas), model, images)
+    try:
+        net = registry.network(weights.state, model.lambdas)
+    except TrainError:
+        return  # training knows no such network, and there is nothing to compare with
+    cost.warn_of_loss(net, model, images)
 
 
 def _checked_name(name: str) -> str:

@@ -256,10 +256,10 @@ def test_a_channel_that_training_has_switched_off_at_a_level_is_exported(trained
 def weak(trained):
     """Weights whose channels have small units at the lowest level, and means of many such units; their network."""
     job, result = trained
-    state = {name: value.clone() for name, value in checkpoint.copy_weights(result.net).items()}
-    state["gain_y"][0] = (2.0**-9 / state["unit"]).log()
+    state = checkpoint.copy_weights(result.net)
+    state["gain_y"][0] = (2.0**-11 / state["unit"]).log()
     for k in range(4):
-        state[f"context.out.{k}.bias"].chunk(4)[1].fill_(150)
+        state[f"context.out.{k}.bias"].chunk(4)[1].fill_(600)
     return state, registry.network(state, job.options.lambdas)
 
 

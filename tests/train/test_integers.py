@@ -6,7 +6,7 @@ import torch
 
 from sgacodec.errors import ModelError
 from sgacodec.exact import fast, proof
-from sgacodec.exact.layers import Conv, Lap, PixelShuffle, Scale
+from sgacodec.exact.layers import Add, Conv, Lap, PixelShuffle, Scale
 from sgacodec.nets.evaluator import FloatNetwork
 from sgacodec.train.export import integers
 
@@ -77,3 +77,11 @@ def test_a_finer_input_stays_finer_inside():
         found = fast.run(whole, x * 2 ** (in_frac_bits - 12)) * 2.0**-12
         errors[in_frac_bits] = np.sqrt(np.square(found - expected).mean())
     assert errors[16] < 0.25 * errors[12]
+
+
+def test_the_input_has_bits_for_all_that_share_its_units():
+    """What a layer adds to the input must fit, too: 24 bits, with a factor of 4 to spare."""
+    network = (Conv(np.ones((1, 1, 1, 1)), np.zeros(1), np.zeros(1, np.int64), 1, 0, 24), Add(0, 24))
+    assert integers.input_frac_bits(network, 1.0, [1.0, 1.0], 15) == 15
+    assert integers.input_frac_bits(network, 100.0, [1.0, 1.0], 15) == 14
+    assert integers.input_frac_bits(network, 1.0, [1.0, 1000.0], 15) == 11

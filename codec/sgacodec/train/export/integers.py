@@ -56,7 +56,8 @@ def integerise(network: Network, ranges: Sequence[float], in_frac_bits: int, out
     Args:
         network: float layers in real units.
         ranges: largest magnitude seen at each layer's output.
-        in_frac_bits: fractional bits of its input; inside it there are as many, or `ACTIVATION_FRAC_BITS`, if they fit.
+        in_frac_bits: fractional bits of its input, see `input_frac_bits`. Behind it there are as many, and at least
+            `ACTIVATION_FRAC_BITS`, where they fit.
         out_frac_bits: fractional bits of its output.
 
     Returns:
@@ -76,11 +77,24 @@ def integerise(network: Network, ranges: Sequence[float], in_frac_bits: int, out
     return tuple(layers)
 
 
+def input_frac_bits(network: Network, largest: float, ranges: Sequence[float], most: int) -> int:
+    """Return the fractional bits that a network's input can have: all layers that keep its units have as many.
+
+    Args:
+        network: float layers in real units.
+        largest: magnitude seen at its input.
+        ranges: largest magnitude seen at each layer's output.
+        most: no more are needed.
+    """
+    pairs = zip([largest, *ranges], _units(network), strict=True)
+    return _frac_bits_for(max(seen for seen, unit in pairs if unit == 0), ACTIVATION_BITS, most)
+
+
 def real_units(network: Network, in_frac_bits: int, out_frac_bits: int) -> Network:
     """Undo `integerise` up to rounding: float64 kernels, `shift` zero; arguments as there.
 
-    The file does not say in which units activations inside a network were trained. Any give the same function, and
-    those of the packaged model are within a factor of two of these.
+    The file does not say in which units activations inside a network were trained. Any give the same function; these
+    are those of layers whose activations had room for all fractional bits.
     """
     inside = [
         _IGDN_INPUT_FRAC_BITS if _feeds_igdn(network, index) else max(ACTIVATION_FRAC_BITS, in_frac_bits)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sgacodec.arrays import Array
 from sgacodec.errors import ModelError, TrainError
+from sgacodec.exact.fixedpoint import MAX_ACTIVATION_BITS
 from sgacodec.exact.layers import Clamp, Network
 from sgacodec.models.entropy import ContextModel, passes_of
 from sgacodec.models.model import Decoder, Encoder, Model, make_model
@@ -28,6 +29,7 @@ from sgacodec.train.export.integers import (
     LATENT_FRAC_BITS,
     fixed,
     fixed_gain,
+    input_frac_bits,
     integerise,
     real_h_s,
     real_units,
@@ -46,14 +48,19 @@ from sgacodec.train.families.base import Family
 from sgacodec.train.families.context_layers import FloatLayers, count_of, to_layers, to_state
 from sgacodec.train.options import TrainOptions
 
-_SYNTHESIS_FRAC_BITS = 16
-"""With as few as elsewhere the highest level would lose 0.03 dB."""
+_SYNTHESIS_FRAC_BITS = 15
+"""With 12 of them, as elsewhere, the highest level would lose 0.03 dB; more gain nothing."""
 
 _UNIT_BITS = 18
 _SMALLEST_UNIT = 2.0**-11
 """What y_hat is divided by is at least this, so that fixed point holds its inverse; sigma keeps the true unit. Training
-knows no such bound: where it is above the true unit, mu is as many times too large. Half of the channels have units
-below 2^-6 at the lowest levels, hardly any below this, and more fractional bits of the inverse gain nothing."""
+knows no such bound: where it is above the true unit, mu is as many times too large. At the lowest level half of the
+channels have units below 2^-6, a fifth below this one, whose means are next to nothing either way. It goes as low as
+sums in float64 let it (spec section 5.5) with so many bits of the inverse, which those of the largest units need.
+"""
+
+_LARGEST_SEEN = 2.0 ** (MAX_ACTIVATION_BITS - 1 - ACTIVATION_FRAC_BITS)
+"""Networks see no larger y_hat / unit: the integers are clamped."""
 
 
 def to_model(
@@ -76,11 +83,12 @@ def to_model(
     for image in images:
         ranges.add(image)
 
+    g_s_in = ranges.input_frac_bits("g_s", _SYNTHESIS_FRAC_BITS)
     decoder = Decoder(
         entropy=_entropy_model(model, ranges),
-        g_s=(*ranges.integers("g_s", _SYNTHESIS_FRAC_BITS, 0), Clamp(0, 255)),
+        g_s=(*ranges.integers("g_s", g_s_in, 0), Clamp(0, 255)),
         y_frac_bits=LATENT_FRAC_BITS,
-        g_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - _SYNTHESIS_FRAC_BITS,
+        g_s_shift=LATENT_FRAC_BITS + GAIN_FRAC_BITS - g_s_in,
         inv_gain_y=fixed_gain(model.inv_gain_y),
     )
     encoder = Encoder(
@@ -120,14 +128,15 @@ def _entropy_model(model: FloatLayers, ranges: _Calibration) -> ContextModel:
 
 
 class _Recorder:
-    """A float network that remembers the largest magnitude of each layer's output."""
+    """A float network that remembers the largest magnitude of its input and of each layer's output."""
 
     def __init__(self, network: Network) -> None:
-        self.network, self.largest = network, [0.0] * len(network)
+        self.network, self.entered, self.largest = network, 0.0, [0.0] * len(network)
         self._evaluate = FloatNetwork(network, torch.device("cpu"))
 
     def __call__(self, x: Tensor) -> Tensor:
-        outputs = self._evaluate.activations(x)[1:]
+        entering, *outputs = self._evaluate.activations(x)
+        (self.entered,) = widen([self.entered], [entering])
         self.largest = widen(self.largest, outputs)
         return outputs[-1]
 
@@ -150,6 +159,10 @@ class _Calibration:
         """Return a network in integers, with the fractional bits of its ends."""
         return integerise(self[name].network, self[name].largest, in_frac_bits, out_frac_bits)
 
+    def input_frac_bits(self, name: str, most: int) -> int:
+        """Return the fractional bits that a network's input can have."""
+        return input_frac_bits(self[name].network, self[name].entered, self[name].largest, most)
+
     def each(self, name: str, count: int) -> tuple[Network, ...]:
         """Return so many networks of a name in integers."""
         return tuple(self.integers(f"{name}.{index}") for index in range(count))
@@ -166,7 +179,9 @@ class _Calibration:
         for level in range(len(model.gain_y)):
             z_hat = torch.round(z * _column(model.gain_z[level]) - median) + median
             h = self["h_s"](z_hat * _column(model.inv_gain_z[level])) + _column(model.level_bias[level])
-            _, restored = self._rate(level)(h, torch.round(y * _column(model.gain_y[level])))
+            limit = _LARGEST_SEEN * _column(np.maximum(model.unit[level], _SMALLEST_UNIT))
+            y_hat = torch.round(y * _column(model.gain_y[level])).clamp(-limit, limit)
+            _, restored = self._rate(level)(h, y_hat)
             self["g_s"](restored * _column(model.inv_gain_y[level]))
 
     def _rate(self, level: int) -> ContextRate:
