@@ -84,6 +84,19 @@ def test_store_finds_by_name_id_and_path(tiny_model, tmp_path, monkeypatch):
     assert store.load_by_name("tiny").model_id == tiny_model.model_id
 
 
+def test_a_model_that_another_of_its_name_hides_is_found_by_its_id(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("SGACODEC_MODELS", str(tmp_path))
+    median = tiny_model.decoder.entropy.z_median + 1
+    other = make_model(
+        tiny_model.name, tiny_model.lambdas, with_prior(tiny_model.decoder, z_median=median), tiny_model.encoder, {}
+    )
+    for stem, model in (("a", tiny_model), ("b", other)):
+        (tmp_path / f"{stem}.safetensors").write_bytes(dump_model(model))
+    assert store.load_by_name(tiny_model.name).model_id == tiny_model.model_id
+    for model in (tiny_model, other):
+        assert store.load_by_name(model.model_id.hex()).model_id == model.model_id
+
+
 def test_a_model_that_another_machine_has(tiny_model, monkeypatch):
     """What it hands on is found by the name that it was asked for there, even where that is a path, and by its ids."""
     path = next(entry.path for entry in store.installed() if entry.name == "tiny")

@@ -124,11 +124,11 @@ def _found(name: str) -> tuple[Path, bool]:
     path = Path(name)
     if path.suffix == SUFFIX and path.is_file():
         return path, False
-    entries = installed()
+    entries = list(_scan())  # one that another of its name hides is still found by its id
     for entry in entries:
         if name in (entry.name, entry.model_id, entry.bits_back_id):
             return entry.path, entry.packaged
-    known = ", ".join(sorted(entry.name for entry in entries)) or "none"
+    known = ", ".join(sorted({entry.name for entry in entries})) or "none"
     raise ModelNotFoundError(f"no model is called {name!r}; installed are: {known}")
 
 
