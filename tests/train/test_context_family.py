@@ -263,7 +263,7 @@ def weak(trained):
     return state, registry.network(state, job.options.lambdas)
 
 
-def test_a_mean_of_many_small_units_is_as_small_in_the_file(weak, x, caplog):
+def test_a_mean_of_many_small_units_is_as_small_in_the_file(weak, caplog):
     state, net = weak
     images = [render(64, 64, np.random.default_rng(0))]
     model = context_files.FAMILY.to_model(state, LAMBDAS, images, "new", {})

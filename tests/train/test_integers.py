@@ -74,6 +74,7 @@ def test_a_finer_input_stays_finer_inside():
         whole = integers.integerise(network, [0.2, 2.0, 20.0], in_frac_bits, 12)
         again = integers.real_units(whole, in_frac_bits, 12)
         np.testing.assert_allclose(evaluate(again, x * 2.0**-12), expected, atol=0.05)
+        np.testing.assert_allclose(again[1].weight, network[1].weight, atol=1e-3)
         found = fast.run(whole, x * 2 ** (in_frac_bits - 12)) * 2.0**-12
         errors[in_frac_bits] = np.sqrt(np.square(found - expected).mean())
     assert errors[16] < 0.25 * errors[12]
@@ -82,6 +83,6 @@ def test_a_finer_input_stays_finer_inside():
 def test_the_input_has_bits_for_all_that_share_its_units():
     """What a layer adds to the input must fit, too: 24 bits, with a factor of 4 to spare."""
     network = (Conv(np.ones((1, 1, 1, 1)), np.zeros(1), np.zeros(1, np.int64), 1, 0, 24), Add(0, 24))
-    assert integers.input_frac_bits(network, 1.0, [1.0, 1.0], 15) == 15
-    assert integers.input_frac_bits(network, 100.0, [1.0, 1.0], 15) == 14
-    assert integers.input_frac_bits(network, 1.0, [1.0, 1000.0], 15) == 11
+    assert integers.input_frac_bits(network, [1.0, 1.0, 1.0], 15) == 15
+    assert integers.input_frac_bits(network, [100.0, 1.0, 1.0], 15) == 14
+    assert integers.input_frac_bits(network, [1.0, 1.0, 1000.0], 15) == 11

@@ -123,7 +123,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Any]) -> list[str]:
                 f"{name} of the weights is {list(stored.shape)}, of the network {list(parameter.shape)}; leave N, M "
                 "and the number of lambdas as they are"
             )
-        parameter.copy_(torch.as_tensor(stored))
+        parameter.copy_(stored)
     return lacking
 
 

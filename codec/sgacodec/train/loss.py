@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from sgacodec.train.families.network import Output, TrainedNetwork
+from sgacodec.train.families.network import Output
 
 _WEIGHT_POWER = 0.45
 """Levels count by lambda^-0.45, which evens out how strongly they pull at the shared weights."""
+
+
+Coder = Callable[[Tensor, Tensor], Output]
+"""Codes x, float32 [B, 3, H, W] in 0..1, at levels, int64 [B], with rounding: a `TrainedNetwork`, for instance."""
 
 
 class Terms(NamedTuple):
@@ -110,9 +114,7 @@ class LevelLoss(Protocol):
 
 
 @torch.no_grad()
-def validate(
-    net: TrainedNetwork, images: Tensor, lambdas: tuple[float, ...], batch_size: int
-) -> tuple[LevelQuality, ...]:
+def validate(net: Coder, images: Tensor, lambdas: tuple[float, ...], batch_size: int) -> tuple[LevelQuality, ...]:
     """Return rate and distortion by level, with rounding, in float32.
 
     Args:
@@ -124,14 +126,14 @@ def validate(
     return tuple(_level_quality(net, images.split(batch_size), level, lmbda) for level, lmbda in enumerate(lambdas))
 
 
-def _level_quality(net: TrainedNetwork, batches: tuple[Tensor, ...], level: int, lmbda: float) -> LevelQuality:
+def _level_quality(net: Coder, batches: tuple[Tensor, ...], level: int, lmbda: float) -> LevelQuality:
     found = [_rounded_terms(net, batch.float() / 255, level, lmbda) for batch in batches]
     loss, bpp, mse = (torch.cat(values).double() for values in zip(*found, strict=True))
     psnr_db = 10 * torch.log10(255**2 / mse.clamp_min(1e-12))
     return LevelQuality(lmbda, bpp.mean().item(), psnr_db.mean().item(), loss.mean().item())
 
 
-def _rounded_terms(net: TrainedNetwork, x: Tensor, level: int, lmbda: float) -> Terms:
+def _rounded_terms(net: Coder, x: Tensor, level: int, lmbda: float) -> Terms:
     output = net(x, torch.full((len(x),), level, device=x.device))
     return rate_distortion(x, in_8_bits(output), torch.tensor(lmbda, device=x.device))
 

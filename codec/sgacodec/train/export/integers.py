@@ -77,17 +77,16 @@ def integerise(network: Network, ranges: Sequence[float], in_frac_bits: int, out
     return tuple(layers)
 
 
-def input_frac_bits(network: Network, largest: float, ranges: Sequence[float], most: int) -> int:
+def input_frac_bits(network: Network, ranges: Sequence[float], most: int) -> int:
     """Return the fractional bits that a network's input can have: all layers that keep its units have as many.
 
     Args:
         network: float layers in real units.
-        largest: magnitude seen at its input.
-        ranges: largest magnitude seen at each layer's output.
+        ranges: largest magnitude seen at its input and at each layer's output.
         most: no more are needed.
     """
-    pairs = zip([largest, *ranges], _units(network), strict=True)
-    return _frac_bits_for(max(seen for seen, unit in pairs if unit == 0), ACTIVATION_BITS, most)
+    largest = max(seen for seen, unit in zip(ranges, _units(network), strict=True) if unit == 0)
+    return _frac_bits_for(largest, ACTIVATION_BITS, most)
 
 
 def real_units(network: Network, in_frac_bits: int, out_frac_bits: int) -> Network:

@@ -118,7 +118,7 @@ def _entropy_model(model: FloatLayers, ranges: _Calibration) -> ContextModel:
         out=ranges.each("out", n_groups),
         context_frac_bits=ACTIVATION_FRAC_BITS,
         unit_frac_bits=_UNIT_BITS,
-        inv_unit=fixed(1 / np.maximum(model.unit, _SMALLEST_UNIT), _UNIT_BITS),
+        inv_unit=fixed(1 / _divisor(model.unit), _UNIT_BITS),
         log_unit=fixed(np.log(model.unit), ACTIVATION_FRAC_BITS),
         log_sigma_thresholds=fixed(np.log(np.sqrt(scales[:-1] * scales[1:])), ACTIVATION_FRAC_BITS),
         fraction_bits=fraction_bits,
@@ -131,14 +131,13 @@ class _Recorder:
     """A float network that remembers the largest magnitude of its input and of each layer's output."""
 
     def __init__(self, network: Network) -> None:
-        self.network, self.entered, self.largest = network, 0.0, [0.0] * len(network)
+        self.network, self.largest = network, [0.0] * (len(network) + 1)
         self._evaluate = FloatNetwork(network, torch.device("cpu"))
 
     def __call__(self, x: Tensor) -> Tensor:
-        entering, *outputs = self._evaluate.activations(x)
-        (self.entered,) = widen([self.entered], [entering])
-        self.largest = widen(self.largest, outputs)
-        return outputs[-1]
+        activations = self._evaluate.activations(x)
+        self.largest = widen(self.largest, activations)
+        return activations[-1]
 
 
 class _Calibration:
@@ -157,11 +156,11 @@ class _Calibration:
         self, name: str, in_frac_bits: int = ACTIVATION_FRAC_BITS, out_frac_bits: int = ACTIVATION_FRAC_BITS
     ) -> Network:
         """Return a network in integers, with the fractional bits of its ends."""
-        return integerise(self[name].network, self[name].largest, in_frac_bits, out_frac_bits)
+        return integerise(self[name].network, self[name].largest[1:], in_frac_bits, out_frac_bits)
 
     def input_frac_bits(self, name: str, most: int) -> int:
         """Return the fractional bits that a network's input can have."""
-        return input_frac_bits(self[name].network, self[name].entered, self[name].largest, most)
+        return input_frac_bits(self[name].network, self[name].largest, most)
 
     def each(self, name: str, count: int) -> tuple[Network, ...]:
         """Return so many networks of a name in integers."""
@@ -179,7 +178,7 @@ class _Calibration:
         for level in range(len(model.gain_y)):
             z_hat = torch.round(z * _column(model.gain_z[level]) - median) + median
             h = self["h_s"](z_hat * _column(model.inv_gain_z[level])) + _column(model.level_bias[level])
-            limit = _LARGEST_SEEN * _column(np.maximum(model.unit[level], _SMALLEST_UNIT))
+            limit = _LARGEST_SEEN * _column(_divisor(model.unit[level]))
             y_hat = torch.round(y * _column(model.gain_y[level])).clamp(-limit, limit)
             _, restored = self._rate(level)(h, y_hat)
             self["g_s"](restored * _column(model.inv_gain_y[level]))
@@ -205,9 +204,14 @@ class _Calibration:
             model.groups,
             passes_of(model.first_passes, n_groups),
             one=1.0,
-            unit=_column(np.maximum(unit, _SMALLEST_UNIT)),
+            unit=_column(_divisor(unit)),
             log_unit=_column(np.log(unit)),
         )
+
+
+def _divisor(unit: Array) -> Array:
+    """Return what y_hat is divided by."""
+    return np.maximum(unit, _SMALLEST_UNIT)
 
 
 def _column(values: Array) -> Tensor:
