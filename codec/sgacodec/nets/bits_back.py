@@ -112,6 +112,10 @@ class BitsBackNets:
         """Return the bits of y_hat by P(y | z), float32 [1], and y_hat as the synthesis takes it."""
         return self.likelihood.rate(y_hat, self.h(z_hat))
 
+    def rounded_z(self, z: Tensor, round_: Round) -> Tensor:
+        """Return z on the integers, see `TableRate.rounded`."""
+        return self._integers.rounded(z, round_)
+
     def z_bits(self, z: Tensor) -> Tensor:
         """Return the bits of z on the integers, elementwise."""
         return self._integers(z)
@@ -155,7 +159,7 @@ class CarryingNets:
 
         Arguments are those of `registry.RefinedModel.rate`.
         """
-        z_hat, y_hat = round_(z), round_(y)
+        z_hat, y_hat = self._bits_back.rounded_z(z, round_), round_(y)
         z_bits = self._bits_back.z_bits(z_hat)
         if self._has_carriers:  # else h_a and its gradient would run for nothing
             sampled, net_bits = self._sample(y_hat, z)

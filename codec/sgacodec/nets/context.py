@@ -115,7 +115,7 @@ class ContextNets(LevelNets):
             z: float32 [B, N, H/64, W/64].
             round_: rounds z - median and y, relaxed or not.
         """
-        z_centred = round_(z - self.median)
+        z_centred = self.z_bits.rounded(z - self.median, round_)
         h = self._h_s((z_centred + self.median) * self.inverse_gain_z) + self._level_bias
         y_bits, restored = self._y_rate(h, round_(y))
         return by_picture(self.z_bits(z_centred)) + y_bits, restored

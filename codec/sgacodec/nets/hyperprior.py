@@ -44,7 +44,7 @@ class HyperpriorNets(LevelNets):
             z: float32 [B, N, H/64, W/64].
             round_: rounds z - median and y - mu, relaxed or not.
         """
-        z_centred = round_(z - self.median)
+        z_centred = self.z_bits.rounded(z - self.median, round_)
         sigma, mu = self.y_parameters(z_centred + self.median)
         residual = round_(y - mu)
         return by_picture(self.z_bits(z_centred)) + by_picture(gaussian_bits(residual, sigma)), residual + mu

@@ -19,6 +19,8 @@ Round = Callable[[Tensor], Tensor]
 LIKELIHOOD_BOUND = 1e-9
 """Lower bound of a likelihood, as in CompressAI."""
 
+_SETTLED_BITS = -math.log2(0.999)
+"""A channel of z whose zero costs less is settled, see `TableRate.rounded`."""
 
 MIN_LOGISTIC_SCALE = 0.05
 """Lower bound of a logistic distribution's scale, which is its standard deviation times sqrt(3) / pi."""
@@ -85,6 +87,15 @@ class TableRate:
             bits[index, : len(frequencies)] = -np.log2(frequencies / TOTAL)
             bits[index, len(frequencies) :] = bits[index, len(frequencies) - 1]
         self._bits = torch.from_numpy(bits.astype(np.float32)).to(device)
+        self._is_settled = self(torch.zeros((1, len(tables), 1, 1), device=device)) < _SETTLED_BITS
+
+    def rounded(self, z_centred: Tensor, round_: Round) -> Tensor:
+        """Return rounded values, float [B, C, H, W]; those of settled channels are the nearest integers, and stay.
+
+        A settled channel says what is hardly ever to be said, for instance that a block is drawn. In a photograph that
+        can cost hundreds of times its own bits, and the gradient at zero does not tell: Adam would walk there.
+        """
+        return torch.where(self._is_settled, z_centred.detach().round(), round_(z_centred))
 
     def __call__(self, z_centred: Tensor) -> Tensor:
         """Return the bits of values, float [B, C, H, W], elementwise."""
