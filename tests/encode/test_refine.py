@@ -11,7 +11,9 @@ import torch
 
 import sgacodec
 from sgacodec import encoding
+from sgacodec.entropy.tables import TOTAL, TableSet
 from sgacodec.errors import SymbolRangeError
+from sgacodec.nets import rates
 from sgacodec.options import METHODS
 from sgacodec.picture import to_picture
 from sgacodec.plan import make_plan
@@ -21,6 +23,21 @@ from sgacodec.refine import rounding, schedule
 def plan_of(options, **changes):
     plan = make_plan(options)
     return replace(plan, settings=replace(plan.settings, **changes))
+
+
+def test_zeros_of_settled_channels_stay():
+    z = torch.tensor([-0.4, 0.2, 1.3]).expand(2, 3).reshape(1, 2, 1, 3).clone().requires_grad_()
+    settled = torch.tensor([True, False]).reshape(1, 2, 1, 1)
+    rounded = rates.round_unsettled(z, settled, lambda values: 2 * values)
+    rounded.sum().backward()
+    torch.testing.assert_close(rounded.detach(), torch.tensor([[0, 0, 2.6], [-0.8, 0.4, 2.6]]).reshape(1, 2, 1, 3))
+    torch.testing.assert_close(z.grad, torch.tensor([[0.0, 0, 2], [2, 2, 2]]).reshape(1, 2, 1, 3))
+
+
+def test_a_channel_is_settled_by_the_odds_of_its_zero():
+    nearly, hardly, elsewhere = (np.array([1, TOTAL - rest - 2, rest, 1]) for rest in (TOTAL // 500, TOTAL // 2000, 1))
+    tables = TableSet(np.concatenate([nearly, hardly, elsewhere]), np.full(3, 4), np.array([-1, -1, 0]))
+    assert rates.TableRate(tables, torch.device("cpu")).is_settled.flatten().tolist() == [False, True, False]
 
 
 def test_a_plateau_ends_a_run(scene, tiny_options):

@@ -11,7 +11,7 @@ from sgacodec.train import checkpoint, loss, options, trainer
 from sgacodec.train.data.crops import random_crops
 from sgacodec.train.data.images import load_images
 from sgacodec.train.data.weights import state_file
-from sgacodec.train.families import registry
+from sgacodec.train.families import density, registry
 from sgacodec.train.families.network import DecoderSide, copy_of, frozen_view_of
 from sgacodec.train.options import RunOptions, TrainOptions
 from sgacodec.train.stages import base, batch_refinement
@@ -149,6 +149,13 @@ def test_each_image_of_a_batch_is_refined_as_if_alone(net, batch):
         alone = refine(loss.Batch(*(values[index : index + 1] for values in batch)))
         for a, b in zip(together, alone, strict=True):
             torch.testing.assert_close(a[index : index + 1], b)
+
+
+def test_a_density_that_knows_one_value_is_settled():
+    made = density.create(2)
+    density.fit(made, torch.tensor([[0.0, 0.0], [-1.0, 1.0]]), 1.0, torch.ones(2, 2), 500)
+    assert density.is_settled(made).shape == (1, 2, 1, 1)
+    assert density.is_settled(made).flatten().tolist() == [True, False]
 
 
 def test_refinement_of_a_batch_lowers_its_loss_and_follows_from_the_generator(net, batch):

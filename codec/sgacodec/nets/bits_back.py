@@ -17,7 +17,15 @@ from sgacodec.models.model import Decoder, Model
 from sgacodec.nets.context import context_rate
 from sgacodec.nets.evaluator import FloatNetwork, by_channel
 from sgacodec.nets.hyperprior import lowest_sigma
-from sgacodec.nets.rates import LowerBound, Round, TableRate, by_picture, gaussian_bits, gaussian_entropy_bits
+from sgacodec.nets.rates import (
+    LowerBound,
+    Round,
+    TableRate,
+    by_picture,
+    gaussian_bits,
+    gaussian_entropy_bits,
+    round_unsettled,
+)
 from sgacodec.nets.registry import FloatModel
 
 
@@ -113,8 +121,8 @@ class BitsBackNets:
         return self.likelihood.rate(y_hat, self.h(z_hat))
 
     def rounded_z(self, z: Tensor, round_: Round) -> Tensor:
-        """Return z on the integers, see `TableRate.rounded`."""
-        return self._integers.rounded(z, round_)
+        """Return z on the integers, see `round_unsettled`."""
+        return round_unsettled(z, self._integers.is_settled, round_)
 
     def z_bits(self, z: Tensor) -> Tensor:
         """Return the bits of z on the integers, elementwise."""
@@ -128,7 +136,7 @@ class BitsBackNets:
 class CarryingNets:
     """A model whose z's carry a message: y on the integers, its rate net of what the carriers swallow.
 
-    Carriers are samples of a Q(z | y) whose mean is free and whose sigma is h_a's; the other z's are refined like y.
+    Carriers are samples of a Q(z | y) whose mean is free and whose sigma is h_a's; the other z's are refined like those of any file.
     Source: Yang, Bamler, Mandt 2020, section 3.3 and algorithm 1, joint stage.
     """
 

@@ -19,8 +19,8 @@ Round = Callable[[Tensor], Tensor]
 LIKELIHOOD_BOUND = 1e-9
 """Lower bound of a likelihood, as in CompressAI."""
 
-_SETTLED_BITS = -math.log2(0.999)
-"""A channel of z whose zero costs less is settled, see `TableRate.rounded`."""
+SETTLED_BITS = -math.log2(0.999)
+"""A channel of z whose median costs less is settled, see `round_unsettled`."""
 
 MIN_LOGISTIC_SCALE = 0.05
 """Lower bound of a logistic distribution's scale, which is its standard deviation times sqrt(3) / pi."""
@@ -73,8 +73,27 @@ def gaussian_entropy_bits(sigma: Tensor) -> Tensor:
     return torch.log2(sigma) + 0.5 * math.log2(2 * math.pi * math.e)
 
 
+def round_unsettled(z_centred: Tensor, is_settled: Tensor, round_: Round) -> Tensor:
+    """Return rounded values of z - median; in settled channels zeros stay, without a gradient.
+
+    A settled channel says what is hardly ever to be said, for instance that a block is drawn. In a photograph that can
+    cost hundreds of times its own bits, and the gradient at zero does not tell: Adam would walk there.
+
+    Args:
+        z_centred: float [B, C, H, W].
+        is_settled: bool [1, C, 1, 1].
+        round_: rounds all others.
+    """
+    nearest = z_centred.detach().round()
+    return torch.where(is_settled & (nearest == 0), nearest, round_(z_centred))
+
+
 class TableRate:
-    """Bits of z by linear interpolation of the integer tables' -log2, so that gradients follow what is paid."""
+    """Bits of z by linear interpolation of the integer tables' -log2, so that gradients follow what is paid.
+
+    Attributes:
+        is_settled: whether a channel's zero is all but certain, bool [1, C, 1, 1]; see `round_unsettled`.
+    """
 
     def __init__(self, tables: TableSet, device: torch.device) -> None:
         """Copy one table for each channel to `device`."""
@@ -87,15 +106,7 @@ class TableRate:
             bits[index, : len(frequencies)] = -np.log2(frequencies / TOTAL)
             bits[index, len(frequencies) :] = bits[index, len(frequencies) - 1]
         self._bits = torch.from_numpy(bits.astype(np.float32)).to(device)
-        self._is_settled = self(torch.zeros((1, len(tables), 1, 1), device=device)) < _SETTLED_BITS
-
-    def rounded(self, z_centred: Tensor, round_: Round) -> Tensor:
-        """Return rounded values, float [B, C, H, W]; those of settled channels are the nearest integers, and stay.
-
-        A settled channel says what is hardly ever to be said, for instance that a block is drawn. In a photograph that
-        can cost hundreds of times its own bits, and the gradient at zero does not tell: Adam would walk there.
-        """
-        return torch.where(self._is_settled, z_centred.detach().round(), round_(z_centred))
+        self.is_settled = self(torch.zeros((1, len(tables), 1, 1), device=device)) < SETTLED_BITS
 
     def __call__(self, z_centred: Tensor) -> Tensor:
         """Return the bits of values, float [B, C, H, W], elementwise."""

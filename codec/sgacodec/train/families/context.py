@@ -521,6 +521,11 @@ class ContextNetwork(nn.Module):
         """Where the grid of z is centred, [1, N, 1, 1], without a gradient."""
         return self.prior.quantiles[:, 0, 1].detach()[None, :, None, None]
 
+    @property
+    def z_is_settled(self) -> Tensor:
+        """Whether a channel's median is all but certain, bool [1, N, 1, 1]."""
+        return density.is_settled(self.prior)
+
     def hyper_analysis(self, y: Tensor) -> Tensor:
         """Return z before its gain, float32 [B, N, H/64, W/64], from y before its gain."""
         return self.h_a(y / self.unit[:, None, None]).float()  # type: ignore[no-any-return]

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from sgacodec.nets.rates import SETTLED_BITS
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what CompressAI's import says of torch is not for our users
     from compressai.entropy_models import EntropyBottleneck
@@ -40,6 +42,14 @@ def bits(density: EntropyBottleneck, z: Tensor) -> Tensor:
     by_channel = z.transpose(0, 1).reshape(z.shape[1], 1, -1)
     likelihood = density.likelihood_lower_bound(density._likelihood(by_channel)[0])
     return -likelihood.log2().reshape(z.shape[1], z.shape[0], -1).sum((0, 2))  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def is_settled(density: EntropyBottleneck) -> Tensor:
+    """Return whether a channel's median is all but certain, bool [1, C, 1, 1]; see `nets.rates.round_unsettled`."""
+    median = density.quantiles[:, :, 1:2]
+    mass = cell_mass(density, median, torch.ones_like(median))
+    return (-mass.log2() < SETTLED_BITS)[None, :, 0, 0, None, None]
 
 
 @torch.enable_grad()

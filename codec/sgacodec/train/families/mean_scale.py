@@ -106,6 +106,11 @@ class VariableRateHyperprior(MeanScaleHyperprior):
         """Where the grid of z is centred, [1, N, 1, 1], without a gradient."""
         return self.entropy_bottleneck.quantiles[:, 0, 1].detach()[None, :, None, None]
 
+    @property
+    def z_is_settled(self) -> Tensor:
+        """Whether a channel's median is all but certain, bool [1, N, 1, 1]."""
+        return density.is_settled(self.entropy_bottleneck)
+
     def y_parameters(self, z_hat: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return sigma (not bounded) and mu of y, float32 [B, M, H/16, W/16]."""
         sigma, mu = self.h_s(self.h_s_input(z_hat, level)).float().chunk(2, 1)

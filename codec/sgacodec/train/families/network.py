@@ -77,12 +77,17 @@ class DecodingNetwork(TrainedNetwork, Protocol):
     Attributes:
         sees_y: as `EntropyModel.sees_y`.
         median: where the grid of z is centred, [1, N, 1, 1], without a gradient.
+        z_is_settled: whether a channel's median is all but certain, bool [1, N, 1, 1].
     """
 
     sees_y: bool
 
     @property
     def median(self) -> Tensor:
+        """See above."""
+
+    @property
+    def z_is_settled(self) -> Tensor:
         """See above."""
 
     def encoder_parts(self) -> Sequence[nn.Module | nn.Parameter]:

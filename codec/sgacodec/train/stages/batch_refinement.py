@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgacodec.nets.rates import Round
+from sgacodec.nets.rates import Round, round_unsettled
 from sgacodec.refine import loop, rounding, schedule
 from sgacodec.refine.objective import Quality
 from sgacodec.refine.rounding import Rounding
@@ -77,11 +77,13 @@ class _BatchObjective:
 
     def __init__(self, net: DecodingNetwork, batch: Batch, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
         self._net, self._batch, self._autocast = net, batch, autocast
+        self._is_settled = net.z_is_settled
 
     def sampled(self, y: Tensor, z: Tensor, relax: Round) -> tuple[Tensor, list[Quality]]:
         """Return the sum of the images' losses: to Adam, each image then is as if it were alone."""
+        z_centred = round_unsettled(z - self._net.median, self._is_settled, relax)
         with self._autocast():
-            output = self._net.decode(relax(z - self._net.median), lambda centre: relax(y - centre), self._batch.level)
+            output = self._net.decode(z_centred, lambda centre: relax(y - centre), self._batch.level)
         terms = rate_distortion(self._batch.x, output, self._batch.lmbda)
         return terms.loss.sum(), _qualities(terms)
 
