@@ -136,7 +136,8 @@ class BitsBackNets:
 class CarryingNets:
     """A model whose z's carry a message: y on the integers, its rate net of what the carriers swallow.
 
-    Carriers are samples of a Q(z | y) whose mean is free and whose sigma is h_a's; the other z's are refined like those of any file.
+    Carriers are samples of a Q(z | y) whose mean is free and whose sigma is h_a's; the other z's are refined as in any
+    file.
     Source: Yang, Bamler, Mandt 2020, section 3.3 and algorithm 1, joint stage.
     """
 
