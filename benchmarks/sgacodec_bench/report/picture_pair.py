@@ -1,6 +1,6 @@
 """Draws the README's picture pair: the same number of bytes as JPEG and as sgacodec.
 
-python -m sgacodec_bench.report.picture_pair tests/data/lake.png --preset fast --quality 11.5 --out benchmarks/results/VERSION/lake-pair.png
+python -m sgacodec_bench.report.picture_pair tests/data/lake.png --preset fast --quality 12.3 --out benchmarks/results/VERSION/lake-pair.png
 """
 
 from __future__ import annotations
