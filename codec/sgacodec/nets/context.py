@@ -20,7 +20,7 @@ from sgacodec.models.levels import inverse_gain
 from sgacodec.models.model import Model
 from sgacodec.nets.evaluator import FloatNetwork, by_channel
 from sgacodec.nets.level import LevelNets
-from sgacodec.nets.rates import Round, by_picture, logistic_bits, round_unsettled
+from sgacodec.nets.rates import Round, by_picture, logistic_bits
 
 _LARGEST_LOG_SIGMA = 8.0
 """Keeps exp finite while latents are far off; a file's last scale is below it."""
@@ -115,7 +115,7 @@ class ContextNets(LevelNets):
             z: float32 [B, N, H/64, W/64].
             round_: rounds z - median and y, relaxed or not.
         """
-        z_centred = round_unsettled(z - self.median, self.z_bits.is_settled, round_)
+        z_centred = self.rounded_z(z, round_)
         h = self._h_s((z_centred + self.median) * self.inverse_gain_z) + self._level_bias
         y_bits, restored = self._y_rate(h, round_(y))
         return by_picture(self.z_bits(z_centred)) + y_bits, restored

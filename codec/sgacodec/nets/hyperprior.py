@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgacodec.models.model import Decoder, Model
 from sgacodec.nets.level import LevelNets
-from sgacodec.nets.rates import LowerBound, Round, by_picture, gaussian_bits, round_unsettled
+from sgacodec.nets.rates import LowerBound, Round, by_picture, gaussian_bits
 
 
 class HyperpriorNets(LevelNets):
@@ -44,7 +44,7 @@ class HyperpriorNets(LevelNets):
             z: float32 [B, N, H/64, W/64].
             round_: rounds z - median and y - mu, relaxed or not.
         """
-        z_centred = round_unsettled(z - self.median, self.z_bits.is_settled, round_)
+        z_centred = self.rounded_z(z, round_)
         sigma, mu = self.y_parameters(z_centred + self.median)
         residual = round_(y - mu)
         return by_picture(self.z_bits(z_centred)) + by_picture(gaussian_bits(residual, sigma)), residual + mu

@@ -11,7 +11,7 @@ from torch import Tensor
 from sgacodec.models.levels import forward_gain, inverse_gain
 from sgacodec.models.model import Model
 from sgacodec.nets.evaluator import FloatNetwork, by_channel
-from sgacodec.nets.rates import TableRate
+from sgacodec.nets.rates import Round, TableRate, round_unsettled
 
 
 class LevelNets:
@@ -54,6 +54,10 @@ class LevelNets:
     def part(self, rows: slice, columns: slice) -> Any:
         """Return the model of some of z's rows and columns: the same, as it knows of no place."""
         return self
+
+    def rounded_z(self, z: Tensor, round_: Round) -> Tensor:
+        """Return z - median, rounded as `round_unsettled` does."""
+        return round_unsettled(z - self.median, self.z_bits.is_settled, round_)
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         """Return x_hat [B, 3, H, W], float32 in 0..255, not rounded."""
